@@ -1,0 +1,370 @@
+"""The nouns of Tunesmith as frozen, typed records. They flow through every stage.
+
+The sixth noun, Task, is the validated ``task.yaml`` and lives in ``task.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["system", "user", "assistant"]
+SplitName = Literal["train", "validation", "test"]
+Answer = Literal["passed", "failed", "unmeasured"]
+Decision = Literal["TRAIN", "DON'T", "CANNOT TELL YET"]
+CandidateKind = Literal["constant", "classical", "prompt", "tuned"]
+
+# JSON-like settings of a candidate; only the code that made them reads them again.
+Settings = dict[str, str | int | float | bool | None | list[str] | list[int] | list[float]]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example: the turns before the answer, and the answer that is wanted.
+
+    ``source`` says where it came from (``tickets.jsonl:118``); ``group`` is shared by rows that must not
+    be separated (near-duplicates); ``conflict`` marks a row whose group holds different targets.
+    """
+
+    id: str
+    source: str
+    messages: tuple[Message, ...]
+    target: str
+    group: str = ""
+    conflict: bool = False
+
+    @property
+    def text(self) -> str:
+        """The input as one string, for duplicates, classical models and people."""
+        return "\n".join(message.content for message in self.messages)
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """Rows that were read but are in no split, and why."""
+
+    reason: str
+    rows: int
+    groups: int
+
+
+@dataclass(frozen=True)
+class SplitCounts:
+    """How much one split holds."""
+
+    rows: int
+    groups: int
+    conflict_rows: int
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file the data came from."""
+
+    name: str
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a frozen dataset version holds. ``version`` is the hash of its content.
+
+    ``test_sha256`` names the sealed test by its rows alone: two versions that differ only in training
+    rows share it, and so share the count of test openings. ``unmeasured_labels`` have too few groups to
+    be tested: they are trained on, and nothing is claimed about them.
+    """
+
+    version: str
+    task: str
+    labels: tuple[str, ...]
+    unmeasured_labels: tuple[str, ...]
+    source_rows: int
+    rows: int
+    groups: int
+    conflict_groups: int
+    splits: dict[SplitName, SplitCounts]
+    set_aside: tuple[SetAside, ...]
+    sources: tuple[SourceFile, ...]
+    test_sha256: str
+    licence: str
+    attribution: str
+    recipe: Settings
+    leaks: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An immutable, content-addressed version on disk. Test rows are reached only by ``open_test``."""
+
+    folder: str
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval. ``level`` is two-sided (0.95); ``rows`` and ``groups`` are its n."""
+
+    value: float
+    low: float
+    high: float
+    rows: int
+    groups: int
+    level: float
+    method: str
+
+
+@dataclass(frozen=True)
+class PairedGain:
+    """The mean per-row difference "candidate minus opponent", paired and clustered by group.
+
+    ``low`` and ``high`` are at two-sided ``level`` = 1 − 2·one-sided alpha. ``interval`` is None, and
+    both bounds are None, when there are too few groups to measure it.
+    ``discordant`` is the share of rows where exactly one of the two is right; ``design_effect`` is the
+    factor by which clustering inflates the variance.
+    """
+
+    opponent: str
+    value: float
+    low: float | None
+    high: float | None
+    level: float
+    rows: int
+    groups: int
+    wins: int
+    losses: int
+    discordant: float
+    design_effect: float
+    standard_error: float | None
+    mcnemar_p: float | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Anything that can answer the task. ``id`` is the hash of everything that decides its answers."""
+
+    id: str
+    kind: CandidateKind
+    name: str
+    settings: Settings
+    base: str | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer. ``probability`` is normalised over the label set; None where a candidate has none."""
+
+    row_id: str
+    answer: str
+    probability: float | None
+    correct: bool
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What scoring or training took. ``tokens`` counts useful (non-padding) tokens, 0 without a model."""
+
+    seconds: float
+    rows: int
+    tokens: int
+    peak_memory_mb: float
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """One candidate on one split. On the sealed test ``predictions`` is empty: aggregates only."""
+
+    candidate: Candidate
+    split: SplitName
+    metrics: dict[str, Estimate]
+    metrics_without_conflicts: dict[str, Estimate]
+    predictions: tuple[Prediction, ...]
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class PowerPoint:
+    """What the test can tell when candidate and opponent disagree in correctness on a share of rows."""
+
+    discordant: float
+    chance_of_train_at_goal: float
+    chance_bound_above_zero_at_goal: float
+    smallest_gain_with_80_percent: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What can be known before anything is trained. Times and memory are for this machine."""
+
+    test_rows: int
+    test_groups: int
+    design_effect: float
+    goal_gain: float
+    alpha_one_sided: float
+    power: tuple[PowerPoint, ...]
+    precision: str
+    matmul_gflops: float
+    tokens_per_second: float
+    train_tokens: int
+    estimated_train_seconds: float
+    estimated_opponents_seconds: float
+    estimated_verdict_seconds: float
+    estimated_peak_memory_mb: float
+    available_memory_mb: float
+
+
+@dataclass(frozen=True)
+class TrainPoint:
+    """One optimiser step."""
+
+    step: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    tokens_per_second: float
+
+
+@dataclass(frozen=True)
+class ValidationPoint:
+    """Validation while training. ``loss`` is per supervised token, in nats."""
+
+    step: int
+    epoch: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a tuned candidate came to be."""
+
+    train: tuple[TrainPoint, ...]
+    validation: tuple[ValidationPoint, ...]
+    best_step: int
+    stopped_early: bool
+    steps: int
+    trained_tokens: int
+    supervised_tokens: int
+    trainable_parameters: int
+    total_parameters: int
+    tokens_per_second: float
+    precision: str
+    threads: int
+    fast_paths: tuple[str, ...]
+    cost: Cost
+    adapter_folder: str
+    adapter_sha256: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question put to the evidence, with exactly one answer. Unmeasured blocks where it is asked for."""
+
+    name: str
+    question: str
+    answer: Answer
+    evidence: str
+    blocking: bool
+    estimate: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The decision reached from the checks, in words and numbers.
+
+    ``rows_needed`` is the range of test rows that would tell, only with CANNOT TELL YET.
+    ``opening`` is k: this is the k-th distinct contest on this sealed test.
+    """
+
+    decision: Decision
+    sentence: str
+    use_instead: str | None
+    checks: tuple[Check, ...]
+    gains: tuple[PairedGain, ...]
+    rows_needed: tuple[int, int] | None
+    opening: int
+    alpha_one_sided: float
+    rule: str
+    goal_gain: float
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """General ability of the tuned model against its base, by text domain and by probe.
+
+    ``bits_per_byte_change`` is relative: 0.01 is one per cent more bits than the base needs.
+    """
+
+    domain: str
+    kind: Literal["text", "probe"]
+    items: int
+    base: Estimate
+    tuned: Estimate
+    change: Estimate
+    log_probability_change: Estimate | None = None
+    at_chance: bool = False
+
+
+@dataclass(frozen=True)
+class FileHash:
+    """One file behind a result."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often validation rows of ``target`` were answered ``answer``."""
+
+    target: str
+    answer: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class ExampleDuel:
+    """A validation row on which the tuned candidate and the best opponent differ in correctness."""
+
+    source: str
+    text: str
+    target: str
+    tuned_answer: str
+    tuned_probability: float | None
+    opponent_answer: str
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Everything a report shows; written last, so its existence means the run is complete."""
+
+    task: str
+    description: str
+    created: str
+    manifest: Manifest
+    plan: Plan
+    opponents: tuple[Scorecard, ...]
+    finalists: tuple[str, ...]
+    training: Training
+    tuned_validation: Scorecard
+    test_scorecards: tuple[Scorecard, ...]
+    verdict: Verdict
+    forgetting: tuple[Forgetting, ...]
+    confusions: tuple[Confusion, ...]
+    wins: tuple[ExampleDuel, ...]
+    losses: tuple[ExampleDuel, ...]
+    stage_seconds: dict[str, float]
+    versions: dict[str, str]
+    machine: dict[str, str]
+    files: tuple[FileHash, ...]
+    base_licence: str = ""
+    notes: tuple[str, ...] = field(default_factory=tuple)
