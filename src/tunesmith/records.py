@@ -99,6 +99,7 @@ class Manifest:
     attribution: str
     recipe: Settings
     leaks: int
+    files: tuple[FileHash, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -301,6 +302,7 @@ class Forgetting:
     """General ability of the tuned model against its base, by text domain and by probe.
 
     ``bits_per_byte_change`` is relative: 0.01 is one per cent more bits than the base needs.
+    ``margin`` is the largest such change the task calls "not worse"; None where it states none.
     """
 
     domain: str
@@ -311,6 +313,7 @@ class Forgetting:
     change: Estimate
     log_probability_change: Estimate | None = None
     at_chance: bool = False
+    margin: float | None = None
 
 
 @dataclass(frozen=True)

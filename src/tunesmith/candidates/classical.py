@@ -1,0 +1,165 @@
+"""Opponents without a language model: the majority class, and tuned linear classifiers on n-grams."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy.sparse import csr_matrix, hstack
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.svm import LinearSVC
+
+from tunesmith.candidates.answers import Answers
+from tunesmith.files import content_hash
+from tunesmith.progress import Report, silent
+from tunesmith.records import Candidate, Row
+
+Features = Literal["words", "words and characters", "versions and characters"]
+Classifier = Literal["linear SVM", "logistic regression"]
+
+FEATURES: tuple[Features, ...] = ("words", "words and characters", "versions and characters")
+SVM_C = (0.1, 0.3, 1.0, 3.0, 10.0)
+LOGISTIC_C = (3.0, 30.0, 300.0)
+
+# A version with its "+" ("2.0+", "v3"), else a word, else a run of digits.
+_VERSION_AWARE = re.compile(r"v?\d+(?:\.\d+)*\+?|[^\W\d_]+|\d+", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ClassicalModel:
+    """A fitted classifier with its features; it is refitted from its settings when needed."""
+
+    candidate: Candidate
+    vectorizers: tuple[TfidfVectorizer, ...]
+    classifier: Any
+    labels: tuple[str, ...]
+
+
+def majority(train: Sequence[Row]) -> Candidate:
+    """The constant answer: the most frequent training label (the first in the alphabet on a tie)."""
+    counts = Counter(row.target for row in train)
+    label = min(counts, key=lambda name: (-counts[name], name))
+    return Candidate(content_hash(["constant", label]), "constant", "majority class", {"answer": label})
+
+
+def answer_majority(candidate: Candidate, rows: Sequence[Row]) -> Answers:
+    """The same label for every row."""
+    return Answers([str(candidate.settings["answer"])] * len(rows), None, 0)
+
+
+def tune_classical(
+    train: Sequence[Row], validation: Sequence[Row], report: Report = silent
+) -> tuple[ClassicalModel, list[tuple[str, float]]]:
+    """The best of a grid of features × classifier × C by validation accuracy, and the whole table.
+
+    On a tie the smaller C and the earlier, simpler setting win. ``report`` is told of every fit.
+    """
+    grid: list[tuple[Features, Classifier, float]] = [
+        (features, classifier, c)
+        for features in FEATURES
+        for classifier, values in (("linear SVM", SVM_C), ("logistic regression", LOGISTIC_C))
+        for c in values
+    ]
+    wanted = np.array([row.target for row in validation])
+    table: list[tuple[str, float]] = []
+    best: tuple[float, ClassicalModel] | None = None
+    prepared: dict[Features, tuple[tuple[TfidfVectorizer, ...], csr_matrix, csr_matrix]] = {}
+    for done, (features, classifier, c) in enumerate(grid):
+        if features not in prepared:
+            vectorizers = _vectorizers(features)
+            prepared = {
+                features: (vectorizers, _fit_transform(vectorizers, train), csr_matrix((0, 0)))
+            }
+            prepared[features] = (*prepared[features][:2], _transform(vectorizers, validation))
+        vectorizers, train_matrix, validation_matrix = prepared[features]
+        model = _fitted(features, classifier, c, train, vectorizers, train_matrix)
+        accuracy = float((model.classifier.predict(validation_matrix) == wanted).mean())
+        table.append((model.candidate.name, accuracy))
+        if best is None or accuracy > best[0]:
+            best = (accuracy, model)
+        report(done + 1, len(grid), f"best {best[0]:.1%}")
+    assert best is not None  # the grid is not empty
+    return best[1], table
+
+
+def fit_classical(candidate: Candidate, train: Sequence[Row]) -> ClassicalModel:
+    """Fit again what :func:`tune_classical` chose; the same rows give the same model."""
+    settings = candidate.settings
+    features, classifier = str(settings["features"]), str(settings["classifier"])
+    for known in FEATURES:
+        if known == features:
+            vectorizers = _vectorizers(known)
+            matrix = _fit_transform(vectorizers, train)
+            kind: Classifier = "linear SVM" if classifier == "linear SVM" else "logistic regression"
+            return _fitted(known, kind, float(str(settings["C"])), train, vectorizers, matrix)
+    raise ValueError(f"unknown features {features!r}")
+
+
+def answer_classical(model: ClassicalModel, rows: Sequence[Row]) -> Answers:
+    """Labels for ``rows``; probabilities only from logistic regression."""
+    matrix = _transform(model.vectorizers, rows)
+    labels = [str(label) for label in model.classifier.predict(matrix)]
+    if model.candidate.settings["classifier"] == "linear SVM":
+        return Answers(labels, None, 0)
+    return Answers(labels, model.classifier.predict_proba(matrix).max(axis=1), 0)
+
+
+def version_aware_tokens(text: str) -> list[str]:
+    """Lower-case words and versions, versions keeping their ``+``, and their neighbours joined.
+
+    "GPL 2.0+ or later" gives gpl, 2.0+, or, later, gpl_2.0+, 2.0+_or, or_later, ….
+    """
+    tokens = [token.lower() for token in _VERSION_AWARE.findall(text)]
+    pairs = [f"{left}_{right}" for left, right in zip(tokens, tokens[1:], strict=False)]
+    triples = [
+        f"{a}_{b}_{c}" for a, b, c in zip(tokens, tokens[1:], tokens[2:], strict=False)
+    ]
+    return [*tokens, *pairs, *triples]
+
+
+def _vectorizers(features: Features) -> tuple[TfidfVectorizer, ...]:
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2)
+    versions = TfidfVectorizer(analyzer=version_aware_tokens, sublinear_tf=True)
+    if features == "words":
+        return (words,)
+    return (words, characters) if features == "words and characters" else (versions, characters)
+
+
+def _texts(rows: Sequence[Row]) -> list[str]:
+    return [row.text for row in rows]
+
+
+def _fit_transform(vectorizers: Sequence[TfidfVectorizer], rows: Sequence[Row]) -> csr_matrix:
+    return csr_matrix(hstack([vectorizer.fit_transform(_texts(rows)) for vectorizer in vectorizers]))
+
+
+def _transform(vectorizers: Sequence[TfidfVectorizer], rows: Sequence[Row]) -> csr_matrix:
+    return csr_matrix(hstack([vectorizer.transform(_texts(rows)) for vectorizer in vectorizers]))
+
+
+def _fitted(
+    features: Features,
+    classifier: Classifier,
+    c: float,
+    train: Sequence[Row],
+    vectorizers: tuple[TfidfVectorizer, ...],
+    matrix: csr_matrix,
+) -> ClassicalModel:
+    if classifier == "linear SVM":
+        model: Any = LinearSVC(C=c, random_state=0)
+    else:
+        model = OneVsRestClassifier(LogisticRegression(C=c, solver="liblinear", random_state=0))
+    targets = [row.target for row in train]
+    model.fit(matrix, targets)
+    settings: dict[str, Any] = {"features": features, "classifier": classifier, "C": c}
+    identity = content_hash(["classical", settings, sorted(row.id for row in train)])
+    name = f"classical: {classifier} on {features}, C={c:g}"
+    candidate = Candidate(identity, "classical", name, settings)
+    return ClassicalModel(candidate, vectorizers, model, tuple(sorted(set(targets))))

@@ -1,0 +1,41 @@
+"""What a command says: its result on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from tunesmith.errors import UserError
+
+
+def emit(result: Any, as_json: bool, text: str) -> None:
+    """The result of a command: a record or plain value as one JSON object, or ``text`` for people."""
+    if as_json:
+        text = json.dumps(result, default=asdict, indent=1)
+    sys.stdout.write(text + "\n")
+
+
+def say(message: str) -> None:
+    """Progress and remarks, for people: on stderr, so that they are never mixed into a result."""
+    sys.stderr.write(message + "\n")
+    sys.stderr.flush()
+
+
+def report_error(error: UserError, as_json: bool) -> None:
+    """Say what was wrong and how to mend it; with ``--json`` scripts get it on stdout, too."""
+    say(f"{_coloured('error:', '1;31')} {_indented(error.what)}")
+    say(f"{_coloured('fix:', '1;32')}   {_indented(error.fix)}")
+    if as_json:
+        emit({"error": error.what, "fix": error.fix}, as_json, "")
+
+
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n       ")
+
+
+def _coloured(text: str, code: str) -> str:
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
+    return text if plain else f"\033[{code}m{text}\033[0m"

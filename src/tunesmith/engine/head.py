@@ -1,0 +1,63 @@
+"""Cross-entropy fused with the output head: only supervised positions reach the vocabulary.
+
+The gradient of the hidden states is formed in the forward pass, chunk by chunk, so no [positions,
+vocabulary] tensor outlives a chunk (the idea of Liger's and Apple's fused cross-entropies, arXiv
+2411.09009, for a frozen head).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+POSITIONS_PER_CHUNK = 256
+
+
+class _FrozenHeadCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        for start in range(0, len(hidden), POSITIONS_PER_CHUNK):
+            rows = slice(start, start + POSITIONS_PER_CHUNK)
+            log_probabilities = torch.log_softmax(
+                torch.nn.functional.linear(hidden[rows], weight, bias).float(), dim=-1
+            )
+            picked = targets[rows, None]
+            total -= log_probabilities.gather(1, picked).sum()
+            if gradient is not None:
+                probabilities = log_probabilities.exp_()
+                probabilities.scatter_add_(1, picked, torch.full_like(picked, -1, dtype=torch.float32))
+                gradient[rows] = probabilities.to(weight.dtype) @ weight
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *output_gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * output_gradients[0].to(gradient.dtype), None, None, None
+
+
+def summed_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+    """Sum over positions of −log p(target), in nats, as an fp32 scalar.
+
+    ``hidden`` is [positions, width], ``weight`` the frozen head [vocabulary, width], ``targets``
+    [positions]. Differentiable in ``hidden``.
+    """
+    total: Tensor = _FrozenHeadCrossEntropy.apply(hidden, weight, bias, targets)
+    return total
+
+
+@torch.no_grad()
+def token_log_probabilities(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor
+) -> Tensor:
+    """log p of each of ``tokens`` [positions, choices] after ``hidden`` [positions, width], fp32, in nats."""
+    output = torch.empty(tokens.shape, dtype=torch.float32, device=hidden.device)
+    for start in range(0, len(hidden), POSITIONS_PER_CHUNK):
+        rows = slice(start, start + POSITIONS_PER_CHUNK)
+        logits = torch.nn.functional.linear(hidden[rows], weight, bias).float()
+        output[rows] = logits.gather(1, tokens[rows]) - torch.logsumexp(logits, dim=-1, keepdim=True)
+    return output

@@ -1,0 +1,66 @@
+"""Before a run trusts the fast path, it is compared with the model's own forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from tunesmith.engine.forward import Batch, plain_summed_loss, summed_loss
+from tunesmith.engine.lora import lora_layers, lora_parameters
+
+# Relative differences allowed between two exact ways of computing the same thing in one precision.
+LOSS_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
+GRADIENT_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1.5e-1}
+
+LossFunction = Callable[[PreTrainedModel, Batch], Tensor]
+
+
+def choose_loss(
+    model: PreTrainedModel, batch: Batch, plain_attention: str = "sdpa"
+) -> tuple[LossFunction, str | None]:
+    """The fast loss where it agrees with the plain one on ``batch``, else the plain one and why.
+
+    Families whose head scales or caps its logits (Granite, Cohere, Gemma 2) are caught here. The
+    adapter is given a temporary, non-zero B so that every gradient is compared.
+    """
+    layers = list(lora_layers(model).values())
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(0)
+        before = [layer.lora_b.clone() for layer in layers]
+        for layer in layers:
+            layer.lora_b.normal_(0, 0.01, generator=generator)
+    fast_attention = model.config._attn_implementation
+    try:
+        fast_loss, fast_gradients = _loss_and_gradients(summed_loss, model, batch)
+        model.set_attn_implementation(plain_attention)
+        plain_loss, plain_gradients = _loss_and_gradients(plain_summed_loss, model, batch)
+    finally:
+        model.set_attn_implementation(fast_attention)
+        with torch.no_grad():
+            for layer, saved in zip(layers, before, strict=True):
+                layer.lora_b.copy_(saved)
+    dtype = next(model.parameters()).dtype
+    loss_difference = abs(fast_loss - plain_loss) / max(abs(plain_loss), 1e-12)
+    gradient_difference = float(
+        (fast_gradients - plain_gradients).norm() / plain_gradients.norm().clamp_min(1e-12)
+    )
+    agree = (
+        loss_difference <= LOSS_TOLERANCE[dtype] and gradient_difference <= GRADIENT_TOLERANCE[dtype]
+    )
+    if agree:
+        return summed_loss, None
+    model.set_attn_implementation(plain_attention)
+    return plain_summed_loss, (
+        f"the fast path differs from {type(model).__name__}'s own (loss by {loss_difference:.1e}, gradient by "
+        f"{gradient_difference:.1e}): using the plain path"
+    )
+
+
+def _loss_and_gradients(loss: LossFunction, model: PreTrainedModel, batch: Batch) -> tuple[float, Tensor]:
+    parameters: list[nn.Parameter] = lora_parameters(model)
+    value = loss(model, batch)
+    gradients = torch.autograd.grad(value, parameters)
+    return float(value.detach()), torch.cat([gradient.flatten().float() for gradient in gradients])

@@ -1,0 +1,125 @@
+"""How numbers are written for people: real minus signs, grouped thousands, intervals in brackets.
+
+Shares (0.888) are shown as per cent, differences between shares as points. The space before a per cent sign
+does not break.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tunesmith.records import Estimate, Forgetting, PairedGain, SplitName, Verdict
+from tunesmith.stats.paired import FEWEST_GROUPS
+
+SPLIT_TITLES: dict[SplitName, str] = {"train": "train", "validation": "validation", "test": "sealed test"}
+
+
+def number(value: float, digits: int = 0) -> str:
+    """``value`` with grouped thousands; a rounded zero carries no sign."""
+    text = f"{value:,.{digits}f}"
+    if not text.strip("-0.,"):
+        text = text.lstrip("-")
+    return text.replace("-", "−")
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """``value`` with its sign always shown, except a rounded zero."""
+    text = number(value, digits)
+    return text if text.startswith("−") or not text.strip("0.,") else f"+{text}"
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A share as per cent: 0.888 is ``88.8 %``."""
+    return f"{number(100 * value, digits)}\u00a0%"
+
+
+def bounds(low: float, high: float, digits: int = 1) -> str:
+    """The interval of a share, without its unit: ``[86.9, 90.5]``."""
+    return f"[{number(100 * low, digits)}, {number(100 * high, digits)}]"
+
+
+def estimate(value: Estimate) -> str:
+    """A share and its interval: ``88.8 % [86.9, 90.5]``."""
+    return f"{percent(value.value)} {bounds(value.low, value.high)}"
+
+
+def points(value: float) -> str:
+    """A difference between shares: ``+4.4 points``."""
+    return f"{signed(100 * value)} points"
+
+
+def gain(value: PairedGain) -> str:
+    """A paired gain and its interval, or that there is none."""
+    if value.low is None or value.high is None:
+        return f"{points(value.value)}, interval unmeasured"
+    return f"{points(value.value)} {bounds(value.low, value.high)}"
+
+
+def sample(rows: int, groups: int) -> str:
+    """The n behind an estimate; 0 groups means that the rows were not grouped."""
+    if not groups:
+        return f"{number(rows)} rows"
+    return f"{number(rows)} rows in {number(groups)} groups"
+
+
+def duration(seconds: float) -> str:
+    """A time span in the two largest units that matter."""
+    if seconds < 0.05:
+        return "under 0.1 s"
+    if seconds < 9.95:
+        return f"{number(seconds, 1)} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{number(whole // 3600)} h {whole % 3600 // 60:02d} min"
+
+
+def milliseconds(seconds: float) -> str:
+    """A short time, for one row."""
+    return "under 0.1 ms" if seconds < 0.00005 else f"{number(1000 * seconds, 1)} ms"
+
+
+def memory(megabytes: float) -> str:
+    """Memory or file size from megabytes."""
+    return f"{number(megabytes)} MB" if megabytes < 1000 else f"{number(megabytes / 1000, 1)} GB"
+
+
+def size(size_bytes: int) -> str:
+    """A file size from bytes."""
+    if size_bytes < 1000:
+        return f"{size_bytes} B"
+    return f"{number(size_bytes / 1000)} kB" if size_bytes < 1_000_000 else memory(size_bytes / 1e6)
+
+
+def ordinal(position: int) -> str:
+    """1 is ``1st``, 2 is ``2nd``, 11 is ``11th``."""
+    suffix = "th" if position % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(position % 10, "th")
+    return f"{position}{suffix}"
+
+
+def level(share: float) -> str:
+    """A confidence or error level without needless zeros: 0.95 is ``95 %``, 0.0127 is ``1.27 %``."""
+    text = f"{100 * share:.2f}".rstrip("0").rstrip(".")
+    return f"{text}\u00a0%"
+
+
+def typeset(text: str) -> str:
+    """A sentence made elsewhere, with real minus signs and an unbreakable space before per cent signs."""
+    return re.sub(r"(\d) ?%", "\\1\u00a0%", re.sub(r"(?<![\w−-])-(?=\d)", "−", text))
+
+
+def without_decision(verdict: Verdict) -> str:
+    """The verdict's sentence without the decision it may begin with, for use after a headline."""
+    text = verdict.sentence.removeprefix(f"{verdict.decision}. ").removeprefix(f"{verdict.decision} train: ")
+    return text[:1].upper() + text[1:]
+
+
+def unmeasured_because(item: Forgetting) -> str | None:
+    """Why nothing can be said about a change; None when something can."""
+    if item.at_chance:
+        return "base at chance"
+    if item.change.groups < FEWEST_GROUPS:
+        return f"fewer than {FEWEST_GROUPS} groups"
+    return None

@@ -1,0 +1,199 @@
+"""The short version of a run for the terminal: one block per stage, the stage's name in a left column.
+
+Every function returns a rich renderable, so that a stage can be printed when it ends. Texts from data are
+never read as markup. Colour only repeats what words say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tunesmith.records import (
+    Candidate,
+    Decision,
+    Forgetting,
+    Manifest,
+    Plan,
+    RunSummary,
+    Scorecard,
+    Training,
+    Verdict,
+)
+from tunesmith.report import numbers
+
+STAGE_WIDTH = 10
+DECISION_STYLES: dict[Decision, str] = {
+    "TRAIN": "bold reverse green",
+    "DON'T": "bold reverse red",
+    "CANNOT TELL YET": "bold reverse yellow",
+}
+
+
+def print_summary(summary: RunSummary, console: Console, report: Path | None = None) -> None:
+    """Print a complete run, stage by stage; ``report`` is where the long version lies."""
+    console.print(data_lines(summary.manifest))
+    console.print(plan_lines(summary.plan))
+    console.print(opponents_lines(summary.opponents, summary.finalists))
+    console.print(training_lines(summary.training, summary.tuned_validation.candidate))
+    console.print(verdict_lines(summary.verdict, summary.test_scorecards, summary.forgetting))
+    if report is not None:
+        console.print(report_line(report))
+
+
+def stage_block(stage: str, lines: Sequence[RenderableType]) -> Table:
+    """``lines`` beside the stage's name; long ones wrap inside their column."""
+    block = Table.grid(padding=(0, 1, 0, 0))
+    block.add_column(width=STAGE_WIDTH, no_wrap=True)
+    block.add_column(overflow="fold")
+    for index, line in enumerate(lines):
+        name = Text(stage if index == 0 else "", style="bold")
+        block.add_row(name, _plain(line) if isinstance(line, str) else line)
+    return block
+
+
+def data_lines(manifest: Manifest) -> RenderableType:
+    """Source and licence, rows and groups, splits and version."""
+    sources = ", ".join(source.name for source in manifest.sources)
+    licence = f" ({manifest.licence})" if manifest.licence else ""
+    counts = " · ".join(
+        f"{title} {numbers.number(manifest.splits[name].rows)}"
+        for name, title in numbers.SPLIT_TITLES.items()
+        if name in manifest.splits
+    )
+    lines = [
+        f"{manifest.task} from {sources}{licence}",
+        f"{numbers.number(manifest.rows)} rows → {numbers.number(manifest.groups)} groups; "
+        f"{numbers.number(manifest.conflict_groups)} groups hold conflicting labels: not trained on",
+        f"{counts}   version {manifest.version[:12]}",
+    ]
+    if manifest.unmeasured_labels:
+        few = numbers.number(len(manifest.unmeasured_labels))
+        lines.append(f"{few} of {len(manifest.labels)} labels have too few groups to be tested: unmeasured")
+    return stage_block("data", lines)
+
+
+def plan_lines(plan: Plan) -> RenderableType:
+    """What the test can tell, and what the run will take."""
+    lines = []
+    if plan.power:
+        gains = [point.smallest_gain_with_80_percent for point in plan.power]
+        shares = [point.discordant for point in plan.power]
+        lines.append(
+            f"{numbers.number(plan.test_rows)} test rows: 80 % chance of TRAIN from a true gain of "
+            f"{_range(gains, 1)} points on, if {_range(shares, 0)} % of rows tell the two apart"
+        )
+    lines += [
+        f"about {numbers.duration(plan.estimated_opponents_seconds)} for the opponents, "
+        f"{numbers.duration(plan.estimated_train_seconds)} for training, "
+        f"{numbers.duration(plan.estimated_verdict_seconds)} for the verdict",
+        f"about {numbers.memory(plan.estimated_peak_memory_mb)} of "
+        f"{numbers.memory(plan.available_memory_mb)} memory; {plan.precision}, "
+        f"{numbers.number(plan.tokens_per_second)} tokens/s",
+    ]
+    return stage_block("plan", lines)
+
+
+def opponents_lines(scorecards: Sequence[Scorecard], finalists: Sequence[str]) -> RenderableType:
+    """Accuracy of every opponent on validation; ``finalists`` are candidate ids."""
+    return stage_block("opponents", [_accuracies(scorecards, finalists), *_sample(scorecards)])
+
+
+def training_lines(training: Training, candidate: Candidate | None = None) -> RenderableType:
+    """What was trained, how validation loss moved, how fast it went."""
+    name = f"{candidate.name}: " if candidate is not None else ""
+    share = training.trainable_parameters / training.total_parameters
+    lines = [
+        f"{name}{numbers.number(training.trainable_parameters / 1e6, 1)} M of "
+        f"{numbers.number(training.total_parameters / 1e6, 1)} M parameters ({numbers.percent(share)})"
+    ]
+    if training.validation:
+        best = next((p for p in training.validation if p.step == training.best_step), training.validation[-1])
+        stopped = ", stopped early" if training.stopped_early else ""
+        lines.append(
+            f"val loss {training.validation[0].loss:.2f} → {best.loss:.2f} at step "
+            f"{numbers.number(best.step)} of {numbers.number(training.steps)}{stopped}"
+        )
+    lines.append(
+        f"{numbers.duration(training.cost.seconds)}, {numbers.number(training.tokens_per_second)} tokens/s, "
+        f"{numbers.memory(training.cost.peak_memory_mb)} at most; {training.precision}, "
+        f"{training.threads} threads"
+    )
+    return stage_block("train", lines)
+
+
+def verdict_lines(
+    verdict: Verdict, scorecards: Sequence[Scorecard] = (), forgetting: Sequence[Forgetting] = ()
+) -> RenderableType:
+    """The decision and its sentence, test accuracies, gains, forgetting, and what did not pass."""
+    headline = Text()
+    headline.append(f" {verdict.decision} ", style=DECISION_STYLES[verdict.decision])
+    headline.append(" ").append(_plain(numbers.without_decision(verdict)))
+    names = {card.candidate.id: card.candidate.name for card in scorecards}
+    lines: list[RenderableType] = [headline]
+    if scorecards:
+        lines += [_accuracies(scorecards), *_sample(scorecards)]
+    lines += [
+        f"{numbers.gain(gain)} over {names.get(gain.opponent, gain.opponent)}" for gain in verdict.gains
+    ]
+    # Each kind ends with its overall change.
+    overall = {item.kind: item for item in forgetting}
+    lines += [_forgetting_line(item) for item in overall.values()]
+    lines += [
+        f"{check.answer}, and it must pass: {check.name}"
+        for check in verdict.checks
+        if check.blocking and check.answer != "passed"
+    ]
+    return stage_block("verdict", lines)
+
+
+def report_line(path: Path) -> RenderableType:
+    """Where the report lies."""
+    return stage_block("report", [str(path)])
+
+
+def _forgetting_line(item: Forgetting) -> str:
+    reason = numbers.unmeasured_because(item)
+    if reason is not None:
+        return f"{item.domain}: unmeasured, {reason}"
+    interval = numbers.bounds(item.change.low, item.change.high)
+    margin = f"; margin {numbers.number(100 * item.margin, 1)}" if item.margin is not None else ""
+    unit = "% bits per byte" if item.kind == "text" else "points of accuracy"
+    change = numbers.signed(100 * item.change.value)
+    return f"{item.domain}: {change} {interval} {unit}, n = {numbers.number(item.items)}{margin}"
+
+
+def _accuracies(cards: Sequence[Scorecard], finalists: Sequence[str] = ()) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for card in cards:
+        accuracy = card.metrics.get("accuracy")
+        mark = " (finalist)" if card.candidate.id in finalists else ""
+        shown = numbers.estimate(accuracy) if accuracy else "unmeasured"
+        table.add_row(_plain(shown), _plain(card.candidate.name + mark))
+    return table
+
+
+def _sample(cards: Sequence[Scorecard]) -> list[str]:
+    """The split and the n behind the accuracies of ``cards``."""
+    measured = [(card.split, e) for card in cards if (e := card.metrics.get("accuracy")) is not None]
+    if not measured:
+        return []
+    split, first = measured[0]
+    sample = numbers.sample(first.rows, first.groups)
+    return [f"({numbers.SPLIT_TITLES[split]}: {sample}; {numbers.level(first.level)} intervals)"]
+
+
+def _range(shares: Sequence[float], digits: int) -> str:
+    low, high = (numbers.number(100 * share, digits) for share in (min(shares), max(shares)))
+    return low if low == high else f"{low} to {high}"
+
+
+def _plain(text: str) -> Text:
+    """Text that is never read as markup, with ordinary spaces, for copying and searching."""
+    return Text(text.replace("\u00a0", " "))

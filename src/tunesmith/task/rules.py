@@ -1,0 +1,76 @@
+"""The rules between the settings of a task: what must, and what must not, be given together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tunesmith.task.lines import Where
+
+_HOLDS = {"input": "what the model is given", "target": "the right answer"}
+
+
+def broken_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
+    """Rules between settings that ``task`` breaks, each with the setting to blame.
+
+    ``task`` is what a file says, unvalidated: values of a wrong type are passed over, not judged.
+    """
+    data, split, opponents = (task.get(name) for name in ("data", "split", "opponents"))
+    if isinstance(data, Mapping):
+        yield from _broken_data_rules(data)
+    if isinstance(split, Mapping):
+        yield from _broken_split_rules(split)
+    if isinstance(data, Mapping) and isinstance(split, Mapping):
+        if split.get("test") is None and data.get("test_path") is None:
+            yield ("split",), "the test is missing: give split.test, or a file of its own as data.test_path"
+        if split.get("test") is not None and data.get("test_path") is not None:
+            yield ("split", "test"), "there is already a test file (data.test_path): leave one of the two out"
+    if isinstance(opponents, Mapping):
+        yield from _broken_opponent_rules(opponents)
+
+
+def _broken_split_rules(split: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
+    shares = [split.get(name) for name in ("train", "validation", "test")]
+    total = sum(share for share in shares if isinstance(share, float) and 0 < share < 1)
+    if total > 1 + 1e-9 or (total > 1 - 1e-9 and shares[0] is None):
+        yield ("split",), f"the shares add up to {total:g}; together they must leave rows for every split"
+
+
+def _broken_opponent_rules(opponents: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
+    few_shot = opponents.get("few_shot")
+    if isinstance(few_shot, (list, tuple)):
+        if len(set(map(str, few_shot))) < len(few_shot):
+            yield ("opponents", "few_shot"), "a number is given twice"
+        if opponents.get("classical") is False and opponents.get("zero_shot") is False and not few_shot:
+            yield ("opponents",), "all are off: a gain needs an opponent; leave at least one on"
+
+
+def _broken_data_rules(data: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
+    low, high = data.get("min_words"), data.get("max_words")
+    if isinstance(low, int) and isinstance(high, int) and low > high:
+        yield ("data", "min_words"), f"above data.max_words ({low} > {high}): no row would be left"
+    has = {name for name, value in data.items() if value is not None}
+    columns = has & {"input", "target", "messages"}
+    if "package" in has:
+        for name in sorted(columns | has & {"path", "test_path"}):
+            yield (
+                ("data", name),
+                "not together with data.package, which brings its own: leave one of the two out",
+            )
+        return
+    if "path" not in has:
+        yield ("data",), "no rows: give data.path (your file) or data.package"
+    if "messages" in columns:
+        for name in sorted(columns - {"messages"}):
+            yield ("data", name), "not together with data.messages: leave one of the two out"
+    elif "path" in has:
+        for name in sorted({"input", "target"} - columns):
+            yield (
+                ("data",),
+                f"data.{name} is missing: the column that holds {_HOLDS[name]} (for chats: data.messages)",
+            )
+    if "input" in columns and data["input"] == data.get("target"):
+        yield (
+            ("data", "target"),
+            f"the same column as data.input ({data['input']!r}): the answer would be in the question",
+        )

@@ -1,0 +1,175 @@
+"""A commented task.yaml for data that was looked at, and the general way to write one."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from tunesmith.task.lines import read_yaml
+from tunesmith.task.settings import Task
+
+SCHEMA_FILE = "task.schema.json"
+DEFAULT_BASE = "smollm2-135m-instruct"
+_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a data file are read: input and target, or messages."""
+
+    input: str | None
+    target: str | None
+    messages: str | None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen in the data. ``labels`` maps each label to its number of rows; lengths are in words."""
+
+    rows: int
+    test_rows: int | None
+    labels: dict[str, int]
+    median_words: int
+    longest_words: int
+
+
+def begin_task(
+    name: str, path: str, test_path: str | None, columns: Columns, seen: Seen, base: str = DEFAULT_BASE
+) -> str:
+    """The text of a first task.yaml: settings that suit the data, and what was seen in the comments."""
+    given, target = columns.input or "conversation", columns.target or "label"
+    data = {
+        "path": path,
+        "test_path": test_path,
+        "input": columns.input,
+        "target": columns.target,
+        "messages": columns.messages,
+    }
+    settings = {
+        "name": name,
+        "kind": "classify",
+        "description": f"The {target} of each {given}.",
+        "instruction": f"Name the {target} of this {given}.",
+        "data": {key: value for key, value in data.items() if value is not None},
+        "split": _split(seen),
+        "goal": {"gain": 0.02},
+        "guards": {
+            "general_text": {"margin": 0.03, "blocking": False},
+            "probes": {"margin": 0.02, "blocking": False},
+        },
+        "base": base,
+        "opponents": {"classical": True, "zero_shot": True, "few_shot": [3]},
+        "train": {"learning_rate": 0.001, "epochs": 2.0, "batch_size": 16},
+    }
+    return render_task_yaml(settings, _notes(seen, columns))
+
+
+def render_task_yaml(settings: Mapping[str, Any], notes: Mapping[str, str]) -> str:
+    """task.yaml with every setting explained: those in ``settings`` live, the others commented out.
+
+    ``notes`` are further comments, by dotted name (``data.path``). Whatever text the settings hold, the
+    file reads back as just these settings.
+    """
+    lines = [
+        f"# yaml-language-server: $schema={SCHEMA_FILE}",
+        "# A line such as `#rank: 16` is a setting at its default or an example: remove the # to set it.",
+    ]
+    for name, field in Task.model_fields.items():
+        lines += ["", *_comment(field, notes.get(name), "")]
+        if name in settings and isinstance(settings[name], Mapping):
+            lines += [f"{name}:", *_section(name, field, settings[name], notes)]
+        else:
+            lines.append(_setting(name, field, settings, ""))
+    return "\n".join(lines) + "\n"
+
+
+def _section(
+    section: str, field: FieldInfo, settings: Mapping[str, Any], notes: Mapping[str, str]
+) -> list[str]:
+    lines = []
+    for name, inner in cast(type[BaseModel], field.annotation).model_fields.items():
+        lines += _comment(inner, notes.get(f"{section}.{name}"), "  ")
+        lines.append(_setting(name, inner, settings, "  "))
+    return lines
+
+
+def _comment(field: FieldInfo, note: str | None, indent: str) -> list[str]:
+    texts = [field.description or "", *([" ".join(note.split())] if note else [])]
+    start = f"{indent}# "
+    return [
+        line
+        for text in texts
+        for line in textwrap.wrap(text, _WIDTH, initial_indent=start, subsequent_indent=start)
+    ]
+
+
+def _setting(name: str, field: FieldInfo, settings: Mapping[str, Any], indent: str) -> str:
+    if name in settings:
+        return f"{indent}{name}: {_value(settings[name])}"
+    shown = (field.examples or [None])[0] if field.default is None or field.is_required() else field.default
+    return f"{indent}#{name}: {_value(shown)}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_value(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return (
+            "[" + ", ".join(_quoted(item) if isinstance(item, str) else _value(item) for item in value) + "]"
+        )
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str):
+        return repr(value)
+    return value if read_yaml(f"key: {value}").values == {"key": value} else _quoted(value)
+
+
+def _quoted(text: str) -> str:
+    quoted: str = yaml.safe_dump(text, default_style='"', width=10**9, allow_unicode=True)
+    return quoted.rstrip("\n")
+
+
+def _split(seen: Seen) -> dict[str, int | float]:
+    """The test takes many rows, as they decide what can be proven; validation is scored often, so fewer."""
+    if seen.test_rows is not None:
+        return {"validation": 500 if seen.rows >= 5000 else 0.15}
+    if seen.rows >= 8000:
+        return {"validation": 500, "test": 2000}
+    return {"validation": 0.15, "test": 0.3 if seen.rows >= 200 else 0.5}
+
+
+def _notes(seen: Seen, columns: Columns) -> dict[str, str]:
+    counts = sorted(seen.labels.values())
+    shown = ", ".join(_printable(label) for label in list(seen.labels)[:5])
+    labels = f"Seen: {len(counts):,} labels ({shown}{', …' if len(counts) > 5 else ''})"
+    if counts:
+        labels += f" with {counts[0]:,} to {counts[-1]:,} rows each."
+    lengths = f"Seen: half of the inputs have at most {seen.median_words:,} words; the longest "
+    lengths += f"has {seen.longest_words:,}."
+    split = _split(seen)
+    sizes = {part: size if isinstance(size, int) else round(size * seen.rows) for part, size in split.items()}
+    left = f"Here: {seen.rows - sum(sizes.values()):,} rows are left for training, less those set aside"
+    notes = {
+        "instruction": "A first draft: say it in the words of your task.",
+        "data.path": f"Seen: {seen.rows:,} rows.",
+        "split": "; ".join([left, *(f"{part} takes {size:,}" for part, size in sizes.items())]) + ".",
+    }
+    if seen.test_rows is not None:
+        notes["data.test_path"] = f"Seen: {seen.test_rows:,} rows."
+    if columns.messages is None:
+        return notes | {"data.input": lengths, "data.target": labels}
+    return notes | {"data.messages": f"{lengths} {labels}"}
+
+
+def _printable(label: str) -> str:
+    """A label of the data, fit for a comment: one line, no control characters."""
+    text = "".join(character if character.isprintable() else " " for character in label)
+    return text if len(text) <= 40 else f"{text[:39]}…"

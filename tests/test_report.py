@@ -1,0 +1,252 @@
+"""Claims about the report: what the page, its figures and the terminal say, and what they never do."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import get_args
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from report_samples import hostile_summary, summary, thin_summary
+from tunesmith.records import Decision, RunSummary
+from tunesmith.report import curves, figures, numbers
+from tunesmith.report.page import row_accounting, write_report
+from tunesmith.report.terminal import print_summary, verdict_lines
+
+DECISIONS: tuple[Decision, ...] = get_args(Decision)
+VOID_TAGS = {"meta"}
+
+
+class Page(HTMLParser):
+    """Tags with attributes, and visible texts in order; ``balanced`` is false when tags do not nest."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.balanced = True
+        self._open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID_TAGS | {"br"}:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.balanced &= bool(self._open) and self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if data.strip() and not {"style", "head"} & set(self._open):
+            self.texts.append(data.strip())
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.texts)
+
+
+def rendered(run: RunSummary, folder: Path) -> str:
+    write_report(run, folder / "report.html")
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def all_figures(run: RunSummary) -> list[str]:
+    drawn = []
+    for width in (720, 350):
+        drawn += [
+            figures.forest_plot(run, width),
+            figures.gain_plot(run, width),
+            curves.training_plot(run.training, width),
+            figures.rows_plot(run.manifest, width),
+            figures.forgetting_plot(run.forgetting, width),
+            figures.probe_plot(run.forgetting, width),
+        ]
+    return drawn
+
+
+def printed(run: RunSummary, width: int) -> str:
+    stream = io.StringIO()
+    print_summary(run, Console(file=stream, width=width), Path("runs/report.html"))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("decision", DECISIONS)
+def test_the_decision_is_the_first_thing_the_page_says(decision: Decision, tmp_path: Path) -> None:
+    page = Page(rendered(summary(decision), tmp_path))
+    assert page.texts[0] == decision.replace("'", "’")
+    assert not page.texts[1].startswith(decision)  # the sentence does not repeat its headline
+    headings = [page.text.index(title) for title in ("How the candidates compare", "Training", "The data")]
+    assert headings == sorted(headings)
+
+
+@pytest.mark.parametrize("run", [summary(), hostile_summary(), thin_summary()])
+def test_the_page_is_self_contained_and_well_formed(run: RunSummary, tmp_path: Path) -> None:
+    html = rendered(run, tmp_path)
+    page = Page(html)
+    assert page.balanced
+    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "img", "iframe", "image", "object"})
+    for _, attributes in page.tags:
+        assert "src" not in attributes
+        assert not any(name.startswith("on") for name in attributes)
+        assert (attributes.get("href") or "#").startswith("#")
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", html))
+    assert "@import" not in html
+    assert set(re.findall(r"https?://[^\s\"<]+", html)) == {"http://www.w3.org/2000/svg"}
+
+
+def test_texts_from_data_stay_text(tmp_path: Path) -> None:
+    run = hostile_summary()
+    html = rendered(run, tmp_path)
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    text = Page(html).text
+    for attack in (run.verdict.sentence, run.losses[0].target, run.confusions[0].answer, run.files[0].name):
+        assert attack in text
+    assert "more characters)" in text  # a long example says where it was cut
+    assert r"$\frac{1}{2}$" in "".join(
+        ElementTree.fromstring(figures.forest_plot(run)).itertext()
+    )  # nor a formula
+
+
+def test_every_candidate_appears_with_its_interval_and_n(tmp_path: Path) -> None:
+    run = summary()
+    text = Page(rendered(run, tmp_path)).text
+    for card in (*run.opponents, run.tuned_validation, *run.test_scorecards):
+        assert card.candidate.name in text
+        for metric in (*card.metrics.values(), *card.metrics_without_conflicts.values()):
+            if card.split == "test" or metric in card.metrics.values():
+                assert numbers.bounds(metric.low, metric.high) in text
+                assert numbers.sample(metric.rows, metric.groups) in text
+    for gain in run.verdict.gains:
+        assert f"n = {numbers.sample(gain.rows, gain.groups)}" in text
+
+
+def test_checks_are_told_apart_by_word_and_by_shape(tmp_path: Path) -> None:
+    html = rendered(summary("DON'T"), tmp_path)
+    rows = re.findall(r'<tr><td><span class="answer"><svg.*?</svg>\w+', html, flags=re.DOTALL)
+    shapes = {row.rsplit(">", 1)[1]: re.sub(r'(fill|stroke)="#\w+"', "", row) for row in rows}
+    assert set(shapes) == {"passed", "failed", "unmeasured"}
+    assert len({shape.rsplit("</svg>", 1)[0] for shape in shapes.values()}) == 3
+
+
+def test_the_forest_plot_marks_validation_hollow_and_the_sealed_test_filled() -> None:
+    run = summary()
+    plot = figures.forest_plot(run)
+    assert ">Validation<" in plot
+    assert ">Sealed test<" in plot
+    marks = re.findall(r'<use [^>]*style="fill: (#\w+)', plot)
+    hollow = len(run.opponents) + 1
+    assert marks == ["#ffffff"] * hollow + [m for m in marks[hollow:] if m != "#ffffff"]
+    assert len(marks) == hollow + len(run.test_scorecards)
+
+
+@pytest.mark.parametrize("run", [summary(), hostile_summary()])
+def test_every_figure_is_titled_xml_whose_text_is_text(run: RunSummary) -> None:
+    ids: Counter[str] = Counter()
+    for plot in all_figures(run):
+        root = ElementTree.fromstring(plot)
+        assert root.get("aria-label") == root.findtext("{http://www.w3.org/2000/svg}title")
+        assert root.get("width") == "100%"
+        assert root.get("viewBox")
+        assert len(root.findall(".//{http://www.w3.org/2000/svg}text")) > 5
+        own = {element.get("id") for element in root.iter()} - {None}
+        used = set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', plot))
+        assert {first or second for first, second in used} <= own
+        ids.update(str(identity) for identity in own)
+    assert max(ids.values()) == 1  # figures share a page
+
+
+def test_equal_summaries_give_equal_bytes_in_any_thread(tmp_path: Path) -> None:
+    folders = [tmp_path / str(number) for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        pages = list(pool.map(lambda folder: rendered(summary(), folder), folders))
+    assert len(set(pages)) == 1
+
+
+def test_examples_are_said_to_be_from_validation(tmp_path: Path) -> None:
+    text = Page(rendered(summary(), tmp_path)).text
+    examples = text.index("Most confused labels")
+    assert "From validation, never from the sealed test." in text[:examples]
+    assert text.index("lgpl-2.1-plus_149.RULE") > examples
+
+
+def test_what_was_not_measured_is_called_unmeasured_and_not_drawn(tmp_path: Path) -> None:
+    run = thin_summary()
+    text = Page(rendered(run, tmp_path)).text
+    assert "interval unmeasured" in text
+    assert text.count("None on validation.") == 3
+    assert "general text and probes were not scored" in text
+    plot = figures.probe_plot(summary().forgetting)
+    assert plot.count("unmeasured: base at chance") == 2
+    assert len(re.findall(r"<use ", plot)) == 3  # five probes, two of them at chance
+
+
+def test_a_change_on_fewer_than_fifty_groups_is_unmeasured() -> None:
+    item = summary().forgetting[0]
+    assert numbers.unmeasured_because(item) is None
+    few = replace(item, change=replace(item.change, groups=49))
+    assert numbers.unmeasured_because(few) == "fewer than 50 groups"
+    assert "unmeasured: fewer than 50 groups" in figures.forgetting_plot([few])
+
+
+def test_rows_that_do_not_add_up_are_reported() -> None:
+    manifest = summary().manifest
+    assert "together all 34,859 rows read" in row_accounting(manifest)
+    assert "does not explain the rest" in row_accounting(replace(manifest, source_rows=40_000))
+
+
+def test_the_readme_picture_has_double_resolution(tmp_path: Path) -> None:
+    figures.forest_plot_png(summary(), tmp_path / "forest.png")
+    head = (tmp_path / "forest.png").read_bytes()[:24]
+    assert struct.unpack(">I", head[16:20]) == (1440,)
+
+
+@pytest.mark.parametrize("width", [40, 80, 140])
+@pytest.mark.parametrize("run", [summary(), hostile_summary(), thin_summary()])
+def test_the_terminal_version_fits_and_is_plain(run: RunSummary, width: int) -> None:
+    text = printed(run, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "\x1b" not in text
+    for stage in ("data", "plan", "opponents", "train", "verdict", "report"):
+        assert re.search(rf"(?m)^{stage} ", text)
+    assert run.verdict.decision in text
+
+
+def test_the_terminal_reads_no_markup_from_data() -> None:
+    assert "[red]" in printed(hostile_summary(), 140)
+
+
+@pytest.mark.parametrize("decision", DECISIONS)
+def test_the_decision_stands_out_in_the_terminal(decision: Decision) -> None:
+    run, stream = summary(decision), io.StringIO()
+    console = Console(file=stream, width=100, force_terminal=True, color_system="standard")
+    console.print(verdict_lines(run.verdict, run.test_scorecards, run.forgetting))
+    assert re.search(rf"\x1b\[[0-9;]*7[0-9;]*m {decision} \x1b", stream.getvalue())  # 7: reverse video
+
+
+@given(st.floats(-1e6, 1e6), st.integers(0, 3))
+def test_numbers_have_real_minus_signs_and_no_signed_zero(value: float, digits: int) -> None:
+    text = numbers.number(value, digits)
+    assert "-" not in text
+    plain = float(text.replace("−", "-").replace(",", ""))
+    assert abs(plain - value) <= 0.5 * 10**-digits + 1e-9
+    assert plain != 0 or text[0] == "0"
+
+
+@given(st.floats(0, 1e6))
+def test_durations_never_show_sixty_of_a_unit(seconds: float) -> None:
+    assert not re.search(r"\b60 (s|min)\b", numbers.duration(seconds))
