@@ -216,7 +216,7 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
 
 
 def test_only_one_class_is_refused(tmp_path: Path) -> None:
-    rows = [{"text": f"question {n}", "label": "card"} for n in range(200)]
+    rows: list[dict[str, object]] = [{"text": f"question {n}", "label": "card"} for n in range(200)]
     error = refused(spec_for(write_jsonl(tmp_path / "t.jsonl", rows)))
     assert error.what == "t.jsonl: only one class: every target is 'card'"
 

@@ -77,8 +77,8 @@ def test_ten_thousand_short_rows_are_grouped_within_fifteen_seconds() -> None:
 def test_thousands_of_rows_from_one_template_do_not_take_forever() -> None:
     chance = random.Random(6)
     template = (
-        "dear customer {} thank you for your message about order {} we have looked into it and the parcel {} left "
-        "our warehouse on monday please wait two more days before you write again kind regards"
+        "dear customer {} thank you for your message about order {} we have looked into it and the parcel {} "
+        "left our warehouse on monday please wait two more days before you write again kind regards"
     )
     texts = [template.format(*(f"n{chance.randrange(9999)}" for _ in range(3))) for _ in range(3000)]
     started = time.process_time()
@@ -150,7 +150,7 @@ def test_leaks_equal_those_of_comparing_every_pair() -> None:
         for second in later:
             if any(jaccard(first.text, second.text) >= 0.8 for split in earlier for first in split):
                 expected.add(second.source)
-    leaks = leaks_between(*splits)
+    leaks = leaks_between(splits[0], splits[1], splits[2])
     assert {leak.second_source for leak in leaks} == expected
     assert len(leaks) == len(expected) > 10
     assert {leak.kind for leak in leaks} == {"near-duplicate", "same text"}
@@ -167,7 +167,12 @@ def test_leaks_equal_those_of_comparing_every_pair() -> None:
 )
 def test_a_planted_leak_is_named(later: Row, kind: str) -> None:
     first = row(1, "where is my card?", group="g1")
-    for splits in (([first], [later], []), ([first], [], [later]), ([], [first], [later])):
+    placements: list[tuple[list[Row], list[Row], list[Row]]] = [
+        ([first], [later], []),
+        ([first], [], [later]),
+        ([], [first], [later]),
+    ]
+    for splits in placements:
         (leak,) = leaks_between(*splits)
         names = [name for name, rows in zip(("train", "validation", "test"), splits, strict=True) if rows]
         assert leak == Leak(kind, names[0], first.source, names[1], later.source)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_data_versions import frozen, prepare, write_data
+from data_samples import frozen, prepare, write_data
 from tunesmith.data.sealed import open_test
 from tunesmith.errors import UserError
 from tunesmith.ledger import read

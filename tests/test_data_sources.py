@@ -131,6 +131,14 @@ def test_a_look_proposes_input_and_target(tmp_path: Path) -> None:
     assert columns["category"].examples == ("card", "fee", "loan")
 
 
+def test_a_look_at_a_csv_file_tells_numbers_from_text(tmp_path: Path) -> None:
+    path = tmp_path / "tickets.csv"
+    path.write_text("number;says;kind\n" + "".join(f"{n};words {n};{n % 4}\n" for n in range(100)))
+    seen = look(path)
+    assert [column.type for column in seen.columns] == ["number", "text", "number"]
+    assert (seen.input, seen.target) == ("says", "kind")
+
+
 def test_a_look_proposes_nothing_where_nothing_fits(tmp_path: Path) -> None:
     seen = look(write_jsonl(tmp_path / "n.jsonl", [{"a": n, "b": n * 2} for n in range(100)]))
     assert (seen.input, seen.target) == (None, None)

@@ -60,14 +60,14 @@ def accounted(split: Split) -> int:
 random_rows = st.builds(
     lambda groups, spare: (
         [row for number, targets in enumerate(groups) for row in group_of_rows(f"g{number}", targets)]
-        + singles("s", a=60 + spare, b=60 + spare)
+        + singles("s", a=90 + spare, b=90 + spare)
     ),
     st.lists(st.lists(st.sampled_from("aaabbbcde"), min_size=1, max_size=6), max_size=40),
     st.integers(0, 40),
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     rows=random_rows,
     train=st.one_of(st.none(), st.integers(10, 60), st.floats(0.1, 0.6)),
@@ -105,7 +105,7 @@ def test_what_must_hold_for_any_groups(
     assert split.conflict_groups == sum(len(labels) > 1 for labels in targets.values())
     assert split.groups == len(targets)
 
-    # 120 rows stand alone, so whole groups can always make up the numbers asked for.
+    # 180 rows stand alone, so whole groups can always make up the numbers asked for.
     if isinstance(validation, int):
         assert len(split.validation) == validation
     if isinstance(train, int):

@@ -63,7 +63,7 @@ def look(path: Path) -> FileLook:
     """
     table = read_table(path)
     cells = {column: [record.fields.get(column) for record in table.records] for column in table.columns}
-    columns = tuple(_look_at(name, values) for name, values in cells.items())
+    columns = tuple(_look_at(name, values, table.format) for name, values in cells.items())
     messages = next((name for name, values in cells.items() if _are_conversations(values)), None)
     target_column = None if messages else _target(columns, cells)
     input_column = None if messages else _input(columns, cells, target_column)
@@ -76,10 +76,10 @@ def _filled(values: Sequence[object]) -> list[object]:
     return [value for value in values if value is not None and str(value).strip()]
 
 
-def _look_at(name: str, values: Sequence[object]) -> ColumnLook:
+def _look_at(name: str, values: Sequence[object], file_format: FileFormat) -> ColumnLook:
     filled = _filled(values)
     distinct = list(dict.fromkeys(str(value) for value in filled))
-    types = {_type(value) for value in filled}
+    types = {_csv_type(str(value)) if file_format == "csv" else _type(value) for value in filled}
     kind: ColumnType = types.pop() if len(types) == 1 else "mixed" if types else "empty"
     examples = tuple(_short(value) for value in distinct[:3])
     return ColumnLook(name, kind, len(filled) / len(values), len(distinct), examples)
@@ -93,6 +93,14 @@ def _type(value: object) -> ColumnType:
     if isinstance(value, list):
         return "list"
     return "object" if isinstance(value, dict) else "text"
+
+
+def _csv_type(cell: str) -> ColumnType:
+    try:
+        float(cell)
+    except ValueError:
+        return "text"
+    return "number"
 
 
 def _short(text: str) -> str:

@@ -1,0 +1,151 @@
+"""Prompts on the untuned base: zero-shot with the label list, and the nearest training rows as examples.
+
+Every answer is a valid label: the one with the highest exact log-probability, as it stands, per token
+(length-normalised), or after contextual calibration (Zhao et al. 2021, arXiv 2102.09690), whichever is
+best on validation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from tunesmith.candidates.answers import Answers, answers_from_scores
+from tunesmith.engine.scoring import LabelScores, score_labels
+from tunesmith.engine.trees import LabelTree, label_tree
+from tunesmith.files import content_hash
+from tunesmith.models.loading import LoadedModel
+from tunesmith.models.rendering import check_lengths, encode, instructed, render_prompt
+from tunesmith.progress import Report, silent
+from tunesmith.records import Candidate, Message, Row, Settings
+
+Variant = Literal["log-probability", "length-normalised", "calibrated"]
+VARIANTS: tuple[Variant, ...] = ("log-probability", "length-normalised", "calibrated")
+
+# Inputs that say nothing: what the prompt answers to them is its bias (Zhao et al. 2021).
+CONTENT_FREE = ("N/A", "[MASK]", "…")
+CALIBRATION_EXAMPLE_SETS = 4
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """What prompts of one task share: the base, its labels as a tree, and the rows to show as examples."""
+
+    loaded: LoadedModel
+    instruction: str
+    labels: tuple[str, ...]
+    train: Sequence[Row]
+
+
+def task_tree(loaded: LoadedModel, labels: Sequence[str]) -> LabelTree:
+    """The labels of a task as the base's tokens."""
+    return label_tree([encode(loaded, label) for label in labels], loaded.end_token)
+
+
+def prompt_name(examples: int) -> str:
+    """``zero-shot`` or ``3-shot nearest``."""
+    return f"{examples}-shot nearest" if examples else "zero-shot"
+
+
+def score_prompt(
+    prompting: Prompting, examples: int, rows: Sequence[Row], prune: bool, report: Report = silent
+) -> LabelScores:
+    """Exact log-probabilities [rows, labels] under the prompt with ``examples`` nearest training rows.
+
+    Raises UserError naming the rows whose prompt does not fit the base's context.
+    """
+    shown = _nearest(prompting.train, rows, examples) if examples else [[] for _ in rows]
+    prompts = [_render(prompting, row, near) for row, near in zip(rows, shown, strict=True)]
+    tree = task_tree(prompting.loaded, prompting.labels)
+    longest = max(tree.lengths)
+    lengths = [len(prompt) + longest for prompt in prompts]
+    check_lengths(prompting.loaded, rows, lengths, f"{prompt_name(examples)} prompt")
+    return score_labels(prompting.loaded.model, prompts, tree, prompting.loaded.pad_token, prune, report)
+
+
+def content_free_prior(prompting: Prompting, examples: int, seed: int) -> list[float]:
+    """Mean log-probability of every label for inputs that say nothing, over a few sets of examples."""
+    generator = np.random.default_rng(seed)
+    prompts = []
+    for text in CONTENT_FREE:
+        row = Row("", "content-free", (Message("user", text),), "")
+        sets = CALIBRATION_EXAMPLE_SETS if examples else 1
+        for _ in range(sets):
+            chosen = generator.choice(len(prompting.train), size=examples, replace=False) if examples else []
+            prompts.append(_render(prompting, row, [prompting.train[index] for index in chosen]))
+    tree = task_tree(prompting.loaded, prompting.labels)
+    scores = score_labels(prompting.loaded.model, prompts, tree, prompting.loaded.pad_token, prune=False)
+    means: list[float] = scores.log_probabilities.mean(axis=0).tolist()
+    return means
+
+
+def choose_variant(
+    prompting: Prompting, examples: int, scores: LabelScores, rows: Sequence[Row], prior: list[float]
+) -> tuple[Candidate, Answers]:
+    """The variant with the best accuracy on ``rows`` (validation); on a tie the plainest."""
+    wanted = np.array([row.target for row in rows])
+    best: tuple[float, Candidate, Answers] | None = None
+    for variant in VARIANTS:
+        settings: Settings = {"examples": examples, "variant": variant, "instruction": prompting.instruction}
+        if variant == "calibrated":
+            settings["prior"] = prior
+        shown = sorted(row.id for row in prompting.train) if examples else []
+        base = prompting.loaded.base
+        identity = content_hash(["prompt", settings, list(prompting.labels), shown, base.sha256])
+        name = f"{prompt_name(examples)} ({variant})"
+        candidate = Candidate(identity, "prompt", name, settings, base.name)
+        answers = answer_prompt(prompting, candidate, scores)
+        accuracy = float((np.array(answers.labels) == wanted).mean())
+        if best is None or accuracy > best[0]:
+            best = (accuracy, candidate, answers)
+    assert best is not None  # there are variants
+    return best[1], best[2]
+
+
+def answer_prompt(prompting: Prompting, candidate: Candidate, scores: LabelScores) -> Answers:
+    """Labels and probabilities from scores, by the candidate's variant."""
+    variant = candidate.settings["variant"]
+    adjusted: NDArray[np.float64] = scores.log_probabilities
+    if variant == "length-normalised":
+        adjusted = adjusted / np.array(task_tree(prompting.loaded, prompting.labels).lengths)
+    if variant == "calibrated":
+        adjusted = adjusted - np.array(candidate.settings["prior"])
+    return answers_from_scores(adjusted, prompting.labels, scores.tokens)
+
+
+def prunes(candidate: Candidate) -> bool:
+    """Whether unlikely labels may be left out of scoring: only where the score is the log-probability."""
+    return candidate.settings["variant"] == "log-probability"
+
+
+def _render(prompting: Prompting, row: Row, examples: Sequence[Row]) -> list[int]:
+    labels = ", ".join(prompting.labels)
+    instruction = f"{prompting.instruction}\nAnswer with exactly one of: {labels}"
+    if examples:
+        # Examples show the labels; the whole list would only make every prompt longer.
+        instruction = f"{prompting.instruction}\nAnswer like the examples."
+    turns = list(instructed(instruction, row))
+    shown = [turn for example in examples for turn in (*_user_turns(example), _answer(example))]
+    return render_prompt(prompting.loaded, [turns[0], *shown, *turns[1:]])
+
+
+def _user_turns(row: Row) -> tuple[Message, ...]:
+    return tuple(message for message in row.messages if message.role != "system")
+
+
+def _answer(row: Row) -> Message:
+    return Message("assistant", row.target)
+
+
+def _nearest(train: Sequence[Row], rows: Sequence[Row], count: int) -> list[list[Row]]:
+    """The ``count`` training rows most like each row (TF-IDF cosine), the most similar last."""
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    known = vectorizer.fit_transform([row.text for row in train])
+    similar = (vectorizer.transform([row.text for row in rows]) @ known.T).toarray()
+    order = np.argsort(-similar, axis=1, kind="stable")[:, :count]
+    return [[train[index] for index in reversed(chosen)] for chosen in order]

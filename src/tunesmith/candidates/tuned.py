@@ -1,0 +1,108 @@
+"""The fine-tuned candidate: the base with its adapter, prompted with the instruction alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+from tunesmith.candidates.answers import Answers, answers_from_scores
+from tunesmith.engine.lora import attach_lora, lora_layers
+from tunesmith.engine.scoring import LabelScores, score_labels
+from tunesmith.engine.trees import label_tree
+from tunesmith.errors import UserError
+from tunesmith.files import content_hash
+from tunesmith.models.adapters import load_adapter
+from tunesmith.models.loading import LoadedModel
+from tunesmith.models.rendering import check_lengths, encode, instructed, render_prompt
+from tunesmith.progress import Report, silent
+from tunesmith.records import Candidate, Row
+
+# Below this, float noise of the scores decides: a temperature outside is a sign of a bad fit, not of data.
+TEMPERATURES = (0.2, 10.0)
+
+
+@dataclass(frozen=True)
+class TunedModel:
+    """A base with its adapter in memory, the labels it chooses from, and the instruction it was given."""
+
+    loaded: LoadedModel
+    instruction: str
+    labels: tuple[str, ...]
+
+
+def put_adapter(loaded: LoadedModel, folder: Path, rank: int, alpha: float) -> None:
+    """Make ``loaded`` answer with the adapter in ``folder``; layers are adapted if they are not yet."""
+    if not lora_layers(loaded.model):
+        attach_lora(loaded.model, rank, alpha, seed=0)
+    layers = lora_layers(loaded.model)
+    weights = load_adapter(folder, loaded.base.sha256)
+    if weights.keys() != layers.keys():
+        odd = sorted(weights.keys() ^ layers.keys())[0]
+        raise UserError(
+            f"{folder}: the adapter and {loaded.base.name} do not have the same layers (such as {odd})",
+            fix="use the base it was trained on, or train again",
+        )
+    with torch.no_grad():
+        for name, (a, b) in weights.items():
+            layers[name].lora_a.copy_(a)
+            layers[name].lora_b.copy_(b)
+
+
+def score_tuned(tuned: TunedModel, rows: Sequence[Row], prune: bool, report: Report = silent) -> LabelScores:
+    """Exact log-probabilities [rows, labels] after the same prompt as in training."""
+    loaded = tuned.loaded
+    tree = label_tree([encode(loaded, label) for label in tuned.labels], loaded.end_token)
+    prompts = [render_prompt(loaded, instructed(tuned.instruction, row)) for row in rows]
+    lengths = [len(prompt) + max(tree.lengths) for prompt in prompts]
+    check_lengths(loaded, rows, lengths, "prompt")
+    return score_labels(loaded.model, prompts, tree, loaded.pad_token, prune, report)
+
+
+def tuned_candidate(
+    tuned: TunedModel, adapter_sha256: str, temperature: float
+) -> Candidate:
+    """The candidate named by what decides its answers: base, adapter, instruction and labels."""
+    base = tuned.loaded.base
+    identity = content_hash(["tuned", base.sha256, adapter_sha256, tuned.instruction, list(tuned.labels)])
+    settings: dict[str, str | int | float | bool | None | list[str] | list[int] | list[float]] = {
+        "instruction": tuned.instruction,
+        "temperature": temperature,
+        "adapter_sha256": adapter_sha256,
+    }
+    return Candidate(identity, "tuned", f"{base.name} + LoRA", settings, base.name)
+
+
+def answer_tuned(candidate: Candidate, labels: tuple[str, ...], scores: LabelScores) -> Answers:
+    """Labels with temperature-calibrated probabilities; the temperature never changes the label."""
+    temperature = float(str(candidate.settings["temperature"]))
+    return answers_from_scores(scores.log_probabilities / temperature, labels, scores.tokens)
+
+
+def fit_temperature(
+    log_probabilities: NDArray[np.float64], labels: tuple[str, ...], rows: Sequence[Row]
+) -> float:
+    """The temperature with the lowest log-loss on ``rows`` (validation); 1 where no row has a known label.
+
+    Temperature scaling: Guo et al. 2017, arXiv 1706.04599. ``log_probabilities`` is [rows, labels] and
+    must not be pruned.
+    """
+    known = {label: index for index, label in enumerate(labels)}
+    chosen = [(index, known[row.target]) for index, row in enumerate(rows) if row.target in known]
+    if not chosen:
+        return 1.0
+    at, wanted = (np.array(values) for values in zip(*chosen, strict=True))
+
+    def log_loss(log_temperature: float) -> float:
+        scaled = log_probabilities[at] / np.exp(log_temperature)
+        highest = scaled.max(axis=1)
+        normaliser = highest + np.log(np.exp(scaled - highest[:, None]).sum(axis=1))
+        return float((normaliser - scaled[np.arange(len(at)), wanted]).mean())
+
+    bounds = (np.log(TEMPERATURES[0]), np.log(TEMPERATURES[1]))
+    return float(np.exp(minimize_scalar(log_loss, bounds=bounds, method="bounded").x))
