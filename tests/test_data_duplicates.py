@@ -59,6 +59,18 @@ def test_groups_equal_those_of_comparing_every_pair(similarity: float) -> None:
     assert len(pairs) == len(set(expected)) == len(set(found))
 
 
+@pytest.mark.parametrize("words_shared", [6, 10, 22, 42])
+def test_a_pair_exactly_at_the_threshold_is_near(words_shared: int) -> None:
+    shared = [f"w{n}" for n in range(words_shared)]
+    added = [f"new{n}" for n in range((words_shared - 2) // 4)]  # one new shingle for four shared ones
+    first, second = " ".join(shared), " ".join([*added, *shared])
+    assert jaccard(first, second) == 0.8
+    assert len(set(groups_of(first, second))) == 1
+    for pair in ((first, second), (second, first)):
+        rows = [row(number, text) for number, text in enumerate(pair)]
+        assert [leak.kind for leak in leaks_between(rows[:1], [], rows[1:])] == ["near-duplicate"]
+
+
 def test_groups_do_not_depend_on_the_order_of_rows() -> None:
     texts = variations(seed=4, originals=40, copies=4)
     by_text = dict(zip(texts, groups_of(*texts), strict=True))

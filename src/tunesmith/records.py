@@ -15,7 +15,7 @@ Decision = Literal["TRAIN", "DON'T", "CANNOT TELL YET"]
 CandidateKind = Literal["constant", "classical", "prompt", "tuned"]
 
 # JSON-like settings of a candidate; only the code that made them reads them again.
-Settings = dict[str, str | int | float | bool | None | list[str] | list[int] | list[float]]
+Settings = dict[str, str | int | float | bool | list[str] | list[int] | list[float] | None]
 
 
 @dataclass(frozen=True)

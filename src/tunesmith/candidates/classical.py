@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -73,9 +74,7 @@ def tune_classical(
     for done, (features, classifier, c) in enumerate(grid):
         if features not in prepared:
             vectorizers = _vectorizers(features)
-            prepared = {
-                features: (vectorizers, _fit_transform(vectorizers, train), csr_matrix((0, 0)))
-            }
+            prepared = {features: (vectorizers, _fit_transform(vectorizers, train), csr_matrix((0, 0)))}
             prepared[features] = (*prepared[features][:2], _transform(vectorizers, validation))
         vectorizers, train_matrix, validation_matrix = prepared[features]
         model = _fitted(features, classifier, c, train, vectorizers, train_matrix)
@@ -116,10 +115,8 @@ def version_aware_tokens(text: str) -> list[str]:
     "GPL 2.0+ or later" gives gpl, 2.0+, or, later, gpl_2.0+, 2.0+_or, or_later, ….
     """
     tokens = [token.lower() for token in _VERSION_AWARE.findall(text)]
-    pairs = [f"{left}_{right}" for left, right in zip(tokens, tokens[1:], strict=False)]
-    triples = [
-        f"{a}_{b}_{c}" for a, b, c in zip(tokens, tokens[1:], tokens[2:], strict=False)
-    ]
+    pairs = [f"{left}_{right}" for left, right in itertools.pairwise(tokens)]
+    triples = [f"{a}_{b}_{c}" for a, b, c in zip(tokens, tokens[1:], tokens[2:], strict=False)]
     return [*tokens, *pairs, *triples]
 
 

@@ -64,13 +64,11 @@ def score_tuned(tuned: TunedModel, rows: Sequence[Row], prune: bool, report: Rep
     return score_labels(loaded.model, prompts, tree, loaded.pad_token, prune, report)
 
 
-def tuned_candidate(
-    tuned: TunedModel, adapter_sha256: str, temperature: float
-) -> Candidate:
+def tuned_candidate(tuned: TunedModel, adapter_sha256: str, temperature: float) -> Candidate:
     """The candidate named by what decides its answers: base, adapter, instruction and labels."""
     base = tuned.loaded.base
     identity = content_hash(["tuned", base.sha256, adapter_sha256, tuned.instruction, list(tuned.labels)])
-    settings: dict[str, str | int | float | bool | None | list[str] | list[int] | list[float]] = {
+    settings: dict[str, str | int | float | bool | list[str] | list[int] | list[float] | None] = {
         "instruction": tuned.instruction,
         "temperature": temperature,
         "adapter_sha256": adapter_sha256,

@@ -51,9 +51,7 @@ def summed_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, ta
 
 
 @torch.no_grad()
-def token_log_probabilities(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor
-) -> Tensor:
+def token_log_probabilities(hidden: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor) -> Tensor:
     """log p of each of ``tokens`` [positions, choices] after ``hidden`` [positions, width], fp32, in nats."""
     output = torch.empty(tokens.shape, dtype=torch.float32, device=hidden.device)
     for start in range(0, len(hidden), POSITIONS_PER_CHUNK):

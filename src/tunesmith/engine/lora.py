@@ -86,9 +86,7 @@ def attach_lora(model: nn.Module, rank: int, alpha: float, seed: int) -> list[st
     model.requires_grad_(False)
     head = model.get_output_embeddings()  # type: ignore[operator]  # nn.Module's __getattr__ hides it
     names = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module is not head
+        name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head
     ]
     if not names:
         kinds = sorted({type(module).__name__ for module in model.modules()})
@@ -116,9 +114,7 @@ def lora_layers(model: nn.Module) -> dict[str, LoraLinear]:
 
 def lora_parameters(model: nn.Module) -> list[nn.Parameter]:
     """The trainable fp32 masters, in a fixed order."""
-    return [
-        parameter for layer in lora_layers(model).values() for parameter in (layer.lora_a, layer.lora_b)
-    ]
+    return [parameter for layer in lora_layers(model).values() for parameter in (layer.lora_a, layer.lora_b)]
 
 
 @contextmanager

@@ -79,31 +79,80 @@ def score_continuations(
 ) -> tuple[FloatArray, int]:
     """Sum of log p(token | what stands before) over each continuation, in nats, and the tokens used.
 
-    Where a prompt is empty the continuation's first token has nothing before it and is not counted.
+    Prompts and continuations are token ids, neither empty. A prompt that several rows share is encoded once.
     """
-    weight, bias = head_of(model)
-    rows = [[*prompt, *continuation] for prompt, continuation in zip(prompts, continuations, strict=True)]
-    totals = np.zeros(len(rows))
-    done = 0
-    for chosen in batches_by_length([len(row) for row in rows]):
-        ids = torch.full((len(chosen), max(len(rows[index]) for index in chosen)), pad_token)
-        where: list[tuple[int, int]] = []
-        for slot, index in enumerate(chosen):
-            ids[slot, : len(rows[index])] = torch.tensor(rows[index])
-            first = max(len(prompts[index]), 1)
-            where.extend((slot, position) for position in range(first, len(rows[index])))
-        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-        slots = torch.tensor([slot for slot, _ in where], dtype=torch.long)
-        positions = torch.tensor([position for _, position in where], dtype=torch.long)
-        log_p = token_log_probabilities(
-            hidden[slots, positions - 1], weight, bias, ids[slots, positions][:, None]
+    rows_of: dict[tuple[int, ...], list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        rows_of.setdefault(tuple(prompt), []).append(row)
+    shared = list(rows_of)
+    totals = np.zeros(len(prompts))
+    used = done = 0
+    longest_of = [max(len(continuations[row]) for row in rows_of[prompt]) for prompt in shared]
+    costs = [
+        len(prompt) + len(rows_of[prompt]) * longest
+        for prompt, longest in zip(shared, longest_of, strict=True)
+    ]
+    for chosen in batches_by_length(costs):
+        batch_prompts = [shared[index] for index in chosen]
+        owners = [slot for slot, prompt in enumerate(batch_prompts) for _ in rows_of[prompt]]
+        rows = [row for prompt in batch_prompts for row in rows_of[prompt]]
+        totals[rows] = _score_continuation_batch(
+            model, batch_prompts, owners, [continuations[row] for row in rows], pad_token
         )
-        sums = torch.zeros(len(chosen), dtype=torch.float64).index_add_(0, slots, log_p[:, 0].double())
-        totals[chosen] = sums.numpy()
-        done += len(chosen)
+        used += sum(map(len, batch_prompts)) + sum(len(continuations[row]) for row in rows)
+        done += len(rows)
         if advance is not None:
-            advance(done, len(rows))
-    return totals, sum(len(row) for row in rows)
+            advance(done, len(prompts))
+    return totals, used
+
+
+def _score_continuation_batch(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    owners: Sequence[int],
+    continuations: Sequence[Sequence[int]],
+    pad_token: int,
+) -> FloatArray:
+    """``owners[i]`` is the prompt of continuation i."""
+    prompt_ids, prompt_lengths = _padded(prompts, pad_token)
+    ids, lengths = _padded(continuations, pad_token)
+    owner = torch.tensor(owners)
+    cache = DynamicCache()
+    hidden = model.base_model(input_ids=prompt_ids, past_key_values=cache, use_cache=True).last_hidden_state
+    last = hidden[torch.arange(len(prompts)), prompt_lengths - 1][owner]
+    states = last[:, None]
+    if ids.shape[1] > 1:
+        repeated = DynamicCache()
+        for index, layer in enumerate(cache.layers):
+            repeated.update(layer.keys[owner], layer.values[owner], index)
+        dtype = next(model.parameters()).dtype
+        queries, longest = ids.shape[1] - 1, prompt_ids.shape[1]
+        visible = torch.ones(len(owners), queries, longest + queries, dtype=torch.bool)
+        visible[:, :, :longest] = (torch.arange(longest) < prompt_lengths[owner][:, None])[:, None]
+        visible[:, :, longest:] = torch.ones(queries, queries, dtype=torch.bool).tril()
+        mask = torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
+        later = model.base_model(
+            input_ids=ids[:, :-1],
+            attention_mask=mask[:, None],
+            position_ids=prompt_lengths[owner][:, None] + torch.arange(queries),
+            past_key_values=repeated,
+            use_cache=True,
+        ).last_hidden_state
+        states = torch.cat([states, later], dim=1)
+    wanted = torch.arange(ids.shape[1]) < lengths[:, None]
+    weight, bias = head_of(model)
+    log_p = token_log_probabilities(states[wanted], weight, bias, ids[wanted][:, None])
+    rows = torch.nonzero(wanted)[:, 0]
+    sums = torch.zeros(len(owners), dtype=torch.float64).index_add_(0, rows, log_p[:, 0].double())
+    return sums.numpy()
+
+
+def _padded(rows: Sequence[Sequence[int]], pad_token: int) -> tuple[Tensor, Tensor]:
+    """Token ids [rows, longest] padded on the right, and the length of each row."""
+    ids = torch.full((len(rows), max(map(len, rows))), pad_token)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row)
+    return ids, torch.tensor([len(row) for row in rows])
 
 
 def batches_by_length(lengths: Sequence[int], tokens_per_batch: int = TOKENS_PER_BATCH) -> list[list[int]]:
@@ -130,11 +179,8 @@ def _score_batch(
     pad_token: int,
     prune: bool,
 ) -> tuple[FloatArray, int]:
-    rows, longest = len(suffixes), max(len(suffix) for suffix in suffixes)
-    ids = torch.full((rows, longest), pad_token)
-    for index, suffix in enumerate(suffixes):
-        ids[index, : len(suffix)] = torch.tensor(suffix)
-    lengths = torch.tensor([len(suffix) for suffix in suffixes])
+    ids, lengths = _padded(suffixes, pad_token)
+    rows, longest = ids.shape
     cache = expanded_cache(prefix, rows) if prefix else DynamicCache()
     hidden = model.base_model(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state
     last = hidden[torch.arange(rows), lengths - 1]

@@ -47,9 +47,7 @@ def choose_loss(
     gradient_difference = float(
         (fast_gradients - plain_gradients).norm() / plain_gradients.norm().clamp_min(1e-12)
     )
-    agree = (
-        loss_difference <= LOSS_TOLERANCE[dtype] and gradient_difference <= GRADIENT_TOLERANCE[dtype]
-    )
+    agree = loss_difference <= LOSS_TOLERANCE[dtype] and gradient_difference <= GRADIENT_TOLERANCE[dtype]
     if agree:
         return summed_loss, None
     model.set_attn_implementation(plain_attention)

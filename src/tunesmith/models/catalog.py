@@ -67,7 +67,9 @@ def resolve_base(name: str, task_folder: Path, cache: Path, say: Say) -> Base:
     if path.suffix == ".gguf":
         if not path.is_file():
             raise UserError(f"base: no file {path}", fix="check the path; it is relative to the task file")
-        return _converted_gguf(path, path.stem, file_sha256(path), "see the model's page", str(path), cache, say)
+        return _converted_gguf(
+            path, path.stem, file_sha256(path), "see the model's page", str(path), cache, say
+        )
     if path.is_dir():
         return _local_folder(path)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):

@@ -41,9 +41,7 @@ def render_row(loaded: LoadedModel, messages: Sequence[Message], answer: str) ->
     """Prompt and answer in one sequence; exactly the answer and its end token are learned."""
     prompt = render_prompt(loaded, messages)
     completion = render_answer(loaded, answer)
-    return Tokens(
-        ids=(*prompt, *completion), learn=(*[False] * len(prompt), *[True] * len(completion))
-    )
+    return Tokens(ids=(*prompt, *completion), learn=(*[False] * len(prompt), *[True] * len(completion)))
 
 
 def encode(loaded: LoadedModel, text: str) -> list[int]:

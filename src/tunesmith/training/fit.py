@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.engine.forward import Batch, common_prefix, make_batch
-from tunesmith.engine.lora import lora_layers, lora_parameters
+from tunesmith.engine.lora import lora_parameters
 from tunesmith.engine.scoring import batches_by_length
 from tunesmith.engine.selfcheck import LossFunction, choose_loss
 from tunesmith.errors import UserError
@@ -29,6 +29,10 @@ from tunesmith.training.batches import epoch_batches
 from tunesmith.training.checkpoints import Progress, State, load_checkpoint, save_checkpoint
 
 STEPS_BETWEEN_CHECKPOINTS = 20
+
+# Activations of about 0.7 MB a token (135M base) are held for the backward pass: longer batches are cut
+# into parts whose gradients add up to the same step.
+TOKENS_PER_MICRO_BATCH = 2048
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
 
@@ -104,19 +108,26 @@ def fit(
     with _interrupt_after_step() as interrupted:
         while run.step < schedule.steps and not stopped_early:
             epoch, index = divmod(run.step, schedule.steps_per_epoch)
-            batches = epoch_batches(lengths, settings.batch_size, settings.seed, epoch)
-            batch = _batch(loaded, train, batches[index], shared)
-            point = _step(loaded, loss_of, batch, optimiser, parameters, schedule, run.step, settings)
+            chosen = epoch_batches(lengths, settings.batch_size, settings.seed, epoch)[index]
+            micro_batches = [
+                _batch(loaded, train, [chosen[at] for at in part], shared)
+                for part in batches_by_length([lengths[row] for row in chosen], TOKENS_PER_MICRO_BATCH)
+            ]
+            point = _step(loaded, loss_of, micro_batches, optimiser, parameters, schedule, run.step, settings)
             run.step += 1
             run.train.append(point)
-            run.trained_tokens += batch.useful_tokens
-            run.supervised_tokens += len(batch.targets)
+            run.trained_tokens += sum(batch.useful_tokens for batch in micro_batches)
+            run.supervised_tokens += sum(len(batch.targets) for batch in micro_batches)
             if run.step in schedule.validation_steps:
                 loss = _validation_loss(loaded, loss_of, validation_batches)
                 run.note_validation(ValidationPoint(run.step, point.epoch, loss), parameters)
                 stopped_early = run.out_of_patience(settings.patience) and run.step < schedule.steps
             run.seconds = time.perf_counter() - started
-            if run.step % STEPS_BETWEEN_CHECKPOINTS == 0 or run.step in schedule.validation_steps or interrupted.is_set():
+            if (
+                run.step % STEPS_BETWEEN_CHECKPOINTS == 0
+                or run.step in schedule.validation_steps
+                or interrupted.is_set()
+            ):
                 save_checkpoint(checkpoints, run.progress(), _state(optimiser, parameters, run.best))
             report(run.step, schedule.steps, run.note())
             if interrupted.is_set():
@@ -219,7 +230,7 @@ class _Run:
 def _step(
     loaded: LoadedModel,
     loss_of: LossFunction,
-    batch: Batch,
+    micro_batches: Sequence[Batch],
     optimiser: torch.optim.Optimizer,
     parameters: Sequence[Tensor],
     schedule: _Schedule,
@@ -231,10 +242,13 @@ def _step(
     for group in optimiser.param_groups:
         group["lr"] = learning_rate
     optimiser.zero_grad(set_to_none=True)
-    loss = loss_of(loaded.model, batch) / len(batch.targets)
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    targets = sum(len(batch.targets) for batch in micro_batches)
+    value = 0.0
+    for batch in micro_batches:
+        loss = loss_of(loaded.model, batch) / targets
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        value += float(loss.detach())
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.max_gradient_norm))
-    value = float(loss.detach())
     if not math.isfinite(value) or not math.isfinite(norm):
         raise UserError(
             f"training stopped at step {step + 1}: the loss is {value} and the gradient norm {norm}",
@@ -248,7 +262,7 @@ def _step(
         value,
         learning_rate,
         norm,
-        batch.useful_tokens / seconds,
+        sum(batch.useful_tokens for batch in micro_batches) / seconds,
     )
 
 
@@ -278,9 +292,7 @@ def _state(optimiser: torch.optim.Optimizer, parameters: Sequence[Tensor], best:
     )
 
 
-def _restore(
-    optimiser: torch.optim.Optimizer, parameters: Sequence[Tensor], state: State, step: int
-) -> None:
+def _restore(optimiser: torch.optim.Optimizer, parameters: Sequence[Tensor], state: State, step: int) -> None:
     with torch.no_grad():
         for index, parameter in enumerate(parameters):
             parameter.copy_(state.parameters[index])
