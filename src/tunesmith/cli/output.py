@@ -6,9 +6,19 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def stage_console(as_json: bool) -> Console:
+    """Where stages and progress are shown: stdout for people, stderr when stdout is for a script."""
+    from rich.console import Console
+
+    return Console(stderr=as_json, highlight=False)
 
 
 def emit(result: Any, as_json: bool, text: str) -> None:

@@ -1,0 +1,70 @@
+"""``tunesmith ask``: one answer of the tuned model, and ``tunesmith base``: fetch a base beforehand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunesmith.cli.options import RUNS, JsonOption, RunsOption, TaskArgument, find_task
+from tunesmith.cli.output import emit, say, stage_console
+
+if TYPE_CHECKING:
+    from tunesmith.stages.ask import Asked
+
+
+def ask(
+    task: TaskArgument,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to ask the tuned model.")],
+    runs: RunsOption = RUNS,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the tuned model.
+
+    Prints its answer, the answer's probability, and the training rows most like the text.
+    """
+    found = find_task(task, runs)
+    from tunesmith.stages.ask import ask as answer
+    from tunesmith.stages.session import Session
+
+    asked = answer(Session(found.task, found.folder, stage_console(as_json=True)), text)
+    emit(asked, as_json, _as_text(asked))
+
+
+def base(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A catalog name, folder, .gguf file or Hub id.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch and prepare a base model.
+
+    `tunesmith run` does the same when it needs it; this does it beforehand.
+    """
+    from pathlib import Path
+
+    from tunesmith.models.catalog import resolve_base
+    from tunesmith.wheels import cache_folder
+
+    cache = cache_folder()
+    cache.mkdir(parents=True, exist_ok=True)
+    found = resolve_base(name, Path.cwd(), cache, say)
+    emit(found, as_json, f"{found.name}: {found.licence}; weights {found.sha256[:12]} in {found.folder}")
+
+
+def register(app: typer.Typer) -> None:
+    app.command("ask")(ask)
+    app.command("base")(base)
+
+
+def _as_text(asked: Asked) -> str:
+    others = ", ".join(f"{choice.label} {choice.probability:.1%}" for choice in asked.choices[1:])
+    lines = [f"{asked.answer}   {asked.probability:.1%}" + (f"   (then {others})" if others else ""), ""]
+    lines.append("nearest training rows")
+    for row in asked.nearest:
+        text = " ".join(row.text.split())
+        lines.append(f"  {row.similarity:.2f}  {row.target}   {row.source}")
+        lines.append(f"        {text[:100]}{'…' if len(text) > 100 else ''}")
+    if asked.verdict != "TRAIN":
+        lines += ["", f"The verdict on this model was {asked.verdict}: see the report."]
+    return "\n".join(lines)

@@ -1,0 +1,100 @@
+"""One candidate on one split: the same code for a constant, a classifier, a prompt and a fine-tune."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunesmith.candidates.answers import Answers
+from tunesmith.records import (
+    Candidate,
+    Confusion,
+    Cost,
+    Estimate,
+    ExampleDuel,
+    Prediction,
+    Row,
+    Scorecard,
+    SplitName,
+)
+from tunesmith.stats.intervals import macro_f1_interval, proportion_interval
+
+
+def scorecard(
+    candidate: Candidate,
+    split: SplitName,
+    rows: Sequence[Row],
+    answers: Answers,
+    labels: Sequence[str],
+    cost: Cost,
+) -> Scorecard:
+    """Score ``answers`` to ``rows``; on the sealed test only aggregates are kept."""
+    clean = [index for index, row in enumerate(rows) if not row.conflict]
+    predictions = tuple(
+        Prediction(row.id, answer, _probability(answers, index), answer == row.target)
+        for index, (row, answer) in enumerate(zip(rows, answers.labels, strict=True))
+    )
+    return Scorecard(
+        candidate=candidate,
+        split=split,
+        metrics=_metrics(rows, answers.labels, labels),
+        metrics_without_conflicts=_metrics(
+            [rows[index] for index in clean], [answers.labels[index] for index in clean], labels
+        ),
+        predictions=() if split == "test" else predictions,
+        cost=cost,
+    )
+
+
+def correctness(rows: Sequence[Row], answers: Sequence[str]) -> NDArray[np.float64]:
+    """1 where the answer is the target, 0 elsewhere."""
+    return np.array([float(row.target == answer) for row, answer in zip(rows, answers, strict=True)])
+
+
+def confusions(rows: Sequence[Row], card: Scorecard, most: int = 12) -> tuple[Confusion, ...]:
+    """The most frequent wrong answers of a validation scorecard, by target and answer."""
+    pairs = Counter(
+        (row.target, prediction.answer)
+        for row, prediction in zip(rows, card.predictions, strict=True)
+        if not prediction.correct
+    )
+    ranked = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(Confusion(target, answer, count) for (target, answer), count in ranked[:most])
+
+
+def duels(
+    rows: Sequence[Row], tuned: Scorecard, opponent: Scorecard, most: int = 8
+) -> tuple[tuple[ExampleDuel, ...], tuple[ExampleDuel, ...]]:
+    """Validation rows that only the tuned model, and that only the opponent, got right.
+
+    The surest answers of the tuned model come first: they say most about what it learned, or learned wrong.
+    """
+    won: list[ExampleDuel] = []
+    lost: list[ExampleDuel] = []
+    for row, own, other in zip(rows, tuned.predictions, opponent.predictions, strict=True):
+        if own.correct == other.correct:
+            continue
+        duel = ExampleDuel(row.source, row.text, row.target, own.answer, own.probability, other.answer)
+        (won if own.correct else lost).append(duel)
+    for group in (won, lost):
+        group.sort(key=lambda duel: (-(duel.tuned_probability or 0.0), duel.source))
+    return tuple(won[:most]), tuple(lost[:most])
+
+
+def _metrics(rows: Sequence[Row], answers: Sequence[str], labels: Sequence[str]) -> dict[str, Estimate]:
+    if not rows:
+        return {}
+    groups = [row.group for row in rows]
+    targets = [row.target for row in rows]
+    known = sorted({*labels, *targets})
+    return {
+        "accuracy": proportion_interval(correctness(rows, answers), groups),
+        "macro_f1": macro_f1_interval(targets, list(answers), groups, known),
+    }
+
+
+def _probability(answers: Answers, index: int) -> float | None:
+    return None if answers.probabilities is None else float(answers.probabilities[index])

@@ -1,0 +1,90 @@
+"""The story: from a task to a verdict, every stage in order.
+
+Each stage is a function from what came before to a record; each is cached by everything that decides it, so
+a second run does only what has changed. ``upto`` in :func:`run_stages` is how a single command runs the
+stages it needs and no more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.console import RenderableType
+
+from tunesmith.records import Dataset, RunSummary
+from tunesmith.report import terminal
+from tunesmith.stages.data import DataResult, make_dataset
+from tunesmith.stages.opponents import OpponentsResult, measure_opponents
+from tunesmith.stages.plan import PlanResult, make_plan
+from tunesmith.stages.session import Session
+from tunesmith.stages.summary import summarise, write_summary
+from tunesmith.stages.train import TrainResult, train_adapter
+from tunesmith.stages.verdict import VerdictResult, reach_verdict
+
+Stage = Literal["data", "plan", "opponents", "train", "verdict", "report"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What has been reached; later stages are None when an earlier one was asked for."""
+
+    dataset: Dataset
+    data: DataResult
+    plan: PlanResult | None = None
+    opponents: OpponentsResult | None = None
+    train: TrainResult | None = None
+    verdict: VerdictResult | None = None
+    summary: RunSummary | None = None
+
+
+def run_task(session: Session) -> RunSummary:
+    """Run every stage of the session's task and write its report.
+
+    Raises UserError for anything the user can mend; KeyboardInterrupt leaves every finished stage and the
+    last training checkpoint for the next call.
+    """
+    summary = run_stages(session, "report").summary
+    assert summary is not None  # "report" is the last stage
+    return summary
+
+
+def run_stages(session: Session, upto: Stage) -> Run:
+    """Run the stages of the task in order, up to and including ``upto``, telling the console of each."""
+    dataset, data = make_dataset(session)
+    _tell(session, terminal.data_lines(dataset.manifest))
+    for note in data.notes:
+        session.say(note)
+    if upto == "data":
+        return Run(dataset, data)
+
+    plan = make_plan(session, dataset)
+    _tell(session, terminal.plan_lines(plan.plan))
+    if upto == "plan":
+        return Run(dataset, data, plan)
+
+    opponents = measure_opponents(session, dataset, plan.plan)
+    _tell(session, terminal.opponents_lines(opponents.scorecards, opponents.finalists))
+    if upto == "opponents":
+        return Run(dataset, data, plan, opponents)
+
+    train = train_adapter(session, dataset, plan.plan)
+    _tell(session, terminal.training_lines(train.training, train.validation.candidate))
+    if train.message:
+        session.say(train.message)
+    if upto == "train":
+        return Run(dataset, data, plan, opponents, train)
+
+    verdict = reach_verdict(session, dataset, plan.plan, opponents, train)
+    _tell(session, terminal.verdict_lines(verdict.verdict, verdict.scorecards, verdict.forgetting))
+    if upto == "verdict":
+        return Run(dataset, data, plan, opponents, train, verdict)
+
+    summary = summarise(session, dataset, data, plan, opponents, train, verdict)
+    write_summary(session, summary)
+    _tell(session, terminal.report_line(session.folder.report))
+    return Run(dataset, data, plan, opponents, train, verdict, summary)
+
+
+def _tell(session: Session, lines: RenderableType) -> None:
+    session.console.print(lines)

@@ -1,0 +1,76 @@
+"""General ability of a model: its scores on general texts and probes, the base's cached by its hash."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tunesmith.engine.generation import sample
+from tunesmith.engine.scoring import score_continuations
+from tunesmith.evaluation.forgetting import GeneralScores, ScoredText, material_sha256, score_general
+from tunesmith.evaluation.probes import probe_items
+from tunesmith.evaluation.texts import general_texts, own_samples
+from tunesmith.files import content_hash, read_record, write_json
+from tunesmith.models.rendering import encode, render_prompt
+from tunesmith.progress import Report
+from tunesmith.records import Message
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tunesmith.models.loading import LoadedModel
+
+SAMPLE_SEED = 20261121
+SAMPLE_TEMPERATURE = 1.0
+
+
+def base_general_scores(loaded: LoadedModel, precision: str, cache: Path, report: Report) -> GeneralScores:
+    """The untuned base's scores; measured once per base, precision and material, then read from the cache.
+
+    The caller sees to it that no adapter is active.
+    """
+    key = content_hash([loaded.base.sha256, precision, material_sha256(), SAMPLE_SEED, SAMPLE_TEMPERATURE])
+    path = cache / "general" / f"{loaded.base.name}-{key[:16]}.json"
+    if path.is_file():
+        try:
+            return read_record(path, GeneralScores)
+        except ValueError:  # half a file, or a record of another version: measured again
+            path.unlink()
+    texts = (*general_texts(), *own_samples(lambda prompts, tokens: _sampled(loaded, prompts, tokens)))
+    scores = score_general(texts, lambda asked: _log_probs(loaded, asked, report))
+    write_json(path, scores)
+    return scores
+
+
+def tuned_general_scores(loaded: LoadedModel, base: GeneralScores, report: Report) -> GeneralScores:
+    """The tuned model on the very texts its base was scored on."""
+    return score_general(base.texts, lambda asked: _log_probs(loaded, asked, report))
+
+
+def scored_tokens(loaded: LoadedModel) -> int:
+    """About how many tokens one model is scored on, its base's samples apart."""
+    texts = general_texts()
+    items = probe_items()
+    return sum(len(encode(loaded, text.text)) for text in texts) + sum(
+        len(encode(loaded, item.prompt)) + sum(len(encode(loaded, option)) for option in item.options)
+        for item in items
+    )
+
+
+def _log_probs(loaded: LoadedModel, asked: Sequence[ScoredText], report: Report) -> Sequence[float]:
+    prompts = [
+        render_prompt(loaded, [Message("user", text.prompt)]) if text.chat else encode(loaded, text.prompt)
+        for text in asked
+    ]
+    continuations = [encode(loaded, text.continuation) for text in asked]
+    totals, _ = score_continuations(loaded.model, prompts, continuations, loaded.pad_token, report)
+    scores: list[float] = totals.tolist()
+    return scores
+
+
+def _sampled(loaded: LoadedModel, prompts: Sequence[str], tokens: int) -> Sequence[str]:
+    rendered = [render_prompt(loaded, [Message("user", prompt)]) for prompt in prompts]
+    sampled = sample(
+        loaded.model, rendered, tokens, loaded.end_token, loaded.pad_token, SAMPLE_TEMPERATURE, SAMPLE_SEED
+    )
+    return [loaded.tokenizer.decode(ids, skip_special_tokens=True) for ids in sampled]

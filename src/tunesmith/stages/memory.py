@@ -1,0 +1,41 @@
+"""Peak memory of a piece of work, read from the operating system."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+
+
+def reset_peak() -> None:
+    """Start measuring anew where the system allows it (Linux); elsewhere the peak is the process's own."""
+    try:
+        _CLEAR.write_text("5")
+    except OSError:
+        return
+
+
+def peak_mb() -> float:
+    """The most memory (resident, MiB) held since :func:`reset_peak`, or since the process began."""
+    try:
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / 2**20 if sys.platform == "darwin" else most / 1024
+
+
+def available_mb() -> float:
+    """Memory (MiB) that can be had without swapping; 0 where the system does not tell."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return 0.0

@@ -1,0 +1,173 @@
+"""Stage 2: what the test can tell, and what the run will take on this machine, before anything is trained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tunesmith.records import Dataset, Plan, Row
+from tunesmith.stages.memory import available_mb, peak_mb, reset_peak
+from tunesmith.stages.session import Session, machine
+from tunesmith.stats.levels import alpha_for_opening
+from tunesmith.stats.power import power_points
+from tunesmith.workspace import cached, stage_key
+
+if TYPE_CHECKING:
+    from tunesmith.engine.scoring import LabelScores
+    from tunesmith.models.loading import LoadedModel
+    from tunesmith.models.rendering import Tokens
+
+PACKAGES = (
+    "tunesmith.engine",
+    "tunesmith.models",
+    "tunesmith.training",
+    "tunesmith.candidates",
+    "tunesmith.stats",
+    "tunesmith.records",
+    "tunesmith.stages.plan",
+)
+PROBED_ROWS = 16
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """The plan, and the seconds it took to make."""
+
+    plan: Plan
+    seconds: float
+
+
+def make_plan(session: Session, dataset: Dataset) -> PlanResult:
+    """Statistical power of the sealed test under the verdict rule; time and memory by a probe on real rows.
+
+    The probe runs a few training steps and scores a few rows, on a copy of the base that is thrown away.
+    Raises UserError when rows do not fit the base's context.
+    """
+    task = session.task
+    inputs = {
+        "dataset": dataset.manifest.version,
+        "goal": task.goal.model_dump(),
+        "instruction": task.instruction,
+        "opponents": task.opponents.model_dump(),
+        "train": task.train.model_dump(),
+        "base": session.base().sha256,
+        "machine": machine(),
+    }
+    folder = session.folder.stage("plan", stage_key("plan", inputs, PACKAGES))
+    return cached(folder, PlanResult, lambda _: _plan(session, dataset))[0]
+
+
+def _plan(session: Session, dataset: Dataset) -> PlanResult:
+    from tunesmith.data.versions import read_split
+    from tunesmith.engine.precision import probe_precision
+
+    started = time.perf_counter()
+    goal = session.task.goal
+    test = dataset.manifest.splits["test"]
+    # Rows of one group may be right or wrong as one; until that is measured, it is assumed.
+    design_effect = test.rows / test.groups
+    alpha = alpha_for_opening(1, goal.alpha)
+    power = power_points(test.rows, design_effect, goal.gain, alpha, goal.rule)
+
+    probe = probe_precision()
+    session.say("measuring speed and memory on a few of the rows")
+    train, validation = read_split(dataset, "train"), read_split(dataset, "validation")
+    loaded = session.load_again(probe.precision)
+    train_tokens, validation_tokens = (
+        _checked(session, loaded, rows, name) for rows, name in ((train, "train"), (validation, "validation"))
+    )
+    reset_peak()
+    seconds = _measure(session, loaded, train_tokens, train, validation, dataset.manifest.labels)
+    settings = session.task.train
+    trained = round(sum(len(tokens.ids) for tokens in train_tokens) * settings.epochs)
+    validated = sum(len(tokens.ids) for tokens in validation_tokens)
+    validations = max(1.0, settings.validations_per_epoch * settings.epochs)
+    plan = Plan(
+        test_rows=test.rows,
+        test_groups=test.groups,
+        design_effect=design_effect,
+        goal_gain=goal.gain,
+        alpha_one_sided=alpha,
+        power=power,
+        precision=probe.precision,
+        matmul_gflops=probe.bf16_gflops if probe.precision == "bf16" else probe.fp32_gflops,
+        tokens_per_second=1 / seconds.trained_token,
+        train_tokens=trained,
+        estimated_train_seconds=trained * seconds.trained_token
+        + validations * validated * seconds.validated_token
+        + len(validation) * seconds.tuned_row,
+        estimated_opponents_seconds=len(validation) * sum(seconds.prompt_rows) + seconds.classical,
+        estimated_verdict_seconds=test.rows * (max(seconds.prompt_rows, default=0.0) + seconds.tuned_row)
+        + seconds.general,
+        estimated_peak_memory_mb=peak_mb(),
+        available_memory_mb=available_mb(),
+    )
+    return PlanResult(plan, time.perf_counter() - started)
+
+
+def _checked(session: Session, loaded: LoadedModel, rows: list[Row], name: str) -> list[Tokens]:
+    from tunesmith.models.rendering import check_lengths, check_rendering, instructed, render_row
+
+    tokens = [render_row(loaded, instructed(session.task.instruction, row), row.target) for row in rows]
+    check_lengths(loaded, rows, [len(row.ids) for row in tokens], f"{name} rows")
+    check_rendering(loaded, tokens, rows)
+    return tokens
+
+
+@dataclass(frozen=True)
+class _Seconds:
+    """Measured on this machine, per unit; ``classical`` and ``general`` are for all of it."""
+
+    trained_token: float
+    validated_token: float
+    prompt_rows: tuple[float, ...]
+    tuned_row: float
+    classical: float
+    general: float
+
+
+def _measure(
+    session: Session,
+    loaded: LoadedModel,
+    tokens: list[Tokens],
+    train: list[Row],
+    validation: list[Row],
+    labels: tuple[str, ...],
+) -> _Seconds:
+    from tunesmith.candidates.classical import estimate_tuning_seconds
+    from tunesmith.candidates.prompts import Prompting, score_prompt
+    from tunesmith.candidates.tuned import TunedModel, score_tuned
+    from tunesmith.engine.lora import attach_lora
+    from tunesmith.stages.general import scored_tokens
+    from tunesmith.training.measure import measure_steps
+
+    task = session.task
+    every = max(1, len(validation) // PROBED_ROWS)
+    rows = validation[::every][:PROBED_ROWS]
+
+    def timed_rows(score: Callable[[], LabelScores]) -> tuple[float, float]:
+        """Seconds a row, and tokens a second."""
+        started = time.perf_counter()
+        scores = score()
+        seconds = time.perf_counter() - started
+        return seconds / len(rows), scores.tokens / seconds
+
+    prompting = Prompting(loaded, task.instruction, labels, train)
+    counts = [*([0] if task.opponents.zero_shot else []), *task.opponents.few_shot]
+    prompts = [
+        timed_rows(lambda count=count: score_prompt(prompting, count, rows, None))[0] for count in counts
+    ]
+    attach_lora(loaded.model, task.train.rank, task.train.alpha, task.train.seed)
+    rates = measure_steps(loaded, tokens, task.train.batch_size, task.train.seed)
+    tuned = TunedModel(loaded, task.instruction, labels)
+    tuned_row, tokens_per_second = timed_rows(lambda: score_tuned(tuned, rows, None))
+    return _Seconds(
+        trained_token=1 / rates.train_tokens_per_second,
+        validated_token=1 / rates.validation_tokens_per_second,
+        prompt_rows=tuple(prompts),
+        tuned_row=tuned_row,
+        classical=estimate_tuning_seconds(train) if task.opponents.classical else 0.0,
+        general=2 * scored_tokens(loaded) / tokens_per_second,
+    )

@@ -1,0 +1,134 @@
+"""Stage 6: everything a report shows, gathered into one record, and the report itself."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+from tunesmith.evaluation.scorecards import confusions, duels
+from tunesmith.files import file_sha256, read_record, write_json
+from tunesmith.records import Dataset, FileHash, RunSummary, Scorecard
+from tunesmith.stages.data import DataResult
+from tunesmith.stages.opponents import OpponentsResult
+from tunesmith.stages.plan import PlanResult
+from tunesmith.stages.session import Session, machine
+from tunesmith.stages.train import TrainResult
+from tunesmith.stages.verdict import VerdictResult
+
+REPORTED_PACKAGES = (
+    "tunesmith",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "scikit-learn",
+    "scipy",
+    "numpy",
+    "pyarrow",
+    "rensa",
+)
+
+
+def summarise(
+    session: Session,
+    dataset: Dataset,
+    data: DataResult,
+    plan: PlanResult,
+    opponents: OpponentsResult,
+    train: TrainResult,
+    verdict: VerdictResult,
+) -> RunSummary:
+    """Gather the run; the date is that of the first time this very result was gathered."""
+    from tunesmith.data.versions import read_split
+
+    task = session.task
+    validation = read_split(dataset, "validation")
+    best = _best_opponent(opponents)
+    wins, losses = duels(validation, train.validation, best)
+    base = session.base()
+    summary = RunSummary(
+        task=task.name,
+        description=task.description,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        manifest=dataset.manifest,
+        plan=plan.plan,
+        opponents=opponents.scorecards,
+        finalists=opponents.finalists,
+        training=train.training,
+        tuned_validation=train.validation,
+        test_scorecards=verdict.scorecards,
+        verdict=verdict.verdict,
+        forgetting=verdict.forgetting,
+        confusions=confusions(validation, train.validation),
+        wins=wins,
+        losses=losses,
+        stage_seconds={
+            "data": data.seconds,
+            "plan": plan.seconds,
+            "opponents": opponents.seconds,
+            "train": train.seconds,
+            "verdict": verdict.seconds,
+        },
+        versions=_versions(),
+        machine=machine(),
+        files=(
+            *train.files,
+            FileHash(
+                f"base {base.name}: weights, tokenizer and configuration", base.sha256, _size_bytes(session)
+            ),
+            FileHash(
+                "task.yaml", file_sha256(session.folder.task_file), session.folder.task_file.stat().st_size
+            ),
+        ),
+        base_licence=f"{base.licence}: {base.origin}",
+        notes=(*data.notes, *([train.message] if train.message else [])),
+    )
+    return _dated(session, summary)
+
+
+def write_summary(session: Session, summary: RunSummary) -> None:
+    """Write ``report.html`` and then ``summary.json``; nothing is written when nothing has changed."""
+    from tunesmith.report.page import write_report
+
+    if session.folder.report.is_file() and _stored(session) == summary:
+        return
+    write_report(summary, session.folder.report)
+    write_json(session.folder.summary, summary)
+
+
+def _dated(session: Session, summary: RunSummary) -> RunSummary:
+    from dataclasses import replace
+
+    stored = _stored(session)
+    if stored is not None and replace(summary, created=stored.created) == stored:
+        return stored
+    return summary
+
+
+def _stored(session: Session) -> RunSummary | None:
+    if not session.folder.summary.is_file():
+        return None
+    try:
+        return read_record(session.folder.summary, RunSummary)
+    except ValueError:  # of another version of Tunesmith
+        return None
+
+
+def _best_opponent(opponents: OpponentsResult) -> Scorecard:
+    return max(opponents.scorecards, key=lambda card: card.metrics["accuracy"].value)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in REPORTED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _size_bytes(session: Session) -> int:
+    from pathlib import Path
+
+    return sum(path.stat().st_size for path in Path(session.base().folder).glob("*.safetensors"))

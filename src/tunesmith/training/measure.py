@@ -1,0 +1,58 @@
+"""How fast this machine trains and validates these rows: a few steps, timed and thrown away."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from tunesmith.engine.forward import common_prefix, make_batch, summed_loss
+from tunesmith.engine.lora import lora_parameters
+from tunesmith.engine.scoring import batches_by_length
+from tunesmith.models.loading import LoadedModel
+from tunesmith.models.rendering import Tokens
+from tunesmith.training.batches import epoch_batches
+from tunesmith.training.fit import TOKENS_PER_MICRO_BATCH
+
+TIMED_STEPS = 3
+
+
+@dataclass(frozen=True)
+class StepRates:
+    """Tokens a second as rendered (the shared prefix counted in every row), without padding."""
+
+    train_tokens_per_second: float
+    validation_tokens_per_second: float
+
+
+def measure_steps(loaded: LoadedModel, rows: Sequence[Tokens], batch_size: int, seed: int) -> StepRates:
+    """Time forward and backward on typical batches, after one on the longest rows (the peak of memory).
+
+    The adapter must be attached to ``loaded``; its weights are not changed.
+    """
+    shared = common_prefix([row.ids for row in rows], [row.learn.index(True) for row in rows])
+    lengths = [len(row.ids) for row in rows]
+    longest = sorted(range(len(rows)), key=lambda index: -lengths[index])[:batch_size]
+    longest = batches_by_length([lengths[index] for index in longest], TOKENS_PER_MICRO_BATCH)[-1]
+    typical = epoch_batches(lengths, batch_size, seed, epoch=0)[:TIMED_STEPS]
+    rates: dict[str, list[float]] = {"train": [], "validation": []}
+    for number, chosen in enumerate([longest, *typical]):
+        batch = make_batch(
+            [rows[index].ids for index in chosen],
+            [rows[index].learn for index in chosen],
+            loaded.pad_token,
+            shared,
+        )
+        started = time.perf_counter()
+        loss = summed_loss(loaded.model, batch)
+        torch.autograd.grad(loss, lora_parameters(loaded.model))
+        trained = time.perf_counter()
+        with torch.no_grad():
+            summed_loss(loaded.model, batch)
+        if number:  # the first also warms up
+            rates["train"].append(batch.useful_tokens / (trained - started))
+            rates["validation"].append(batch.useful_tokens / (time.perf_counter() - trained))
+    return StepRates(statistics.median(rates["train"]), statistics.median(rates["validation"]))
