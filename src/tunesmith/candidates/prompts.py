@@ -142,10 +142,19 @@ def _answer(row: Row) -> Message:
     return Message("assistant", row.target)
 
 
-def _nearest(train: Sequence[Row], rows: Sequence[Row], count: int) -> list[list[Row]]:
-    """The ``count`` training rows most like each row (TF-IDF cosine), the most similar last."""
+def most_similar(
+    train: Sequence[Row], rows: Sequence[Row], count: int
+) -> list[list[tuple[Row, float]]]:
+    """The ``count`` training rows most like each row, the most similar first, with their TF-IDF cosine."""
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     known = vectorizer.fit_transform([row.text for row in train])
     similar = (vectorizer.transform([row.text for row in rows]) @ known.T).toarray()
     order = np.argsort(-similar, axis=1, kind="stable")[:, :count]
-    return [[train[index] for index in reversed(chosen)] for chosen in order]
+    return [
+        [(train[index], float(similar[at, index])) for index in chosen] for at, chosen in enumerate(order)
+    ]
+
+
+def _nearest(train: Sequence[Row], rows: Sequence[Row], count: int) -> list[list[Row]]:
+    """The most similar training rows, the nearest last, next to the question."""
+    return [[row for row, _ in reversed(near)] for near in most_similar(train, rows, count)]

@@ -82,6 +82,14 @@ def answer_tuned(candidate: Candidate, labels: tuple[str, ...], scores: LabelSco
     return answers_from_scores(scores.log_probabilities / temperature, labels, scores.tokens)
 
 
+def label_probabilities(candidate: Candidate, scores: LabelScores) -> NDArray[np.float64]:
+    """Temperature-calibrated probabilities [rows, labels]."""
+    scaled = scores.log_probabilities / float(str(candidate.settings["temperature"]))
+    shares = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    normalised: NDArray[np.float64] = shares / shares.sum(axis=1, keepdims=True)
+    return normalised
+
+
 def fit_temperature(
     log_probabilities: NDArray[np.float64], labels: tuple[str, ...], rows: Sequence[Row]
 ) -> float:
