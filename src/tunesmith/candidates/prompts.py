@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from tunesmith.candidates.answers import Answers, answers_from_scores
+from tunesmith.candidates.answers import Answers, answers_from_scores, task_tree
 from tunesmith.engine.scoring import LabelScores, score_labels
-from tunesmith.engine.trees import LabelTree, label_tree
 from tunesmith.files import content_hash
 from tunesmith.models.loading import LoadedModel
-from tunesmith.models.rendering import check_lengths, encode, instructed, render_prompt
+from tunesmith.models.rendering import check_lengths, instructed, render_prompt
 from tunesmith.progress import Report, silent
 from tunesmith.records import Candidate, Message, Row, Settings
 
@@ -31,6 +30,9 @@ VARIANTS: tuple[Variant, ...] = ("log-probability", "length-normalised", "calibr
 CONTENT_FREE = ("N/A", "[MASK]", "…")
 CALIBRATION_EXAMPLE_SETS = 4
 
+# Similarities to all of train are held for this many rows at a time.
+ROWS_COMPARED_TOGETHER = 256
+
 
 @dataclass(frozen=True)
 class Prompting:
@@ -40,11 +42,6 @@ class Prompting:
     instruction: str
     labels: tuple[str, ...]
     train: Sequence[Row]
-
-
-def task_tree(loaded: LoadedModel, labels: Sequence[str]) -> LabelTree:
-    """The labels of a task as the base's tokens."""
-    return label_tree([encode(loaded, label) for label in labels], loaded.end_token)
 
 
 def prompt_name(examples: int) -> str:
@@ -71,14 +68,16 @@ def score_prompt(
 def content_free_prior(prompting: Prompting, examples: int, seed: int) -> list[float]:
     """Mean log-probability of every label for inputs that say nothing, over a few sets of examples."""
     generator = np.random.default_rng(seed)
-    prompts = []
+    rows, prompts = [], []
     for text in CONTENT_FREE:
-        row = Row("", "content-free", (Message("user", text),), "")
-        sets = CALIBRATION_EXAMPLE_SETS if examples else 1
-        for _ in range(sets):
-            chosen = generator.choice(len(prompting.train), size=examples, replace=False) if examples else []
-            prompts.append(_render(prompting, row, [prompting.train[index] for index in chosen]))
+        row = Row("", f"content-free prompt {text!r}", (Message("user", text),), "")
+        for _ in range(CALIBRATION_EXAMPLE_SETS if examples else 1):
+            order = generator.permutation(len(prompting.train))[:examples].tolist()
+            prompts.append(_render(prompting, row, [prompting.train[index] for index in order]))
+            rows.append(row)
     tree = task_tree(prompting.loaded, prompting.labels)
+    lengths = [len(prompt) + max(tree.lengths) for prompt in prompts]
+    check_lengths(prompting.loaded, rows, lengths, f"{prompt_name(examples)} prompt")
     scores = score_labels(prompting.loaded.model, prompts, tree, prompting.loaded.pad_token, prune=False)
     means: list[float] = scores.log_probabilities.mean(axis=0).tolist()
     return means
@@ -124,8 +123,10 @@ def prunes(candidate: Candidate) -> bool:
 
 
 def _render(prompting: Prompting, row: Row, examples: Sequence[Row]) -> list[int]:
-    labels = ", ".join(prompting.labels)
-    instruction = f"{prompting.instruction}\nAnswer with exactly one of: {labels}"
+    # One a line where commas would not part them.
+    commas = any("," in label for label in prompting.labels)
+    labels = "\n".join(["", *prompting.labels]) if commas else f" {', '.join(prompting.labels)}"
+    instruction = f"{prompting.instruction}\nAnswer with exactly one of:{labels}"
     if examples:
         # Examples show the labels; the whole list would only make every prompt longer.
         instruction = f"{prompting.instruction}\nAnswer like the examples."
@@ -142,17 +143,29 @@ def _answer(row: Row) -> Message:
     return Message("assistant", row.target)
 
 
-def most_similar(
-    train: Sequence[Row], rows: Sequence[Row], count: int
-) -> list[list[tuple[Row, float]]]:
-    """The ``count`` training rows most like each row, the most similar first, with their TF-IDF cosine."""
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    known = vectorizer.fit_transform([row.text for row in train])
-    similar = (vectorizer.transform([row.text for row in rows]) @ known.T).toarray()
-    order = np.argsort(-similar, axis=1, kind="stable")[:, :count]
-    return [
-        [(train[index], float(similar[at, index])) for index in chosen] for at, chosen in enumerate(order)
-    ]
+def most_similar(train: Sequence[Row], rows: Sequence[Row], count: int) -> list[list[tuple[Row, float]]]:
+    """The ``count`` training rows most like each row, the most similar first, with their TF-IDF cosine.
+
+    A row is never shown itself, nor a near-duplicate of its group.
+    """
+    vectorizer = TfidfVectorizer(token_pattern=r"\b\w+\b", ngram_range=(1, 2), sublinear_tf=True)
+    try:
+        known = vectorizer.fit_transform([row.text for row in train]).T.tocsr()
+    except ValueError:  # no words at all ("👍👍"): characters then
+        vectorizer = TfidfVectorizer(analyzer="char", sublinear_tf=True)
+        known = vectorizer.fit_transform([row.text for row in train]).T.tocsr()
+    ids, groups = np.array([row.id for row in train]), np.array([row.group for row in train])
+    near: list[list[tuple[Row, float]]] = []
+    for start in range(0, len(rows), ROWS_COMPARED_TOGETHER):
+        asked = rows[start : start + ROWS_COMPARED_TOGETHER]
+        similar = (vectorizer.transform([row.text for row in asked]) @ known).toarray()
+        for row, cosines in zip(asked, similar, strict=True):
+            own = (ids == row.id) | ((groups == row.group) & (row.group != ""))
+            order = np.argsort(np.where(own, np.inf, -cosines), kind="stable")[
+                : min(count, int((~own).sum()))
+            ]
+            near.append([(train[index], float(cosines[index])) for index in order])
+    return near
 
 
 def _nearest(train: Sequence[Row], rows: Sequence[Row], count: int) -> list[list[Row]]:

@@ -11,19 +11,18 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from tunesmith.candidates.answers import Answers, answers_from_scores
+from tunesmith.candidates.answers import Answers, answers_from_scores, task_tree
 from tunesmith.engine.lora import attach_lora, lora_layers
 from tunesmith.engine.scoring import LabelScores, score_labels
-from tunesmith.engine.trees import label_tree
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash
 from tunesmith.models.adapters import load_adapter
 from tunesmith.models.loading import LoadedModel
-from tunesmith.models.rendering import check_lengths, encode, instructed, render_prompt
+from tunesmith.models.rendering import check_lengths, instructed, render_prompt
 from tunesmith.progress import Report, silent
-from tunesmith.records import Candidate, Row
+from tunesmith.records import Candidate, Row, Settings
 
-# Below this, float noise of the scores decides: a temperature outside is a sign of a bad fit, not of data.
+# Outside, it is a few rows that decide, not the data.
 TEMPERATURES = (0.2, 10.0)
 
 
@@ -37,19 +36,30 @@ class TunedModel:
 
 
 def put_adapter(loaded: LoadedModel, folder: Path, rank: int, alpha: float) -> None:
-    """Make ``loaded`` answer with the adapter in ``folder``; layers are adapted if they are not yet."""
+    """Make ``loaded`` answer with the adapter in ``folder``; layers are adapted if they are not yet.
+
+    Raises UserError where the adapter cannot be read or does not fit the base, the rank or other adapters.
+    """
+    weights = load_adapter(folder, loaded.base.sha256)
     if not lora_layers(loaded.model):
         attach_lora(loaded.model, rank, alpha, seed=0)
     layers = lora_layers(loaded.model)
-    weights = load_adapter(folder, loaded.base.sha256)
     if weights.keys() != layers.keys():
         odd = sorted(weights.keys() ^ layers.keys())[0]
         raise UserError(
             f"{folder}: the adapter and {loaded.base.name} do not have the same layers (such as {odd})",
             fix="use the base it was trained on, or train again",
         )
+    for name, (a, b) in weights.items():
+        if a.shape != layers[name].lora_a.shape or b.shape != layers[name].lora_b.shape:
+            raise UserError(
+                f"{folder}: the adapter's matrices of {name} are {list(a.shape)} and {list(b.shape)}, not "
+                f"{list(layers[name].lora_a.shape)} and {list(layers[name].lora_b.shape)}",
+                fix="use the rank and the base it was trained with, or train again",
+            )
     with torch.no_grad():
         for name, (a, b) in weights.items():
+            layers[name].scaling = alpha / rank
             layers[name].lora_a.copy_(a)
             layers[name].lora_b.copy_(b)
 
@@ -57,7 +67,7 @@ def put_adapter(loaded: LoadedModel, folder: Path, rank: int, alpha: float) -> N
 def score_tuned(tuned: TunedModel, rows: Sequence[Row], prune: bool, report: Report = silent) -> LabelScores:
     """Exact log-probabilities [rows, labels] after the same prompt as in training."""
     loaded = tuned.loaded
-    tree = label_tree([encode(loaded, label) for label in tuned.labels], loaded.end_token)
+    tree = task_tree(loaded, tuned.labels)
     prompts = [render_prompt(loaded, instructed(tuned.instruction, row)) for row in rows]
     lengths = [len(prompt) + max(tree.lengths) for prompt in prompts]
     check_lengths(loaded, rows, lengths, "prompt")
@@ -68,7 +78,7 @@ def tuned_candidate(tuned: TunedModel, adapter_sha256: str, temperature: float) 
     """The candidate named by what decides its answers: base, adapter, instruction and labels."""
     base = tuned.loaded.base
     identity = content_hash(["tuned", base.sha256, adapter_sha256, tuned.instruction, list(tuned.labels)])
-    settings: dict[str, str | int | float | bool | list[str] | list[int] | list[float] | None] = {
+    settings: Settings = {
         "instruction": tuned.instruction,
         "temperature": temperature,
         "adapter_sha256": adapter_sha256,

@@ -1,12 +1,13 @@
-"""Attention for short causal rows on CPU: grouped batched matrix products, no padding mask.
+"""Exact attention as grouped batched matrix products, over padded batches or packed rows.
 
 Registered with Transformers under the name ``tunesmith``, so any decoder that supports its attention
-interface runs through it unchanged. Rows must be padded on the right: a causal row never sees padding
-that follows it.
+interface runs through it unchanged. Padded batches must be padded on the right: a causal row never sees
+padding that follows it. Packed rows (see ``packing``) travel as the option ``packed``.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,13 +16,36 @@ from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import causal_mask_function, eager_mask
 
+from tunesmith.engine.packing import Block, Packing, causal_mask
+
 ATTENTION_NAME = "tunesmith"
 
 # Above this many scores per head, saving them for the backward pass costs more memory than the plain
-# products save in time; SDPA takes over.
+# products save in time; they are formed again, or SDPA takes over.
 LARGEST_SCORE_MATRIX = 1024 * 1024
 
+# Keys and values [keys, kv_heads, head_dim] of every layer.
+KeyValues = dict[int, tuple[Tensor, Tensor]]
+
 _causal_masks: dict[tuple[int, int, torch.dtype, torch.device], Tensor] = {}
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What a model's attention layers are told about packed rows: the layout and the keys so far, if kept."""
+
+    packing: Packing
+    cache: KeyValues | None
+
+
+@dataclass(frozen=True)
+class Attended:
+    """What the backward pass of one block needs: [kv_heads × rows, …] and the softmax weights, if kept."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    weights: Tensor | None
 
 
 def grouped_attention(
@@ -30,7 +54,7 @@ def grouped_attention(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    scaling: float,
+    scaling: float | None = None,
     dropout: float = 0.0,
     **options: Any,
 ) -> tuple[Tensor, None]:
@@ -44,6 +68,11 @@ def grouped_attention(
     batch, heads, queries, head_dim = query.shape
     kv_heads, keys = key.shape[1], key.shape[2]
     softcap = options.get("softcap")
+    if scaling is None:
+        scaling = head_dim**-0.5
+    if options.get("packed") is not None:
+        output = _packed_layer(module, query[0], key[0], value[0], scaling, dropout, options)
+        return output.view(1, queries, heads, head_dim), None
     if softcap is None and not dropout and queries * keys > LARGEST_SCORE_MATRIX:
         causal = attention_mask is None and queries == keys
         mask = attention_mask
@@ -64,13 +93,177 @@ def grouped_attention(
     if attention_mask is None:
         if queries > 1:
             scores = scores + _causal_mask(queries, keys, query)
-    else:
+    elif attention_mask.shape[1] == 1:
         scores = scores + attention_mask.unsqueeze(2)
+    else:
+        scores = scores + attention_mask.unflatten(1, (kv_heads, repeats))
     weights = torch.softmax(scores, dim=-1)
     if dropout:
         weights = F.dropout(weights, p=dropout, training=module.training)
     output = torch.bmm(weights.view(batch * kv_heads, repeats * queries, keys), values_flat)
     return output.view(batch, heads, queries, head_dim).transpose(1, 2), None
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    packing: Packing,
+    scaling: float,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> tuple[Tensor, list[Attended]]:
+    """Attention of packed rows, differentiable, with what :func:`attend_backward` needs.
+
+    ``query`` is [queries, heads, head_dim]; ``key`` and ``value`` are [keys, kv_heads, head_dim]. Returns
+    [queries, heads × head_dim].
+    """
+    kv_heads, head_dim = key.shape[1:]
+    repeats = query.shape[1] // kv_heads
+    flat_query = query.flatten(1)
+    outputs, saved = [], []
+    for block in packing.blocks:
+        rows, longest = block.queries.shape
+        padded = flat_query.index_select(0, block.queries.flatten())
+        q = (
+            padded.view(rows, longest, kv_heads, repeats, head_dim)
+            .permute(2, 0, 3, 1, 4)
+            .reshape(kv_heads * rows, repeats * longest, head_dim)
+        )
+        k, v = _gathered(key, block), _gathered(value, block)
+        mask = block.mask if window is None else packing.mask_within(block, window)
+        weights = None
+        if softcap is None and longest * k.shape[1] > LARGEST_SCORE_MATRIX:
+            output = F.scaled_dot_product_attention(
+                q.view(kv_heads * rows, repeats, longest, head_dim),
+                k[:, None].expand(-1, repeats, -1, -1),
+                v[:, None].expand(-1, repeats, -1, -1),
+                attn_mask=mask.expand(rows, -1, -1).repeat(kv_heads, 1, 1)[:, None],
+                scale=scaling,
+            ).reshape(kv_heads, rows, repeats, longest, head_dim)
+        else:
+            weights = _softmax_weights(q, k, mask, scaling, softcap)
+            output = torch.bmm(weights, v).view(kv_heads, rows, repeats, longest, head_dim)
+        output = output.permute(1, 3, 0, 2, 4).reshape(rows * longest, -1)
+        outputs.append(output.index_select(0, block.slots))
+        saved.append(Attended(q, k, v, weights))
+    return torch.cat(outputs), saved
+
+
+def attend_backward(
+    gradient: Tensor, packing: Packing, saved: list[Attended], scaling: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients [tokens, width] of query, key and value flattened; queries and keys are the same tokens."""
+    parts = []
+    start = 0
+    for block, kept in zip(packing.blocks, saved, strict=True):
+        rows, longest = block.queries.shape
+        groups, _, head_dim = kept.key.shape
+        kv_heads = groups // rows
+        own = gradient[start : start + len(block.slots)]
+        start += len(block.slots)
+        padded = gradient.new_zeros(rows * longest, gradient.shape[1]).index_copy_(0, block.slots, own)
+        d_output = (
+            padded.view(rows, longest, kv_heads, -1, head_dim)
+            .permute(2, 0, 3, 1, 4)
+            .reshape(groups, -1, head_dim)
+        )
+        weights = kept.weights
+        if weights is None:
+            weights = _softmax_weights(kept.query, kept.key, block.mask, scaling, None)
+        d_weights = torch.bmm(d_output, kept.value.transpose(1, 2))
+        d_scores = torch.ops.aten._softmax_backward_data(d_weights, weights, -1, weights.dtype)
+        d_query = torch.bmm(d_scores, kept.key).mul_(scaling)
+        d_query = d_query.view(kv_heads, rows, -1, longest, head_dim).permute(1, 3, 0, 2, 4)
+        d_key = torch.bmm(d_scores.transpose(1, 2), kept.query).mul_(scaling)
+        d_value = torch.bmm(weights.transpose(1, 2), d_output)
+        parts.append(
+            (
+                d_query.reshape(rows * longest, -1).index_select(0, block.slots),
+                *_ungathered(d_key, block, kv_heads),
+                *_ungathered(d_value, block, kv_heads),
+            )
+        )
+    d_query, _, d_key, _, d_value = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    for _, shared_key, _, shared_value, _ in parts:
+        d_key[: len(shared_key)] += shared_key
+        d_value[: len(shared_value)] += shared_value
+    return d_query, d_key, d_value
+
+
+def register() -> None:
+    """Make the attention known to Transformers; calling it again changes nothing."""
+    AttentionInterface.register(ATTENTION_NAME, grouped_attention)
+    AttentionMaskInterface.register(ATTENTION_NAME, _mask_only_when_needed)
+
+
+def _packed_layer(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scaling: float,
+    dropout: float,
+    options: dict[str, Any],
+) -> Tensor:
+    """Attention of one of Transformers' layers over packed rows; ``query`` is [heads, queries, head_dim]."""
+    packed: Packed = options["packed"]
+    if dropout:
+        raise ValueError("packed rows are attended to without dropout")
+    key, value = key.transpose(0, 1), value.transpose(0, 1)
+    if packed.cache is not None:
+        layer: Any = module
+        key, value = extend_cache(packed.cache, layer.layer_idx, key, value)
+    window = options.get("sliding_window")
+    if window is not None and window > int(packed.packing.key_positions.max()):
+        window = None
+    softcap = options.get("softcap")
+    output, _ = attend(query.transpose(0, 1), key, value, packed.packing, scaling, window, softcap)
+    return output
+
+
+def extend_cache(cache: KeyValues, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """All keys and values of a layer so far, the new ones at the end, which also become the cached ones."""
+    if layer in cache:
+        key, value = torch.cat([cache[layer][0], key]), torch.cat([cache[layer][1], value])
+    cache[layer] = key, value
+    return key, value
+
+
+def _softmax_weights(
+    query: Tensor, key: Tensor, mask: Tensor, scaling: float, softcap: float | None
+) -> Tensor:
+    """[kv_heads × rows, repeats × longest, keys] from blocks of queries and keys and a block's mask."""
+    groups, queries, keys = len(query), query.shape[1], key.shape[1]
+    rows, longest = mask.shape[:2]
+    if rows == 1:
+        spread = mask[0].repeat(queries // longest, 1)
+    else:
+        spread = mask[None, :, None].expand(groups // rows, -1, queries // longest, -1, -1)
+        spread = spread.reshape(groups, queries, keys)
+    if softcap is None:
+        scores = torch.baddbmm(spread, query, key.transpose(1, 2), alpha=scaling)
+    else:
+        capped = torch.tanh(torch.bmm(query, key.transpose(1, 2)) * (scaling / softcap))
+        scores = capped * softcap + spread
+    return torch.softmax(scores, dim=-1)
+
+
+def _gathered(packed: Tensor, block: Block) -> Tensor:
+    """Packed keys or values as [kv_heads × rows, shared + most, head_dim]."""
+    rows = len(block.keys)
+    own = packed.flatten(1).index_select(0, block.keys.flatten()).view(rows, -1, *packed.shape[1:])
+    if block.shared:
+        own = torch.cat([packed[: block.shared].expand(rows, -1, -1, -1), own], dim=1)
+    return own.permute(2, 0, 1, 3).reshape(packed.shape[1] * rows, -1, packed.shape[2])
+
+
+def _ungathered(gradient: Tensor, block: Block, kv_heads: int) -> tuple[Tensor, Tensor]:
+    """The gradients [shared, width] of the shared keys, summed over rows, and [own, width] of the others."""
+    rows, longest = block.queries.shape
+    by_row = gradient.view(kv_heads, rows, -1, gradient.shape[2]).permute(1, 2, 0, 3)
+    own = by_row[:, block.shared :].reshape(rows * longest, -1).index_select(0, block.slots)
+    return by_row[:, : block.shared].sum(0).flatten(1), own
 
 
 def _causal_mask(queries: int, keys: int, like: Tensor) -> Tensor:
@@ -79,8 +272,7 @@ def _causal_mask(queries: int, keys: int, like: Tensor) -> Tensor:
     if shape not in _causal_masks:
         if len(_causal_masks) > 512:
             _causal_masks.clear()
-        blocked = torch.full((queries, keys), float("-inf"), dtype=like.dtype, device=like.device)
-        _causal_masks[shape] = blocked.triu(keys - queries + 1)
+        _causal_masks[shape] = causal_mask(queries, keys, like.dtype).to(like.device)
     return _causal_masks[shape]
 
 
@@ -89,9 +281,3 @@ def _mask_only_when_needed(**arguments: Any) -> Tensor | None:
     if arguments.get("mask_function") is causal_mask_function and arguments.get("attention_mask") is None:
         return None
     return eager_mask(**arguments)
-
-
-def register() -> None:
-    """Make the attention known to Transformers; calling it again changes nothing."""
-    AttentionInterface.register(ATTENTION_NAME, grouped_attention)
-    AttentionMaskInterface.register(ATTENTION_NAME, _mask_only_when_needed)

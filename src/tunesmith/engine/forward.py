@@ -1,24 +1,27 @@
-"""One batch through the model: the shared prefix once, padding on the right, the head only where needed."""
+"""One batch through the model: the shared prefix once, no padding, the head only where needed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
+from tunesmith.engine.attention import ATTENTION_NAME, Packed, register
+from tunesmith.engine.decoder import decode, decodes
 from tunesmith.engine.head import summed_cross_entropy
+from tunesmith.engine.packing import pack_rows
 
 
 @dataclass(frozen=True)
 class Batch:
     """Rows with a common token prefix taken out.
 
-    ``prefix`` is [prefix tokens] (may be empty); ``suffixes`` is [rows, longest], padded on the right.
+    ``prefix`` is [prefix tokens] (may be empty); ``suffixes`` is [rows, longest], padded on the right, of
+    which ``lengths`` [rows] are real.
     ``rows`` and ``positions`` [supervised] say which hidden state of the whole row predicts ``targets``
     [supervised]: position p predicts token p + 1. ``useful_tokens`` counts tokens as rendered, without
     padding and with the prefix in every row; ``computed_tokens`` counts what is put through the model.
@@ -31,6 +34,7 @@ class Batch:
     targets: Tensor
     useful_tokens: int
     computed_tokens: int
+    lengths: Tensor
 
 
 def make_batch(
@@ -59,6 +63,7 @@ def make_batch(
         targets=torch.tensor(targets, dtype=torch.long),
         useful_tokens=useful,
         computed_tokens=useful - prefix_tokens * (len(ids) - 1),
+        lengths=torch.tensor([len(row) - prefix_tokens for row in ids], dtype=torch.long),
     )
 
 
@@ -86,32 +91,44 @@ def head_of(model: PreTrainedModel) -> tuple[Tensor, Tensor | None]:
     return head.weight, getattr(head, "bias", None)
 
 
-def encode_prefix(model: PreTrainedModel, prefix: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Keys and values [1, kv_heads, tokens, head_dim] of ``prefix`` per layer, differentiable."""
-    cache = DynamicCache()
-    model.base_model(input_ids=prefix[None], past_key_values=cache, use_cache=True)
-    return [(layer.keys, layer.values) for layer in cache.layers]
+def packed_hidden(model: PreTrainedModel, ids: Tensor, packed: Packed, wanted: Tensor) -> Tensor:
+    """The final hidden states [wanted, width] of packed token ``ids`` [tokens].
 
-
-def expanded_cache(prefix: list[tuple[Tensor, Tensor]], rows: int) -> DynamicCache:
-    """A cache whose every row starts with the same encoded prefix; gradients sum back into it."""
-    cache = DynamicCache()
-    for index, (keys, values) in enumerate(prefix):
-        cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), index)
-    return cache
+    By our own decoder for the families it knows, else by the model's layers over our attention.
+    Differentiable unless keys are cached. Whether a model's layers heed the packing is for
+    :func:`tunesmith.engine.selfcheck.packs` to find out.
+    """
+    if decodes(model):
+        return decode(model, ids, packed, wanted)
+    register()
+    before = model.config._attn_implementation
+    if before != ATTENTION_NAME:
+        model.set_attn_implementation(ATTENTION_NAME)
+    try:
+        output = model.base_model(
+            input_ids=ids[None],
+            # A mask of four dimensions keeps Transformers from making one of tokens × tokens.
+            attention_mask=torch.zeros(1, 1, 1, 1, dtype=next(model.parameters()).dtype),
+            position_ids=packed.packing.query_positions[None],
+            use_cache=False,
+            packed=packed,
+        ).last_hidden_state[0]
+    finally:
+        if before != ATTENTION_NAME:
+            model.set_attn_implementation(before)
+    picked: Tensor = output[wanted]
+    return picked
 
 
 def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     """The hidden states [supervised, width] that predict the batch's targets."""
-    options: dict[str, Any] = {"use_cache": False}
-    prefix_tokens = len(batch.prefix)
-    if prefix_tokens:
-        prefix = encode_prefix(model, batch.prefix)
-        cache = expanded_cache(prefix, len(batch.suffixes))
-        options = {"past_key_values": cache, "use_cache": True}
-    output = model.base_model(input_ids=batch.suffixes, **options).last_hidden_state
-    picked: Tensor = output[batch.rows, batch.positions - prefix_tokens]
-    return picked
+    prefix = len(batch.prefix)
+    real = torch.arange(batch.suffixes.shape[1]) < batch.lengths[:, None]
+    ids = torch.cat([batch.prefix, batch.suffixes[real]])
+    starts = torch.cumsum(batch.lengths, 0) - batch.lengths
+    packing = pack_rows(prefix, batch.lengths.tolist(), next(model.parameters()).dtype, prefix_is_cached=False)
+    # The prefix stands once, before the first row.
+    return packed_hidden(model, ids, Packed(packing, None), starts[batch.rows] + batch.positions)
 
 
 def summed_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -125,10 +142,7 @@ def plain_summed_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
     rows = len(batch.suffixes)
     prefix_tokens = len(batch.prefix)
     ids = torch.cat([batch.prefix.expand(rows, -1), batch.suffixes], dim=1)
-    lengths = torch.zeros(rows, dtype=torch.long)
-    lengths.scatter_reduce_(0, batch.rows, batch.positions + 2, reduce="amax")
-    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-    mask[:, : prefix_tokens + 1] = 1
+    mask = (torch.arange(ids.shape[1]) < prefix_tokens + batch.lengths[:, None]).long()
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     picked = logits[batch.rows, batch.positions].float()
     return F.cross_entropy(picked, batch.targets, reduction="sum")

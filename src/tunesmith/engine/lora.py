@@ -39,7 +39,8 @@ class _LoraProduct(torch.autograd.Function):
         flat, low, weight, a, b = ctx.saved_tensors
         gradient = output_gradients[0].reshape(-1, weight.shape[0])
         low_gradient = (gradient @ b).mul_(ctx.scaling)
-        b_gradient = (gradient.T @ low).mul_(ctx.scaling).float()
+        # [rank, out] is the fast way round for so thin a product.
+        b_gradient = ((low.T @ gradient).float() * ctx.scaling).T.contiguous()
         a_gradient = (low_gradient.T @ flat).float()
         input_gradient = None
         if ctx.needs_input_grad[0]:

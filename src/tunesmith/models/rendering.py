@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from jinja2 import TemplateError
 
 from tunesmith.errors import UserError
 from tunesmith.models.loading import LoadedModel
 from tunesmith.records import Message, Row
 
-# For bases without a chat template of their own; the end token closes the answer.
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}{{ message['content'] }}\n"
-    "{% if message['role'] == 'user' %}Answer: {% endif %}{% endfor %}"
-)
+ROWS_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -29,12 +22,12 @@ class Tokens:
 
 def render_prompt(loaded: LoadedModel, messages: Sequence[Message]) -> list[int]:
     """The tokens of ``messages`` up to the point where the answer begins."""
-    return encode(loaded, _prompt_text(loaded.tokenizer, messages))
+    return loaded.chat.prompt(messages)
 
 
 def render_answer(loaded: LoadedModel, answer: str) -> list[int]:
     """The tokens of an answer, the end token included."""
-    return [*encode(loaded, answer), loaded.end_token]
+    return [*loaded.chat.answer(answer), loaded.end_token]
 
 
 def render_row(loaded: LoadedModel, messages: Sequence[Message], answer: str) -> Tokens:
@@ -45,9 +38,37 @@ def render_row(loaded: LoadedModel, messages: Sequence[Message], answer: str) ->
 
 
 def encode(loaded: LoadedModel, text: str) -> list[int]:
-    """Token ids of ``text`` as it stands: special tokens written in it count, none are added."""
-    ids: list[int] = loaded.tokenizer.encode(text, add_special_tokens=False)
-    return ids
+    """Token ids of ``text`` as ordinary characters: special tokens are neither added nor read from it."""
+    return loaded.chat.plain_text(text)
+
+
+def label_tokens(loaded: LoadedModel, labels: Sequence[str]) -> list[list[int]]:
+    """The tokens of every label, without the end token.
+
+    Raises UserError where a label has no tokens, or two labels have the same ones, so that the base
+    could not tell them apart.
+    """
+    label_of: dict[tuple[int, ...], str] = {}
+    for label in labels:
+        ids = tuple(loaded.chat.answer(label))
+        if not ids:
+            raise UserError(
+                f"label {label!r} has no tokens: the tokenizer of {loaded.base.name} drops all of it",
+                fix="rename the label in the data, or choose another base",
+            )
+        if loaded.end_token in ids:
+            raise UserError(
+                f"label {label!r} holds the text that ends an answer of {loaded.base.name}",
+                fix="rename the label in the data",
+            )
+        if ids in label_of:
+            raise UserError(
+                f"labels {label_of[ids]!r} and {label!r} are the same tokens to {loaded.base.name}, which "
+                "cannot tell them apart",
+                fix="rename one of the two in the data, or choose another base",
+            )
+        label_of[ids] = label
+    return [list(ids) for ids in label_of]
 
 
 def instructed(instruction: str, row: Row) -> tuple[Message, ...]:
@@ -66,18 +87,23 @@ def check_lengths(loaded: LoadedModel, rows: Sequence[Row], lengths: Sequence[in
     limit = loaded.context_tokens
     long = [(row.source, length) for row, length in zip(rows, lengths, strict=True) if length > limit]
     if long:
-        listed = ", ".join(f"{source} ({length:,} tokens)" for source, length in long[:20])
-        more = f" and {len(long) - 20:,} more" if len(long) > 20 else ""
+        listed = ", ".join(f"{source} ({length:,} tokens)" for source, length in long[:ROWS_LISTED])
+        more = f" and {len(long) - ROWS_LISTED:,} more" if len(long) > ROWS_LISTED else ""
         raise UserError(
             f"{what}: {len(long):,} of {len(rows):,} rows do not fit {loaded.base.name}'s context of "
             f"{limit:,} tokens: {listed}{more}",
-            fix="set data.max_words to leave long rows out (they are counted), shorten them, or choose a base "
-            "with a longer context",
+            fix="set data.max_words to leave long rows out (they are counted), shorten them, or choose a "
+            "base with a longer context",
         )
 
 
 def check_rendering(loaded: LoadedModel, tokens: Sequence[Tokens], rows: Sequence[Row]) -> None:
-    """Refuse a row that would train on nothing, or whose end of answer is not learned."""
+    """Refuse rows whose answer is not learned whole, and templates that write answers in another way.
+
+    For one row of every target, prompt and answer must be the chat template's own rendering of the whole
+    conversation up to the end token: whoever serves the model with that template then gives it the
+    tokens it was trained on. Raises UserError naming the row.
+    """
     for rendered, row in zip(tokens, rows, strict=True):
         if not any(rendered.learn):
             raise UserError(
@@ -89,22 +115,24 @@ def check_rendering(loaded: LoadedModel, tokens: Sequence[Tokens], rows: Sequenc
                 f"{row.source}: the end of the answer would not be learned, so the model would never stop",
                 fix="keep the whole answer: set data.max_words so that rows fit the context",
             )
+    if loaded.chat.own_template:
+        for row in {row.target: row for row in reversed(rows)}.values():
+            _check_against_template(loaded, row)
 
 
-def _prompt_text(tokenizer: Any, messages: Sequence[Message]) -> str:
-    turns = [{"role": message.role, "content": message.content} for message in messages]
-    template = None if tokenizer.chat_template else PLAIN_TEMPLATE
-    try:
-        text: str = tokenizer.apply_chat_template(
-            turns, chat_template=template, tokenize=False, add_generation_prompt=True
-        )
-    except TemplateError as error:
-        if turns and turns[0]["role"] == "system":
-            # Some templates (Gemma's) know no system turn: its text then opens the first user turn.
-            merged = [Message("user", "\n\n".join(m.content for m in messages[:2])), *messages[2:]]
-            return _prompt_text(tokenizer, merged)
+def _check_against_template(loaded: LoadedModel, row: Row) -> None:
+    chat = loaded.chat
+    if chat.control.search(row.target):
+        return  # the template's text is then encoded in pieces: the same characters in other tokens
+    messages = instructed("Answer.", row)
+    ours = list(render_row(loaded, messages, row.target).ids)
+    theirs = chat.conversation([*messages, Message("assistant", row.target)])
+    if not chat.closes_answers:
+        ours = ours[:-1]
+    if theirs[: len(ours)] != ours:
+        written = chat.tokenizer.decode(theirs[len(render_prompt(loaded, messages)) :])[:80]
         raise UserError(
-            f"base: the chat template fails on this task's messages ({error})",
-            fix="check the roles of the messages, or choose a base with another chat template",
-        ) from error
-    return text
+            f"{row.source}: training and serving renderings differ: the chat template of {loaded.base.name} "
+            f"does not write the answer {row.target!r} directly after its prompt (it writes {written!r})",
+            fix="remove spaces and line breaks around the target, or choose a base with another template",
+        )

@@ -4,39 +4,45 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tunesmith.errors import UserError
-from tunesmith.files import read_record, write_json
+from tunesmith.files import atomic_path, read_record, write_json
 from tunesmith.records import TrainPoint, ValidationPoint
 
 CHECKPOINTS_KEPT = 2
 
+_PARTIAL = ".partial-"
+
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands, next to its tensors. ``config`` is the hash of all that decides the run."""
+    """Where training stands, next to its tensors. ``config`` names all that decides the weights.
 
-    config: str
-    step: int
-    train: tuple[TrainPoint, ...]
-    validation: tuple[ValidationPoint, ...]
-    best_step: int
-    best_loss: float | None
-    trained_tokens: int
-    supervised_tokens: int
-    seconds: float
+    ``seconds`` are those of the whole run so far, ``step_seconds`` of its training steps alone.
+    """
+
+    config: dict[str, str]
+    step: int = 0
+    train: tuple[TrainPoint, ...] = ()
+    validation: tuple[ValidationPoint, ...] = ()
+    best_step: int = 0
+    best_loss: float | None = None
+    trained_tokens: int = 0
+    supervised_tokens: int = 0
+    seconds: float = 0.0
+    step_seconds: float = 0.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class State:
-    """The tensors of a run: parameters, Adam's two moments, and the best parameters so far."""
+    """The tensors of a run: parameters, Adam's two moments, and the best parameters so far (or none)."""
 
     parameters: list[Tensor]
     first_moments: list[Tensor]
@@ -47,15 +53,18 @@ class State:
 def save_checkpoint(folder: Path, progress: Progress, state: State) -> None:
     """Write ``folder/step-N`` as a whole or not at all, and drop all but the newest few."""
     folder.mkdir(parents=True, exist_ok=True)
+    for left_behind in folder.glob(f"{_PARTIAL}*"):  # by a process that was killed
+        shutil.rmtree(left_behind, ignore_errors=True)
     target = folder / f"step-{progress.step:06d}"
-    scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".partial-"))
+    scratch = Path(tempfile.mkdtemp(dir=folder, prefix=_PARTIAL))
     try:
         tensors = {
             f"{name}.{index}": tensor.detach().contiguous()
             for name, group in vars(state).items()
             for index, tensor in enumerate(group)
         }
-        save_file(tensors, scratch / "state.safetensors")
+        with atomic_path(scratch / "state.safetensors") as temporary:
+            save_file(tensors, temporary)
         write_json(scratch / "progress.json", progress)
         if target.exists():
             shutil.rmtree(target)
@@ -66,30 +75,50 @@ def save_checkpoint(folder: Path, progress: Progress, state: State) -> None:
         shutil.rmtree(old)
 
 
-def load_checkpoint(folder: Path, config: str) -> tuple[Progress, State] | None:
-    """The newest complete checkpoint, or None where there is none.
+def load_checkpoint(
+    folder: Path, config: dict[str, str], shapes: Sequence[Sequence[int]]
+) -> tuple[Progress, State] | None:
+    """The newest complete checkpoint of a run with parameters of these shapes; None where there is none.
 
-    Raises UserError where it belongs to another configuration. A torn one is passed over.
+    A torn one is passed over. Raises UserError where it belongs to another configuration, and says
+    what is different.
     """
     for path in sorted(folder.glob("step-*"), reverse=True):
         try:
             progress = read_record(path / "progress.json", Progress)
+            if progress.config != config:
+                raise _other_configuration(path, progress.config, config)
             tensors = load_file(path / "state.safetensors")
         except (OSError, ValueError, SafetensorError):
             continue
-        if progress.config != config:
-            raise UserError(
-                f"{path}: this checkpoint belongs to another configuration ({progress.config[:12]}, not {config[:12]})",
-                fix=f"remove {folder} to train from the start",
-            )
-        return progress, State(
-            *([tensors[f"{name}.{index}"] for index in range(_count(tensors, name))] for name in _GROUPS)
-        )
+        state = _state(tensors, [tuple(shape) for shape in shapes])
+        if state is not None:
+            return progress, state
     return None
 
 
-_GROUPS = ("parameters", "first_moments", "second_moments", "best")
+def _state(tensors: dict[str, Tensor], shapes: list[tuple[int, ...]]) -> State | None:
+    """The tensors in their groups, or None where some are missing."""
+    groups = []
+    for name in State.__dataclass_fields__:
+        found = [tensors.get(f"{name}.{index}") for index in range(len(shapes))]
+        # Tensors of a loaded file may lie in a mapping of it: what trains on gets memory of its own.
+        group = [tensor.clone() for tensor in found if tensor is not None]
+        none_yet = name == "best" and not group
+        if not none_yet and [tuple(tensor.shape) for tensor in group] != shapes:
+            return None
+        groups.append(group)
+    return State(*groups)
 
 
-def _count(tensors: dict[str, torch.Tensor], group: str) -> int:
-    return sum(1 for name in tensors if name.rpartition(".")[0] == group)
+def _other_configuration(path: Path, then: dict[str, str], now: dict[str, str]) -> UserError:
+    differing = [
+        f"{name} ({then.get(name, 'none')}, now {now.get(name, 'none')})"
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name)
+    ]
+    return UserError(
+        f"{path}: this checkpoint was made with other {', '.join(differing)}; going on would not give the "
+        "weights of an uninterrupted run",
+        fix=f"go on as before, or remove {path.parent} to train from the start",
+    )

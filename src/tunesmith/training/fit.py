@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+import transformers
 from torch import Tensor
 
-from tunesmith.engine.forward import Batch, common_prefix, make_batch
+from tunesmith.engine.forward import Batch, common_prefix, make_batch, summed_loss
 from tunesmith.engine.lora import lora_parameters
 from tunesmith.engine.scoring import batches_by_length
 from tunesmith.engine.selfcheck import LossFunction, choose_loss
@@ -27,6 +28,7 @@ from tunesmith.records import TrainPoint, ValidationPoint
 from tunesmith.task.settings import TrainSettings
 from tunesmith.training.batches import epoch_batches
 from tunesmith.training.checkpoints import Progress, State, load_checkpoint, save_checkpoint
+from tunesmith.training.schedule import Schedule
 
 STEPS_BETWEEN_CHECKPOINTS = 20
 
@@ -39,7 +41,11 @@ ADAM_EPSILON = 1e-8
 
 @dataclass(frozen=True)
 class Fit:
-    """What a run of the loop leaves behind; the model then holds the best adapter."""
+    """What a run of the loop leaves behind; the model then holds the best adapter.
+
+    ``tokens_per_second`` counts tokens as rendered, without padding, in training steps alone.
+    ``fast_paths`` names the exact shortcuts that were taken; ``message`` says why one was not.
+    """
 
     train: tuple[TrainPoint, ...]
     validation: tuple[ValidationPoint, ...]
@@ -49,6 +55,8 @@ class Fit:
     trained_tokens: int
     supervised_tokens: int
     seconds: float
+    tokens_per_second: float
+    fast_paths: tuple[str, ...]
     message: str | None
 
 
@@ -66,7 +74,8 @@ def fit(
     linear decay; training stops after ``settings.patience`` validations without improvement. Stopped by
     Ctrl-C it finishes the step, writes a checkpoint and raises KeyboardInterrupt; called again with the
     same arguments it goes on and ends with the weights of an uninterrupted run, bit for bit on the same
-    machine with the same number of threads. Raises UserError when the loss is not finite.
+    machine with the same number of threads. Raises UserError when a loss is not finite, or when the
+    checkpoints are those of another configuration.
     """
     parameters = lora_parameters(loaded.model)
     optimiser = torch.optim.AdamW(
@@ -77,154 +86,84 @@ def fit(
         weight_decay=settings.weight_decay,
         fused=True,
     )
-    schedule = _Schedule(len(train), settings)
-    shared = _shared_prefix([*train, *validation])
-    config = content_hash(
-        [
-            settings.model_dump(),
-            loaded.base.sha256,
-            str(next(loaded.model.parameters()).dtype),
-            torch.get_num_threads(),
-            content_hash([tokens.ids for tokens in train]),
-            content_hash([tokens.ids for tokens in validation]),
-        ]
+    schedule = Schedule(len(train), settings)
+    shared = common_prefix(
+        [row.ids for row in (*train, *validation)],
+        [row.learn.index(True) for row in (*train, *validation)],
     )
-    lengths = [len(tokens.ids) for tokens in train]
+    lengths = [len(row.ids) for row in train]
     validation_batches = [
         _batch(loaded, validation, chosen, shared)
-        for chosen in batches_by_length([len(tokens.ids) for tokens in validation])
+        for chosen in batches_by_length([len(row.ids) for row in validation])
     ]
-    first_rows = sorted(range(len(train)), key=lambda index: lengths[index])[:2]
-    loss_of, message = choose_loss(loaded.model, _batch(loaded, train, first_rows, shared))
+    config = _config(loaded, train, validation, settings)
+    shortest = sorted(range(len(train)), key=lambda index: lengths[index])[:2]
+    loss_of, message = choose_loss(loaded.model, _batch(loaded, train, shortest, shared))
 
-    run = _Run(config)
-    resumed = load_checkpoint(checkpoints, config)
+    progress = Progress(config)
+    best: list[Tensor] = []
+    resumed = load_checkpoint(checkpoints, config, [tuple(parameter.shape) for parameter in parameters])
     if resumed is not None:
-        run = _Run.resume(resumed[0])
-        _restore(optimiser, parameters, resumed[1], resumed[0].step)
-        run.best = resumed[1].best
-    started = time.perf_counter() - run.seconds
-    stopped_early = run.out_of_patience(settings.patience)
+        progress, state = resumed
+        _restore(optimiser, parameters, state, progress.step)
+        best = state.best
+    started = time.perf_counter() - progress.seconds
+    epoch, batches = -1, list[list[int]]()
     with _interrupt_after_step() as interrupted:
-        while run.step < schedule.steps and not stopped_early:
-            epoch, index = divmod(run.step, schedule.steps_per_epoch)
-            chosen = epoch_batches(lengths, settings.batch_size, settings.seed, epoch)[index]
+        while progress.step < schedule.steps and not _out_of_patience(progress, settings.patience):
+            if progress.step // schedule.steps_per_epoch != epoch:
+                epoch = progress.step // schedule.steps_per_epoch
+                batches = epoch_batches(lengths, settings.batch_size, settings.seed, epoch)
+            chosen = batches[progress.step % schedule.steps_per_epoch]
             micro_batches = [
                 _batch(loaded, train, [chosen[at] for at in part], shared)
                 for part in batches_by_length([lengths[row] for row in chosen], TOKENS_PER_MICRO_BATCH)
             ]
-            point = _step(loaded, loss_of, micro_batches, optimiser, parameters, schedule, run.step, settings)
-            run.step += 1
-            run.train.append(point)
-            run.trained_tokens += sum(batch.useful_tokens for batch in micro_batches)
-            run.supervised_tokens += sum(len(batch.targets) for batch in micro_batches)
-            if run.step in schedule.validation_steps:
+            point = _step(
+                loaded, loss_of, micro_batches, optimiser, parameters, schedule, progress.step, settings
+            )
+            tokens = sum(part.useful_tokens for part in micro_batches)
+            supervised = sum(len(part.targets) for part in micro_batches)
+            progress = replace(
+                progress,
+                step=point.step,
+                train=(*progress.train, point),
+                trained_tokens=progress.trained_tokens + tokens,
+                supervised_tokens=progress.supervised_tokens + supervised,
+                step_seconds=progress.step_seconds + tokens / point.tokens_per_second,
+            )
+            validates = point.step in schedule.validation_steps
+            if validates:
                 loss = _validation_loss(loaded, loss_of, validation_batches)
-                run.note_validation(ValidationPoint(run.step, point.epoch, loss), parameters)
-                stopped_early = run.out_of_patience(settings.patience) and run.step < schedule.steps
-            run.seconds = time.perf_counter() - started
-            if (
-                run.step % STEPS_BETWEEN_CHECKPOINTS == 0
-                or run.step in schedule.validation_steps
-                or interrupted.is_set()
-            ):
-                save_checkpoint(checkpoints, run.progress(), _state(optimiser, parameters, run.best))
-            report(run.step, schedule.steps, run.note())
-            if interrupted.is_set():
+                _check_finite(point.step, f"validation loss is {loss}", settings, loss)
+                seen = ValidationPoint(point.step, point.epoch, loss)
+                progress = replace(progress, validation=(*progress.validation, seen))
+                if progress.best_loss is None or loss < progress.best_loss:
+                    progress = replace(progress, best_step=point.step, best_loss=loss)
+                    best = [parameter.detach().clone() for parameter in parameters]
+            progress = replace(progress, seconds=time.perf_counter() - started)
+            stop = interrupted.is_set()
+            if validates or stop or point.step % STEPS_BETWEEN_CHECKPOINTS == 0:
+                save_checkpoint(checkpoints, progress, _state(optimiser, parameters, best))
+            report(point.step, schedule.steps, _note(progress))
+            if stop:
                 raise KeyboardInterrupt
     with torch.no_grad():
-        for parameter, best in zip(parameters, run.best, strict=True):
-            parameter.copy_(best)
+        for parameter, value in zip(parameters, best, strict=True):
+            parameter.copy_(value)
     return Fit(
-        tuple(run.train),
-        tuple(run.validation),
-        run.best_step,
-        stopped_early,
-        run.step,
-        run.trained_tokens,
-        run.supervised_tokens,
-        run.seconds,
+        progress.train,
+        progress.validation,
+        progress.best_step,
+        progress.step < schedule.steps,
+        progress.step,
+        progress.trained_tokens,
+        progress.supervised_tokens,
+        progress.seconds,
+        progress.trained_tokens / progress.step_seconds,
+        _fast_paths(loaded, loss_of, shared),
         message,
     )
-
-
-def validation_loss(loaded: LoadedModel, loss_of: LossFunction, rows: Sequence[Tokens]) -> float:
-    """Mean −log p per learned token over ``rows``, in nats."""
-    shared = _shared_prefix(rows)
-    chosen = batches_by_length([len(tokens.ids) for tokens in rows])
-    return _validation_loss(loaded, loss_of, [_batch(loaded, rows, batch, shared) for batch in chosen])
-
-
-class _Schedule:
-    """Steps, learning rates and validation points, all known beforehand."""
-
-    def __init__(self, rows: int, settings: TrainSettings) -> None:
-        self.steps_per_epoch = math.ceil(rows / settings.batch_size)
-        self.steps = max(1, round(self.steps_per_epoch * settings.epochs))
-        self.warmup = max(1, round(self.steps * settings.warmup_share))
-        self.peak = settings.learning_rate
-        between = self.steps_per_epoch / settings.validations_per_epoch
-        points = {round(between * count) for count in range(1, math.ceil(self.steps / between) + 1)}
-        self.validation_steps = {min(max(point, 1), self.steps) for point in points} | {self.steps}
-
-    def learning_rate(self, step: int) -> float:
-        """Linear warm-up from 0, then linear decay towards 0 after the last step."""
-        if step < self.warmup:
-            return self.peak * (step + 1) / self.warmup
-        return self.peak * (self.steps - step) / max(1, self.steps - self.warmup)
-
-
-class _Run:
-    """What changes while training, apart from tensors the optimiser owns."""
-
-    def __init__(self, config: str) -> None:
-        self.config = config
-        self.step = 0
-        self.train: list[TrainPoint] = []
-        self.validation: list[ValidationPoint] = []
-        self.best_step = 0
-        self.best_loss: float | None = None
-        self.best: list[Tensor] = []
-        self.trained_tokens = 0
-        self.supervised_tokens = 0
-        self.seconds = 0.0
-
-    @classmethod
-    def resume(cls, progress: Progress) -> _Run:
-        run = cls(progress.config)
-        run.step = progress.step
-        run.train, run.validation = list(progress.train), list(progress.validation)
-        run.best_step, run.best_loss = progress.best_step, progress.best_loss
-        run.trained_tokens, run.supervised_tokens = progress.trained_tokens, progress.supervised_tokens
-        run.seconds = progress.seconds
-        return run
-
-    def progress(self) -> Progress:
-        return Progress(
-            self.config,
-            self.step,
-            tuple(self.train),
-            tuple(self.validation),
-            self.best_step,
-            self.best_loss,
-            self.trained_tokens,
-            self.supervised_tokens,
-            self.seconds,
-        )
-
-    def note_validation(self, point: ValidationPoint, parameters: Sequence[Tensor]) -> None:
-        self.validation.append(point)
-        if self.best_loss is None or point.loss < self.best_loss:
-            self.best_loss, self.best_step = point.loss, point.step
-            self.best = [parameter.detach().clone() for parameter in parameters]
-
-    def out_of_patience(self, patience: int) -> bool:
-        return sum(1 for point in self.validation if point.step > self.best_step) >= patience
-
-    def note(self) -> str:
-        rate = self.trained_tokens / max(self.seconds, 1e-9)
-        validated = f" · val loss {self.validation[-1].loss:.3f}" if self.validation else ""
-        return f"{rate:,.0f} tok/s · loss {self.train[-1].loss:.3f}{validated}"
 
 
 def _step(
@@ -233,7 +172,7 @@ def _step(
     micro_batches: Sequence[Batch],
     optimiser: torch.optim.Optimizer,
     parameters: Sequence[Tensor],
-    schedule: _Schedule,
+    schedule: Schedule,
     step: int,
     settings: TrainSettings,
 ) -> TrainPoint:
@@ -249,11 +188,7 @@ def _step(
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         value += float(loss.detach())
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.max_gradient_norm))
-    if not math.isfinite(value) or not math.isfinite(norm):
-        raise UserError(
-            f"training stopped at step {step + 1}: the loss is {value} and the gradient norm {norm}",
-            fix=f"lower train.learning_rate (now {settings.learning_rate:g}); the last good checkpoint is kept",
-        )
+    _check_finite(step + 1, f"loss is {value} and the gradient norm {norm}", settings, value, norm)
     optimiser.step()
     seconds = time.perf_counter() - started
     return TrainPoint(
@@ -266,8 +201,17 @@ def _step(
     )
 
 
+def _check_finite(step: int, found: str, settings: TrainSettings, *values: float) -> None:
+    if not all(math.isfinite(value) for value in values):
+        raise UserError(
+            f"training stopped at step {step}: the {found}",
+            fix=f"lower train.learning_rate (now {settings.learning_rate:g}) and run again",
+        )
+
+
 @torch.no_grad()
 def _validation_loss(loaded: LoadedModel, loss_of: LossFunction, batches: Sequence[Batch]) -> float:
+    """Mean −log p per learned token, in nats."""
     total = sum(float(loss_of(loaded.model, batch)) for batch in batches)
     return total / sum(len(batch.targets) for batch in batches)
 
@@ -278,8 +222,39 @@ def _batch(loaded: LoadedModel, rows: Sequence[Tokens], chosen: Sequence[int], s
     return make_batch(ids, learn, loaded.pad_token, shared)
 
 
-def _shared_prefix(rows: Sequence[Tokens]) -> int:
-    return common_prefix([tokens.ids for tokens in rows], [tokens.learn.index(True) for tokens in rows])
+def _config(
+    loaded: LoadedModel, train: Sequence[Tokens], validation: Sequence[Tokens], settings: TrainSettings
+) -> dict[str, str]:
+    """All that decides the weights a run ends with, in words a person can compare."""
+    named = {f"train.{name}": str(value) for name, value in settings.model_dump().items()}
+    for name, rows in (("training rows", train), ("validation rows", validation)):
+        named[name] = content_hash([[row.ids, row.learn] for row in rows])[:12]
+    return named | {
+        "base": loaded.base.sha256[:12],
+        "precision": str(next(loaded.model.parameters()).dtype).removeprefix("torch."),
+        "threads": str(torch.get_num_threads()),
+        "attention": str(loaded.model.config._attn_implementation),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def _out_of_patience(progress: Progress, patience: int) -> bool:
+    return sum(1 for point in progress.validation if point.step > progress.best_step) >= patience
+
+
+def _note(progress: Progress) -> str:
+    rate = progress.trained_tokens / progress.seconds
+    validated = f" · val loss {progress.validation[-1].loss:.3f}" if progress.validation else ""
+    return f"{rate:,.0f} tok/s · loss {progress.train[-1].loss:.3f}{validated}"
+
+
+def _fast_paths(loaded: LoadedModel, loss_of: LossFunction, shared: int) -> tuple[str, ...]:
+    if loss_of is not summed_loss:
+        return ()
+    prefix = (f"{shared} prefix tokens computed once a batch",) if shared else ()
+    attention = f"{loaded.model.config._attn_implementation} attention"
+    return (*prefix, "output head at supervised positions only", attention)
 
 
 def _state(optimiser: torch.optim.Optimizer, parameters: Sequence[Tensor], best: list[Tensor]) -> State:
@@ -321,3 +296,5 @@ def _interrupt_after_step() -> Iterator[threading.Event]:
         yield flag
     finally:
         signal.signal(signal.SIGINT, before)
+    if flag.is_set():  # pressed in the very last moment
+        raise KeyboardInterrupt

@@ -1,0 +1,216 @@
+"""The Llama family's decoder over packed rows, with a hand-written backward for LoRA.
+
+The same arithmetic as Transformers' decoder layers in fewer passes over memory: no padding, stacked
+products with the adapters inside, fused norms, and only what the adapters' gradients need is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from tunesmith.engine.attention import Attended, KeyValues, Packed, attend, attend_backward, extend_cache
+from tunesmith.engine.packing import Packing
+from tunesmith.engine.products import Product
+
+# Model types whose layers are RMSNorm, rotary attention, RMSNorm, SwiGLU and nothing else.
+FAMILIES = ("llama", "mistral", "qwen2")
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One decoder layer: its products and norms, and the shape of its attention."""
+
+    qkv: Product
+    output: Product
+    gate_up: Product
+    down: Product
+    first_norm: Any
+    second_norm: Any
+    head_dim: int
+    scaling: float
+
+    @property
+    def products(self) -> tuple[Product, Product, Product, Product]:
+        return self.qkv, self.output, self.gate_up, self.down
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What the backward pass of a layer needs: inputs of norms and products, and the attention's blocks."""
+
+    hidden: Tensor
+    qkv_input: Tensor
+    output_input: Tensor
+    middle: Tensor
+    gate_up_input: Tensor
+    gate_up: Tensor
+    down_low: Tensor
+    attended: list[Attended]
+
+
+_layers: WeakKeyDictionary[nn.Module, _Layer] = WeakKeyDictionary()
+
+
+def decodes(model: PreTrainedModel) -> bool:
+    """Whether :func:`decode` is meant for this model."""
+    config = model.config
+    return (
+        config.model_type in FAMILIES
+        and config.hidden_act in ("silu", "swish")
+        and "sliding_attention" not in (getattr(config, "layer_types", None) or ())
+        and not getattr(config, "sliding_window", None)
+        and not (model.training and config.attention_dropout)
+    )
+
+
+def decode(model: PreTrainedModel, ids: Tensor, packed: Packed, wanted: Tensor) -> Tensor:
+    """Final hidden states [wanted, width] of packed token ``ids`` [tokens].
+
+    Differentiable in the adapters' weights unless keys are cached.
+    """
+    base: Any = model.base_model
+    hidden = base.embed_tokens(ids)
+    cos, sin = base.rotary_emb(hidden[None], packed.packing.query_positions[None])
+    half = cos.shape[-1] // 2
+    # With the first half of the sine negated, a roll of the heads does what rotate_half does.
+    rotation = cos[0, :, None], torch.cat([-sin[0, :, None, :half], sin[0, :, None, half:]], dim=-1)
+    for index, module in enumerate(base.layers):
+        layer = _layer(module)
+        for product in layer.products:
+            product.refresh()
+        masters = [master for product in layer.products for master in product.masters]
+        if torch.is_grad_enabled() and packed.cache is None:
+            hidden = _DecoderLayer.apply(hidden, layer, packed.packing, *rotation, *masters)
+        else:
+            hidden, _ = _forward(layer, index, hidden, packed, *rotation)
+    final: Tensor = base.norm(hidden[wanted])
+    return final
+
+
+class _DecoderLayer(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, layer: _Layer, packing: Packing, cos: Tensor, sin: Tensor, *masters: Tensor
+    ) -> Tensor:
+        output, kept = _forward(layer, 0, hidden, Packed(packing, None), cos, sin)
+        ctx.layer, ctx.packing, ctx.kept, ctx.rotation = layer, packing, kept, (cos, sin)
+        # Saved only so that autograd notices when a step was taken between forward and backward.
+        ctx.save_for_backward(*[product.weight for product in layer.products])
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        assert ctx.saved_tensors
+        hidden_gradient, master_gradients = _backward(
+            ctx.layer, gradients[0], ctx.packing, ctx.kept, *ctx.rotation, ctx.needs_input_grad[0]
+        )
+        ctx.kept = None
+        return hidden_gradient, None, None, None, None, *master_gradients
+
+
+def _forward(
+    layer: _Layer, index: int, hidden: Tensor, packed: Packed, cos: Tensor, sin: Tensor
+) -> tuple[Tensor, _Kept]:
+    qkv, qkv_input = layer.qkv.forward(_rms_norm(hidden, layer.first_norm))
+    heads = qkv.view(len(qkv), -1, layer.head_dim)
+    queries, keys, _ = (outputs // layer.head_dim for outputs in layer.qkv.outputs)
+    rotated = _rotated(heads[:, : queries + keys], cos, sin)
+    key, value = rotated[:, queries:], heads[:, queries + keys :]
+    if packed.cache is not None:
+        key, value = extend_cache(packed.cache, index, key, value)
+    attended, blocks = attend(rotated[:, :queries], key, value, packed.packing, layer.scaling)
+    output, output_input = layer.output.forward(attended)
+    middle = output.add_(hidden)
+    gate_up, gate_up_input = layer.gate_up.forward(_rms_norm(middle, layer.second_norm))
+    gate, up = gate_up.chunk(2, dim=1)
+    output, down_input = layer.down.forward(F.silu(gate).mul_(up))
+    down_low = down_input[:, layer.down.inputs :].contiguous()
+    kept = _Kept(hidden, qkv_input, output_input, middle, gate_up_input, gate_up, down_low, blocks)
+    return output.add_(middle), kept
+
+
+def _backward(
+    layer: _Layer,
+    gradient: Tensor,
+    packing: Packing,
+    kept: _Kept,
+    cos: Tensor,
+    sin: Tensor,
+    hidden_needed: bool,
+) -> tuple[Tensor | None, list[Tensor | None]]:
+    """The gradient of the layer's input, where needed, and those of its products' masters in order."""
+    gate, up = kept.gate_up.chunk(2, dim=1)
+    activated = F.silu(gate)
+    down_input = torch.cat([activated * up, kept.down_low], dim=1)
+    d_activation, of_down = layer.down.backward(gradient, down_input)
+    d_gate_up = torch.empty_like(kept.gate_up)
+    d_gate, d_up = d_gate_up.chunk(2, dim=1)
+    torch.mul(d_activation, activated, out=d_up)
+    torch.ops.aten.silu_backward.grad_input(d_activation.mul_(up), gate, grad_input=d_gate)
+    d_normed, of_gate_up = layer.gate_up.backward(d_gate_up, kept.gate_up_input)
+    d_middle = _rms_norm_backward(d_normed, kept.middle, layer.second_norm).add_(gradient)
+
+    d_attended, of_output = layer.output.backward(d_middle, kept.output_input)
+    d_query, d_key, d_value = attend_backward(d_attended, packing, kept.attended, layer.scaling)
+    d_rotated = torch.cat([d_query, d_key], dim=1).view(len(d_query), -1, layer.head_dim)
+    d_rotated = _rotated(d_rotated, cos, -sin).flatten(1)
+    d_normed, of_qkv = layer.qkv.backward(torch.cat([d_rotated, d_value], dim=1), kept.qkv_input)
+    masters = [*of_qkv, *of_output, *of_gate_up, *of_down]
+    if not hidden_needed:
+        return None, masters
+    return _rms_norm_backward(d_normed, kept.hidden, layer.first_norm).add_(d_middle), masters
+
+
+def _layer(module: Any) -> _Layer:
+    attention, mlp = module.self_attn, module.mlp
+    stacks: tuple[tuple[nn.Module, ...], ...] = (
+        (attention.q_proj, attention.k_proj, attention.v_proj),
+        (attention.o_proj,),
+        (mlp.gate_proj, mlp.up_proj),
+        (mlp.down_proj,),
+    )
+    known = _layers.get(module)
+    if known is not None and all(
+        product.stands_for(stack) for product, stack in zip(known.products, stacks, strict=True)
+    ):
+        return known
+    qkv, output, gate_up, down = (Product(stack) for stack in stacks)
+    layer = _Layer(
+        qkv,
+        output,
+        gate_up,
+        down,
+        module.input_layernorm,
+        module.post_attention_layernorm,
+        attention.head_dim,
+        attention.scaling,
+    )
+    _layers[module] = layer
+    return layer
+
+
+def _rotated(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding (Su et al. 2021) of [tokens, heads, head_dim]."""
+    return (heads * cos).addcmul_(heads.roll(heads.shape[-1] // 2, -1), sin)
+
+
+def _rms_norm(hidden: Tensor, norm: Any) -> Tensor:
+    return F.rms_norm(hidden, norm.weight.shape, norm.weight, norm.variance_epsilon)
+
+
+def _rms_norm_backward(gradient: Tensor, hidden: Tensor, norm: Any) -> Tensor:
+    """The gradient of the norm's input, formed in fp32."""
+    normed = hidden.float()
+    width = normed.shape[1]
+    inverse = torch.linalg.vecdot(normed, normed).div_(width).add_(norm.variance_epsilon).rsqrt_()[:, None]
+    normed = normed * inverse
+    scaled = gradient * norm.weight.float()
+    along = torch.linalg.vecdot(scaled, normed).div_(width)[:, None]
+    return scaled.addcmul_(normed, along, value=-1).mul_(inverse).to(hidden.dtype)

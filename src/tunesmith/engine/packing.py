@@ -1,0 +1,141 @@
+"""Rows laid end to end as one sequence, and which keys each of their tokens sees.
+
+Nothing is padded on the way through a model's linear layers and norms, and a prefix that all rows share
+stands in the sequence once. Only inside attention are rows gathered into padded blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+# A block's scores [rows, queries, keys] are held at once for every head; more rows become another block.
+SCORES_PER_BLOCK = 2**21
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows that attend together.
+
+    ``queries`` [rows, longest] and ``keys`` [rows, most] are indices into the packed queries and keys;
+    padding repeats a valid index and is never seen. Before ``keys`` every row has the first ``shared``
+    packed keys. ``mask`` [rows or 1, longest, shared + most] is added to the scores. ``slots``
+    [own queries] are the places of the block's packed queries, in order, in the flattened [rows × longest].
+    """
+
+    queries: Tensor
+    keys: Tensor
+    shared: int
+    mask: Tensor
+    slots: Tensor
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Blocks in the order of their packed queries; positions in their rows of all queries and keys."""
+
+    blocks: tuple[Block, ...]
+    query_positions: Tensor
+    key_positions: Tensor
+
+    def mask_within(self, block: Block, window: int) -> Tensor:
+        """The block's mask for a layer in which a token sees only the last ``window`` positions."""
+        shared = self.key_positions[: block.shared].expand(len(block.keys), -1)
+        keys = torch.cat([shared, self.key_positions[block.keys]], dim=1)
+        distance = self.query_positions[block.queries][:, :, None] - keys[:, None, :]
+        return block.mask.masked_fill(distance >= window, float("-inf"))
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Nodes of one row's tree of answers that are read after its prompt.
+
+    ``prompt_keys`` are the keys of the prompt's own tokens, ``earlier_keys`` those of nodes read before.
+    ``positions`` [nodes] count from the start of the row; ``sees`` [nodes, earlier + nodes] says which
+    other nodes, and itself, each node attends to.
+    """
+
+    prompt_keys: range
+    earlier_keys: Integers
+    positions: Integers
+    sees: NDArray[np.bool_]
+
+
+def pack_rows(prefix: int, lengths: Sequence[int], dtype: torch.dtype, prefix_is_cached: bool) -> Packing:
+    """Rows with ``lengths`` tokens of their own after ``prefix`` shared ones, all causal.
+
+    The packed queries are the prefix, unless its keys are cached already, and then the rows in order.
+    """
+    blocks = []
+    if prefix and not prefix_is_cached:
+        own = torch.arange(prefix)
+        blocks.append(Block(own[None], own[None], 0, causal_mask(prefix, prefix, dtype)[None], own))
+    first_key = prefix
+    for part in _parts([(length, prefix + length) for length in lengths]):
+        row_lengths = torch.tensor(lengths[part])
+        starts = first_key + torch.cumsum(row_lengths, 0) - row_lengths
+        offsets = torch.arange(int(row_lengths.max()))
+        keys = starts[:, None] + torch.minimum(offsets, row_lengths[:, None] - 1)
+        slots = torch.nonzero((offsets < row_lengths[:, None]).flatten())[:, 0]
+        mask = causal_mask(len(offsets), prefix + len(offsets), dtype)[None]
+        blocks.append(Block(keys - prefix if prefix_is_cached else keys, keys, prefix, mask, slots))
+        first_key += sum(lengths[part])
+    own_positions = torch.cat([torch.arange(prefix, prefix + length) for length in lengths])
+    key_positions = torch.cat([torch.arange(prefix), own_positions])
+    return Packing(tuple(blocks), own_positions if prefix_is_cached else key_positions, key_positions)
+
+
+def pack_branches(
+    prefix: int, rows: Sequence[Branches], cached_positions: Tensor, dtype: torch.dtype
+) -> Packing:
+    """The nodes of every row in order; their keys follow the cached ones in the same order."""
+    counts = [len(row.positions) for row in rows]
+    positions = torch.from_numpy(np.concatenate([row.positions for row in rows]))
+    key_positions = torch.cat([cached_positions, positions])
+    blocks, first_query = [], 0
+    keys_of = [
+        prefix + len(row.prompt_keys) + len(row.earlier_keys) + count
+        for row, count in zip(rows, counts, strict=True)
+    ]
+    for part in _parts(list(zip(counts, keys_of, strict=True))):
+        longest, most = max(counts[part]), max(keys_of[part]) - prefix
+        queries = np.zeros((len(rows[part]), longest), dtype=np.int64)
+        keys = np.zeros((len(rows[part]), most), dtype=np.int64)
+        seen = np.zeros((len(rows[part]), longest, prefix + most), dtype=bool)
+        real = np.arange(longest) < np.array(counts[part])[:, None]
+        for slot, (row, count) in enumerate(zip(rows[part], counts[part], strict=True)):
+            own = first_query + np.arange(count)
+            known = np.concatenate([row.prompt_keys, row.earlier_keys, len(cached_positions) + own])
+            queries[slot, :count] = own
+            keys[slot, : len(known)] = known
+            # Padded queries see the prompt too, so that no softmax is over nothing.
+            seen[slot, :, : prefix + len(row.prompt_keys)] = True
+            seen[slot, :count, prefix + len(row.prompt_keys) : prefix + len(known)] = row.sees
+            first_query += count
+        mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(torch.from_numpy(~seen), float("-inf"))
+        slots = torch.from_numpy(np.flatnonzero(real))
+        blocks.append(Block(torch.from_numpy(queries), torch.from_numpy(keys), prefix, mask, slots))
+    return Packing(tuple(blocks), positions, key_positions)
+
+
+def causal_mask(queries: int, keys: int, dtype: torch.dtype) -> Tensor:
+    """[queries, keys], 0 where a query may look and −inf where it may not; the queries come last."""
+    return torch.full((queries, keys), float("-inf"), dtype=dtype).triu(keys - queries + 1)
+
+
+def _parts(sizes: Sequence[tuple[int, int]]) -> list[slice]:
+    """Runs of rows, given their (queries, keys), whose padded scores stay within ``SCORES_PER_BLOCK``."""
+    parts, start, longest, most = [], 0, 0, 0
+    for stop, (queries, keys) in enumerate(sizes):
+        longest, most = max(longest, queries), max(most, keys)
+        if stop > start and (stop + 1 - start) * longest * most > SCORES_PER_BLOCK:
+            parts.append(slice(start, stop))
+            start, longest, most = stop, queries, keys
+    return [*parts, slice(start, len(sizes))]

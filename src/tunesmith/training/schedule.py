@@ -1,0 +1,30 @@
+"""The steps of a run: how many, their learning rates, and where validation falls. All known beforehand."""
+
+from __future__ import annotations
+
+import math
+
+from tunesmith.task.settings import TrainSettings
+
+
+class Schedule:
+    """Linear warm-up from 0 to the peak, then linear decay towards 0 after the last step.
+
+    ``steps_per_epoch`` counts optimiser steps; ``validation_steps`` are the numbers (from 1) of the
+    steps after which validation is scored, the last step always among them.
+    """
+
+    def __init__(self, rows: int, settings: TrainSettings) -> None:
+        self.steps_per_epoch = math.ceil(rows / settings.batch_size)
+        self.steps = max(1, round(self.steps_per_epoch * settings.epochs))
+        self.warmup = max(1, round(self.steps * settings.warmup_share))
+        self.peak = settings.learning_rate
+        between = self.steps_per_epoch / settings.validations_per_epoch
+        points = {round(between * count) for count in range(1, math.ceil(self.steps / between) + 1)}
+        self.validation_steps = {min(max(point, 1), self.steps) for point in points} | {self.steps}
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of the step with this index (from 0)."""
+        if step < self.warmup:
+            return self.peak * (step + 1) / self.warmup
+        return self.peak * (self.steps - step) / max(1, self.steps - self.warmup)

@@ -1,0 +1,259 @@
+"""The whole run on a tiny real model: what a user sees, and what planted defects must not get away with."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+
+from tiny import make_tiny_base, toy_rows
+from tunesmith import ledger
+from tunesmith.cli import main
+from tunesmith.files import file_sha256, read_record
+from tunesmith.pipeline import Run, run_stages
+from tunesmith.records import RunSummary
+from tunesmith.stages.session import Session
+from tunesmith.stages.verdict import reach_verdict
+from tunesmith.task import load_task
+from tunesmith.workspace import Workspace
+
+LABELS = ("billing", "delivery", "refund", "greeting")
+TASK = """\
+name: toy
+kind: classify
+instruction: Name the team.
+data:
+  path: {data}
+  input: text
+  target: label
+split: {{train: 160, validation: 60, test: 120, seed: 1}}
+goal: {{gain: 0.02}}
+base: {base}
+opponents: {{classical: true, zero_shot: true, few_shot: [1]}}
+train: {{rank: 4, alpha: 8, learning_rate: {learning_rate}, epochs: 2, batch_size: 16, seed: {seed}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny base, toy data, and a cache that the module's tests share."""
+    folder = tmp_path_factory.mktemp("home")
+    make_tiny_base(folder / "base")
+    _write_rows(folder / "rows.jsonl", shuffled=False)
+    _write_rows(folder / "shuffled.jsonl", shuffled=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(home: Path) -> tuple[Session, Run]:
+    """One finished run of the toy task."""
+    session = _session(home, home / "runs")
+    return session, run_stages(session, "report")
+
+
+def test_a_run_ends_with_a_verdict_a_report_and_a_ledger_that_verifies(
+    finished: tuple[Session, Run],
+) -> None:
+    session, run = finished
+    assert run.summary is not None
+    assert run.summary.verdict.decision in ("TRAIN", "DON'T", "CANNOT TELL YET")
+    assert session.folder.report.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert read_record(session.folder.summary, RunSummary) == run.summary
+    events = [line.event for line in ledger.read(session.folder.ledger)]
+    assert events == ["frozen", "test_opened", "verdict"]
+    assert {card.split for card in run.summary.test_scorecards} == {"test"}
+    assert all(not card.predictions for card in run.summary.test_scorecards)
+
+
+def test_examples_and_confusions_come_from_validation_only(finished: tuple[Session, Run]) -> None:
+    session, run = finished
+    assert run.summary is not None
+    from tunesmith.data.versions import read_split
+
+    validation = {row.source for row in read_split(run.dataset, "validation")}
+    shown = {duel.source for duel in (*run.summary.wins, *run.summary.losses)}
+    assert shown <= validation
+    confused = sum(confusion.rows for confusion in run.summary.confusions)
+    assert confused <= len(validation)
+
+
+def test_a_second_run_reuses_everything_and_opens_nothing(
+    home: Path, finished: tuple[Session, Run]
+) -> None:
+    session, run = finished
+    before = {path: path.stat().st_mtime_ns for path in session.folder.path.rglob("*") if path.is_file()}
+    again = run_stages(_session(home, home / "runs"), "report")
+    after = {path: path.stat().st_mtime_ns for path in session.folder.path.rglob("*") if path.is_file()}
+    assert again.summary == run.summary
+    assert {path.name for path in after if after[path] != before.get(path)} <= {"task.yaml", "origin.json"}
+
+
+def test_the_test_is_named_in_the_ledger_before_any_answer_to_it_exists(
+    finished: tuple[Session, Run],
+) -> None:
+    session, _ = finished
+    opened = next(line for line in ledger.read(session.folder.ledger) if line.event == "test_opened")
+    answers = list(session.folder.sealed.glob("*.json"))
+    assert answers
+    from datetime import datetime
+
+    moment = datetime.fromisoformat(opened.time).timestamp()
+    assert all(path.stat().st_mtime >= moment - 1 for path in answers)
+
+
+def test_labels_shuffled_at_random_are_not_trained(home: Path, tmp_path: Path) -> None:
+    run = run_stages(_session(home, tmp_path, data="shuffled.jsonl"), "verdict")
+    assert run.verdict is not None
+    assert run.verdict.verdict.decision != "TRAIN"
+
+
+def test_an_adapter_whose_b_matrices_are_zero_is_not_trained(
+    home: Path, tmp_path: Path, finished: tuple[Session, Run]
+) -> None:
+    _, run = finished
+    assert run.plan and run.opponents and run.train
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    for path in Path(run.train.training.adapter_folder).iterdir():
+        (adapter / path.name).write_bytes(path.read_bytes())
+    weights = load_file(adapter / "adapter_model.safetensors")
+    zeroed = {
+        name: torch.zeros_like(tensor) if "lora_B" in name else tensor for name, tensor in weights.items()
+    }
+    save_file(zeroed, adapter / "adapter_model.safetensors")
+    candidate = replace(run.train.validation.candidate, id="null adapter")
+    null = replace(
+        run.train,
+        training=replace(run.train.training, adapter_folder=str(adapter)),
+        validation=replace(run.train.validation, candidate=candidate),
+    )
+    session = _session(home, tmp_path / "runs")
+    result = reach_verdict(session, run.dataset, run.plan.plan, run.opponents, null)
+    assert result.verdict.decision != "TRAIN"
+    assert all(abs(item.change.value) < 1e-9 for item in result.forgetting)
+
+
+def test_another_candidate_on_the_same_test_is_a_second_line_at_a_stricter_level(
+    home: Path, finished: tuple[Session, Run]
+) -> None:
+    session, run = finished
+    assert run.verdict is not None
+    other = run_stages(_session(home, home / "runs", seed=5), "verdict")
+    assert other.verdict is not None
+    opened = [line for line in ledger.read(session.folder.ledger) if line.event == "test_opened"]
+    assert len(opened) == 2
+    assert (run.verdict.verdict.opening, other.verdict.verdict.opening) == (1, 2)
+    assert other.verdict.verdict.alpha_one_sided == pytest.approx(run.verdict.verdict.alpha_one_sided / 4)
+    again = run_stages(_session(home, home / "runs"), "verdict")
+    assert again.verdict == run.verdict
+    assert len([line for line in ledger.read(session.folder.ledger) if line.event == "test_opened"]) == 2
+
+
+def test_an_edited_ledger_line_is_found_and_named(
+    home: Path, finished: tuple[Session, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session, _ = finished
+    copy = tmp_path / "runs" / "toy"
+    copy.mkdir(parents=True)
+    for name in ("ledger.jsonl", "ledger.head", "task.yaml", "origin.json"):
+        if (session.folder.path / name).is_file():
+            (copy / name).write_bytes((session.folder.path / name).read_bytes())
+    lines = (copy / "ledger.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    edited = lines[1].replace("test_opened", "test_opener", 1)
+    (copy / "ledger.jsonl").write_text("".join([lines[0], edited, *lines[2:]]), encoding="utf-8")
+    assert main(["ledger", "verify", "toy", "--runs", str(tmp_path / "runs")]) == 1
+    assert "line 2" in capsys.readouterr().err
+
+
+def test_ask_answers_with_a_label_its_probability_and_training_rows(
+    home: Path, finished: tuple[Session, Run], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, run = finished
+    session.folder.keep_task_file(home / "task-0.yaml")
+    monkeypatch.setenv("TUNESMITH_CACHE", str(home / "cache"))
+    assert main(["ask", "toy", "when will it arrive", "--runs", str(home / "runs"), "--json"]) == 0
+    asked = json.loads(capsys.readouterr().out)
+    assert asked["answer"] in LABELS
+    assert 0 < asked["probability"] <= 1
+    assert asked["nearest"][0]["source"].startswith("rows.jsonl:")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_stopped_while_training_ends_with_the_weights_of_an_uninterrupted_one(
+    home: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    task = _task_file(home, learning_rate=1e-3, epochs=12, patience=1000, name=f"stop-{number.name}")
+    environment = {**os.environ, "TUNESMITH_CACHE": str(home / "cache")}
+    adapters = []
+    for runs, stops in (("whole", 0), ("stopped", 1)):
+        command = [sys.executable, "-m", "tunesmith", "train", str(task), "--runs", str(tmp_path / runs)]
+        for _ in range(stops):
+            _run_until_it_trains_then(number, command, environment, tmp_path / runs)
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        (adapter,) = (tmp_path / runs).rglob("adapter/adapter_model.safetensors")
+        adapters.append(file_sha256(adapter))
+    assert adapters[0] == adapters[1]
+
+
+def _run_until_it_trains_then(
+    number: signal.Signals, command: list[str], environment: dict[str, str], runs: Path
+) -> None:
+    """Start the command, and stop it at some moment after a new checkpoint has appeared."""
+    before = {path.name for path in runs.rglob("checkpoints/step-*")}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(1200):
+            if {path.name for path in runs.rglob("checkpoints/step-*")} - before:
+                break
+            assert process.poll() is None, "it ended before it could be stopped"
+            time.sleep(0.05)
+        time.sleep(random.random() * 0.2)
+        process.send_signal(number)
+        assert process.wait(timeout=60) in (130, -number), "it had ended before it was stopped"
+    finally:
+        process.kill()
+
+
+def _session(home: Path, runs: Path, data: str = "rows.jsonl", seed: int = 0) -> Session:
+    task_file = _task_file(home, data=data, seed=seed)
+    task = load_task(task_file)
+    folder = Workspace(runs).task(task.name)
+    folder.keep_task_file(task_file)
+    with (home / "console.log").open("a", encoding="utf-8") as log:
+        return Session(task, folder, Console(file=log, quiet=True), home / "cache")
+
+
+def _task_file(
+    home: Path,
+    data: str = "rows.jsonl",
+    seed: int = 0,
+    learning_rate: float = 3e-3,
+    epochs: int = 2,
+    patience: int = 3,
+    name: str | None = None,
+) -> Path:
+    text = TASK.format(data=data, base="base", learning_rate=learning_rate, seed=seed)
+    text = text.replace("epochs: 2", f"epochs: {epochs}, patience: {patience}")
+    path = home / f"task-{name or (seed if data == 'rows.jsonl' else data)}.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _write_rows(path: Path, shuffled: bool) -> None:
+    rows = toy_rows(360, LABELS, seed=3)
+    targets = [row.target for row in rows]
+    if shuffled:
+        random.Random(0).shuffle(targets)
+    lines = [json.dumps({"text": row.text, "label": target}) for row, target in zip(rows, targets, strict=True)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,262 @@
+"""The training loop computes what a textbook loop computes, and keeps the best step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from tiny import load_tiny, make_tiny_base, toy_rows
+from tunesmith.engine.lora import attach_lora, lora_layers, lora_parameters
+from tunesmith.errors import UserError
+from tunesmith.models.loading import LoadedModel
+from tunesmith.models.rendering import Tokens, instructed, render_row
+from tunesmith.task.settings import TrainSettings
+from tunesmith.training import fit as fit_module
+from tunesmith.training.batches import epoch_batches
+from tunesmith.training.fit import fit
+from tunesmith.training.measure import measure_steps
+from tunesmith.training.schedule import Schedule
+
+LABELS = ("billing", "delivery", "refund", "greeting")
+SETTINGS = TrainSettings(rank=4, alpha=8.0, learning_rate=3e-3, epochs=2, batch_size=8, weight_decay=0.01)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_base(tmp_path_factory.mktemp("fit") / "base")
+
+
+def adapted(base: Path, settings: TrainSettings = SETTINGS) -> LoadedModel:
+    loaded = load_tiny(base)
+    attach_lora(loaded.model, settings.rank, settings.alpha, settings.seed)
+    return loaded
+
+
+def rows_of(loaded: LoadedModel, count: int, seed: int = 0) -> list[Tokens]:
+    rows = toy_rows(count, LABELS, seed)
+    return [render_row(loaded, instructed("Name the team.", row), row.target) for row in rows]
+
+
+def weights(loaded: LoadedModel) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in lora_parameters(loaded.model)]
+
+
+class Textbook:
+    """PEFT's LoRA on Transformers' own forward, whole padded rows, full logits, PyTorch's plain AdamW."""
+
+    def __init__(self, base: Path, start: LoadedModel, settings: TrainSettings) -> None:
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager")
+        layers = lora_layers(start.model)
+        config = LoraConfig(r=settings.rank, lora_alpha=int(settings.alpha), target_modules=sorted(layers))
+        self.model = get_peft_model(model, config).eval()
+        self.settings = settings
+        adapters = {name: module for name, module in self.model.named_modules() if hasattr(module, "lora_A")}
+        self.parameters: list[Tensor] = []
+        with torch.no_grad():
+            for name, layer in layers.items():
+                theirs = adapters[f"base_model.model.{name}"]
+                theirs.lora_A["default"].weight.copy_(layer.lora_a)
+                theirs.lora_B["default"].weight.copy_(layer.lora_b)
+                self.parameters += [theirs.lora_A["default"].weight, theirs.lora_B["default"].weight]
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=False
+        )
+
+    def loss(self, rows: Sequence[Tokens]) -> Tensor:
+        longest = max(len(row.ids) for row in rows)
+        ids = torch.zeros(len(rows), longest, dtype=torch.long)
+        mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+        for index, row in enumerate(rows):
+            ids[index, : len(row.ids)] = torch.tensor(row.ids)
+            mask[index, : len(row.ids)] = 1
+            for at, learn in enumerate(row.learn):
+                if learn:
+                    labels[index, at] = row.ids[at]
+        logits = self.model(input_ids=ids, attention_mask=mask).logits[:, :-1]
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
+
+    def step(self, rows: Sequence[Tokens], learning_rate: float) -> tuple[float, float]:
+        self.optimiser.param_groups[0]["lr"] = learning_rate
+        self.optimiser.zero_grad()
+        loss = self.loss(rows)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.max_gradient_norm)
+        self.optimiser.step()
+        return float(loss.detach()), float(norm)
+
+
+def test_losses_gradient_norms_and_weights_are_those_of_a_textbook_loop(base: Path, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"patience": 1000})
+    loaded = adapted(base, settings)
+    train, validation = rows_of(loaded, 60), rows_of(loaded, 20, seed=1)
+    textbook = Textbook(base, loaded, settings)
+    schedule = Schedule(len(train), settings)
+    expected, norms, validations = [], [], []
+    best: tuple[float, list[Tensor]] = (math.inf, [])
+    for step in range(schedule.steps):
+        epoch, index = divmod(step, schedule.steps_per_epoch)
+        chosen = epoch_batches([len(row.ids) for row in train], settings.batch_size, settings.seed, epoch)[
+            index
+        ]
+        loss, norm = textbook.step([train[row] for row in chosen], schedule.learning_rate(step))
+        expected.append(loss)
+        norms.append(norm)
+        if step + 1 in schedule.validation_steps:
+            with torch.no_grad():
+                validations.append(float(textbook.loss(validation)))
+            if validations[-1] < best[0]:
+                best = (validations[-1], [parameter.detach().clone() for parameter in textbook.parameters])
+    fitted = fit(loaded, train, validation, settings, tmp_path)
+    assert fitted.message is None
+    assert fitted.fast_paths
+    assert [point.loss for point in fitted.train] == pytest.approx(expected, rel=1e-5)
+    assert [point.gradient_norm for point in fitted.train] == pytest.approx(norms, rel=1e-4)
+    assert [point.loss for point in fitted.validation] == pytest.approx(validations, rel=1e-5)
+    for ours, theirs in zip(weights(loaded), best[1], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_the_label_is_learned(base: Path, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"learning_rate": 1e-2, "epochs": 4.0})
+    loaded = adapted(base, settings)
+    fitted = fit(loaded, rows_of(loaded, 160), rows_of(loaded, 40, seed=1), settings, tmp_path)
+    assert fitted.validation[-1].loss < 0.5 * fitted.validation[0].loss
+    assert fitted.train[-1].loss < 0.5 * fitted.train[0].loss
+    assert all(point.tokens_per_second > 0 for point in fitted.train)
+    assert fitted.tokens_per_second > 0
+
+
+def test_a_batch_in_parts_takes_the_same_step_as_the_whole(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = []
+    for tokens in (100_000, 200):
+        monkeypatch.setattr(fit_module, "TOKENS_PER_MICRO_BATCH", tokens)
+        loaded = adapted(base)
+        fitted = fit(
+            loaded, rows_of(loaded, 40), rows_of(loaded, 10, seed=1), SETTINGS, tmp_path / str(tokens)
+        )
+        results.append((fitted, weights(loaded)))
+    (whole, whole_weights), (parts, part_weights) = results
+    assert [point.loss for point in parts.train] == pytest.approx([p.loss for p in whole.train], rel=1e-5)
+    for ours, theirs in zip(part_weights, whole_weights, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    assert (parts.trained_tokens, parts.supervised_tokens) == (whole.trained_tokens, whole.supervised_tokens)
+
+
+def test_tokens_are_counted_as_rendered_without_padding(base: Path, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"epochs": 1.0})
+    loaded = adapted(base, settings)
+    train = rows_of(loaded, 30)
+    fitted = fit(loaded, train, rows_of(loaded, 10, seed=1), settings, tmp_path)
+    assert fitted.trained_tokens == sum(len(row.ids) for row in train)
+    assert fitted.supervised_tokens == sum(sum(row.learn) for row in train)
+
+
+def test_training_stops_early_and_the_model_holds_the_best_step(base: Path, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(
+        update={"learning_rate": 0.05, "epochs": 60.0, "patience": 2, "warmup_share": 0.0, "batch_size": 4}
+    )
+    loaded = adapted(base, settings)
+    # Other labels in validation than in training: learning to say the training labels soon hurts there.
+    train = rows_of(loaded, 16)
+    validation = [
+        render_row(loaded, instructed("Name the team.", row), row.target)
+        for row in toy_rows(16, ("parcel", "water", "other"), seed=1)
+    ]
+    fitted = fit(loaded, train, validation, settings, tmp_path)
+    assert fitted.stopped_early
+    assert fitted.steps < Schedule(len(train), settings).steps
+    losses = {point.step: point.loss for point in fitted.validation}
+    assert losses[fitted.best_step] == min(losses.values())
+    assert [step > fitted.best_step for step in losses].count(True) == 2
+    held = weights(loaded)
+    textbook = Textbook(base, loaded, settings)
+    with torch.no_grad():
+        assert float(textbook.loss(validation)) == pytest.approx(losses[fitted.best_step], rel=1e-5)
+    # Asked again it has nothing left to do, and leaves the same weights.
+    again = adapted(base, settings)
+    assert fit(again, train, validation, settings, tmp_path) == fitted
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(weights(again), held, strict=True))
+
+
+@pytest.mark.parametrize("learning_rate", [1e9, 1e30])
+def test_a_loss_that_is_not_finite_stops_training_and_names_the_step(
+    base: Path, tmp_path: Path, learning_rate: float
+) -> None:
+    settings = SETTINGS.model_copy(update={"learning_rate": learning_rate, "epochs": 4.0})
+    loaded = adapted(base, settings)
+    with pytest.raises(UserError, match=r"training stopped at step \d+: the .*(nan|inf)") as caught:
+        fit(loaded, rows_of(loaded, 40), rows_of(loaded, 10, seed=1), settings, tmp_path)
+    assert "lower train.learning_rate (now 1e+" in caught.value.fix
+
+
+def test_what_was_trained_before_a_loss_became_infinite_is_kept(base: Path, tmp_path: Path) -> None:
+    loaded = adapted(base)
+    seen: list[int] = []
+
+    def plant_infinity(done: int, total: int, note: str = "") -> None:
+        seen.append(done)
+        if done == 7:
+            with torch.no_grad():
+                lora_parameters(loaded.model)[0].fill_(math.inf)
+
+    with pytest.raises(UserError, match="training stopped at step 8"):
+        fit(loaded, rows_of(loaded, 60), rows_of(loaded, 10, seed=1), SETTINGS, tmp_path, plant_infinity)
+    kept = sorted(path.name for path in tmp_path.glob("step-*"))
+    assert seen[-1] == 7
+    assert kept == ["step-000004", "step-000006"]
+
+
+def test_the_learning_rate_warms_up_and_decays_linearly() -> None:
+    settings = TrainSettings(learning_rate=1.0 - 1e-9, epochs=2, batch_size=10, warmup_share=0.2)
+    schedule = Schedule(100, settings)
+    rates = [schedule.learning_rate(step) for step in range(schedule.steps)]
+    expected = [0.25, 0.5, 0.75, 1.0] + [count / 16 for count in range(16, 0, -1)]
+    assert rates == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "steps", "validations"),
+    [
+        (100, {"epochs": 1.0, "validations_per_epoch": 2}, 10, {5, 10}),
+        (95, {"epochs": 1.5, "validations_per_epoch": 1}, 15, {10, 15}),
+        (100, {"epochs": 0.5, "validations_per_epoch": 4}, 5, {2, 5}),
+        (3, {"epochs": 2.0, "validations_per_epoch": 4}, 2, {1, 2}),
+        (3, {"epochs": 0.1, "validations_per_epoch": 1}, 1, {1}),
+    ],
+)
+def test_validation_falls_where_it_is_asked_for_and_always_on_the_last_step(
+    rows: int, changes: dict[str, float], steps: int, validations: set[int]
+) -> None:
+    schedule = Schedule(rows, TrainSettings(batch_size=10).model_copy(update=changes))
+    assert (schedule.steps, schedule.validation_steps) == (steps, validations)
+
+
+def test_every_row_is_in_exactly_one_batch_of_an_epoch_and_batches_are_of_like_length() -> None:
+    lengths = [(37 * index) % 200 + 20 for index in range(1000)]
+    batches = epoch_batches(lengths, 16, seed=3, epoch=1)
+    assert sorted(row for batch in batches for row in batch) == list(range(1000))
+    assert [len(batch) for batch in batches].count(16) == 62
+    padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in batches)
+    assert padded < 1.15 * sum(lengths)
+    assert batches == epoch_batches(lengths, 16, seed=3, epoch=1)
+    assert batches != epoch_batches(lengths, 16, seed=3, epoch=2)
+    assert batches != epoch_batches(lengths, 16, seed=4, epoch=1)
+
+
+def test_measuring_steps_leaves_the_adapter_as_it_was(base: Path) -> None:
+    loaded = adapted(base)
+    before = weights(loaded)
+    rates = measure_steps(loaded, rows_of(loaded, 40), batch_size=8, seed=0)
+    assert rates.train_tokens_per_second > 0
+    assert rates.validation_tokens_per_second > 0
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(weights(loaded), before, strict=True))
+    assert all(parameter.grad is None for parameter in lora_parameters(loaded.model))
