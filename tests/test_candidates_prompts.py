@@ -41,7 +41,7 @@ def prompting(tiny: LoadedModel) -> Prompting:
 
 
 def scored(prompting: Prompting, examples: int, rows: list[Row]) -> LabelScores:
-    return score_prompt(prompting, examples, rows, False)
+    return score_prompt(prompting, examples, rows, None)
 
 
 def seen_prompts(prompting: Prompting, examples: int, rows: list[Row]) -> list[str]:

@@ -43,7 +43,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def scored(loaded: LoadedModel, rows: list[Row]) -> LabelScores:
-    return score_tuned(TunedModel(loaded, INSTRUCTION, LABELS), rows, False)
+    return score_tuned(TunedModel(loaded, INSTRUCTION, LABELS), rows, 0.0)
 
 
 def save_null_adapter(loaded: LoadedModel, folder: Path) -> Path:
@@ -102,7 +102,7 @@ def test_prompts_longer_than_the_context_are_refused(base: Path) -> None:
     rows = toy_rows(2, LABELS, 0)
     long = TunedModel(load_tiny(base), "word " * 600, LABELS)
     with pytest.raises(UserError, match="2 of 2 rows do not fit base's context of 512 tokens"):
-        score_tuned(long, rows, False)
+        score_tuned(long, rows, 0.0)
 
 
 def log_loss(log_probabilities: NDArray[np.float64], rows: list[Row]) -> float:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from tunesmith.candidates.answers import Answers, answers_from_scores, task_tree
+from tunesmith.engine.pruning import Pruning
 from tunesmith.engine.scoring import LabelScores, score_labels
 from tunesmith.files import content_hash
 from tunesmith.models.loading import LoadedModel
@@ -50,10 +50,15 @@ def prompt_name(examples: int) -> str:
 
 
 def score_prompt(
-    prompting: Prompting, examples: int, rows: Sequence[Row], prune: bool, report: Report = silent
+    prompting: Prompting,
+    examples: int,
+    rows: Sequence[Row],
+    rules: Sequence[Pruning] | None,
+    report: Report = silent,
 ) -> LabelScores:
     """Exact log-probabilities [rows, labels] under the prompt with ``examples`` nearest training rows.
 
+    With ``rules`` only what they need is scored; without, every label.
     Raises UserError naming the rows whose prompt does not fit the base's context.
     """
     shown = _nearest(prompting.train, rows, examples) if examples else [[] for _ in rows]
@@ -62,7 +67,7 @@ def score_prompt(
     longest = max(tree.lengths)
     lengths = [len(prompt) + longest for prompt in prompts]
     check_lengths(prompting.loaded, rows, lengths, f"{prompt_name(examples)} prompt")
-    return score_labels(prompting.loaded.model, prompts, tree, prompting.loaded.pad_token, prune, report)
+    return score_labels(prompting.loaded.model, prompts, tree, prompting.loaded.pad_token, rules, report)
 
 
 def content_free_prior(prompting: Prompting, examples: int, seed: int) -> list[float]:
@@ -78,7 +83,7 @@ def content_free_prior(prompting: Prompting, examples: int, seed: int) -> list[f
     tree = task_tree(prompting.loaded, prompting.labels)
     lengths = [len(prompt) + max(tree.lengths) for prompt in prompts]
     check_lengths(prompting.loaded, rows, lengths, f"{prompt_name(examples)} prompt")
-    scores = score_labels(prompting.loaded.model, prompts, tree, prompting.loaded.pad_token, prune=False)
+    scores = score_labels(prompting.loaded.model, prompts, tree, prompting.loaded.pad_token, None)
     means: list[float] = scores.log_probabilities.mean(axis=0).tolist()
     return means
 
@@ -108,18 +113,31 @@ def choose_variant(
 
 def answer_prompt(prompting: Prompting, candidate: Candidate, scores: LabelScores) -> Answers:
     """Labels and probabilities from scores, by the candidate's variant."""
-    variant = candidate.settings["variant"]
-    adjusted: NDArray[np.float64] = scores.log_probabilities
-    if variant == "length-normalised":
-        adjusted = adjusted / np.array(task_tree(prompting.loaded, prompting.labels).lengths)
-    if variant == "calibrated":
-        adjusted = adjusted - np.array(candidate.settings["prior"])
+    (rule,) = candidate_rules(prompting, candidate)
+    adjusted = rule.weights * scores.log_probabilities - rule.offsets
     return answers_from_scores(adjusted, prompting.labels, scores.tokens)
 
 
-def prunes(candidate: Candidate) -> bool:
-    """Whether unlikely labels may be left out of scoring: only where the score is the log-probability."""
-    return candidate.settings["variant"] == "log-probability"
+def variant_rules(prompting: Prompting, prior: list[float]) -> list[Pruning]:
+    """What must be scored so that :func:`choose_variant` finds every variant's best label."""
+    return [_rule(prompting, variant, prior) for variant in VARIANTS]
+
+
+def candidate_rules(prompting: Prompting, candidate: Candidate) -> list[Pruning]:
+    """What must be scored so that :func:`answer_prompt` finds the candidate's best label."""
+    prior = candidate.settings.get("prior")
+    return [_rule(prompting, candidate.settings["variant"], prior)]
+
+
+def _rule(prompting: Prompting, variant: object, prior: object) -> Pruning:
+    """The label score of a variant: weights · log p − offsets."""
+    labels = len(prompting.labels)
+    weights, offsets = np.ones(labels), np.zeros(labels)
+    if variant == "length-normalised":
+        weights = 1 / np.array(task_tree(prompting.loaded, prompting.labels).lengths)
+    if variant == "calibrated":
+        offsets = np.array(prior, dtype=np.float64)
+    return Pruning(weights, offsets)
 
 
 def _render(prompting: Prompting, row: Row, examples: Sequence[Row]) -> list[int]:

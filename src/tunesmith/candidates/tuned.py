@@ -13,6 +13,7 @@ from scipy.optimize import minimize_scalar
 
 from tunesmith.candidates.answers import Answers, answers_from_scores, task_tree
 from tunesmith.engine.lora import attach_lora, lora_layers
+from tunesmith.engine.pruning import plain_pruning
 from tunesmith.engine.scoring import LabelScores, score_labels
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash
@@ -21,6 +22,10 @@ from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import check_lengths, instructed, render_prompt
 from tunesmith.progress import Report, silent
 from tunesmith.records import Candidate, Row, Settings
+
+# Where calibrated probabilities are wanted, what labels left out of scoring may hold in all, relative to
+# the best one.
+CALIBRATION_MASS = 0.01
 
 # Outside, it is a few rows that decide, not the data.
 TEMPERATURES = (0.2, 10.0)
@@ -64,14 +69,21 @@ def put_adapter(loaded: LoadedModel, folder: Path, rank: int, alpha: float) -> N
             layers[name].lora_b.copy_(b)
 
 
-def score_tuned(tuned: TunedModel, rows: Sequence[Row], prune: bool, report: Report = silent) -> LabelScores:
-    """Exact log-probabilities [rows, labels] after the same prompt as in training."""
+def score_tuned(
+    tuned: TunedModel, rows: Sequence[Row], mass: float | None, report: Report = silent
+) -> LabelScores:
+    """Exact log-probabilities [rows, labels] after the same prompt as in training.
+
+    With ``mass`` None no more is scored than the best label needs. Else the labels left out (−inf) hold in
+    all no more than that share of the best one's probability; 0 leaves out none.
+    """
     loaded = tuned.loaded
     tree = task_tree(loaded, tuned.labels)
     prompts = [render_prompt(loaded, instructed(tuned.instruction, row)) for row in rows]
     lengths = [len(prompt) + max(tree.lengths) for prompt in prompts]
     check_lengths(loaded, rows, lengths, "prompt")
-    return score_labels(loaded.model, prompts, tree, loaded.pad_token, prune, report)
+    rules = [plain_pruning(len(tuned.labels), mass)]
+    return score_labels(loaded.model, prompts, tree, loaded.pad_token, rules, report)
 
 
 def tuned_candidate(tuned: TunedModel, adapter_sha256: str, temperature: float) -> Candidate:
@@ -105,17 +117,20 @@ def fit_temperature(
 ) -> float:
     """The temperature with the lowest log-loss on ``rows`` (validation); 1 where no row has a known label.
 
-    Temperature scaling: Guo et al. 2017, arXiv 1706.04599. ``log_probabilities`` is [rows, labels] and
-    must not be pruned.
+    Temperature scaling: Guo et al. 2017, arXiv 1706.04599. ``log_probabilities`` is [rows, labels]; those
+    left out of scoring (−inf) count as sharing ``CALIBRATION_MASS`` evenly.
     """
     known = {label: index for index, label in enumerate(labels)}
     chosen = [(index, known[row.target]) for index, row in enumerate(rows) if row.target in known]
     if not chosen:
         return 1.0
     at, wanted = (np.array(values) for values in zip(*chosen, strict=True))
+    scores = log_probabilities[at]
+    least = scores.max(axis=1, keepdims=True) + np.log(CALIBRATION_MASS / len(labels))
+    scores = np.where(np.isneginf(scores), least, scores)
 
     def log_loss(log_temperature: float) -> float:
-        scaled = log_probabilities[at] / np.exp(log_temperature)
+        scaled = scores / np.exp(log_temperature)
         highest = scaled.max(axis=1)
         normaliser = highest + np.log(np.exp(scaled - highest[:, None]).sum(axis=1))
         return float((normaliser - scaled[np.arange(len(at)), wanted]).mean())

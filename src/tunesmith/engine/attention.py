@@ -96,7 +96,7 @@ def grouped_attention(
     elif attention_mask.shape[1] == 1:
         scores = scores + attention_mask.unsqueeze(2)
     else:
-        scores = scores + attention_mask.unflatten(1, (kv_heads, repeats))
+        scores = scores + attention_mask.view(-1, kv_heads, repeats, *attention_mask.shape[2:])
     weights = torch.softmax(scores, dim=-1)
     if dropout:
         weights = F.dropout(weights, p=dropout, training=module.training)

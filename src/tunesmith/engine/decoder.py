@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from tunesmith.engine.attention import Attended, KeyValues, Packed, attend, attend_backward, extend_cache
+from tunesmith.engine.attention import Attended, Packed, attend, attend_backward, extend_cache
 from tunesmith.engine.packing import Packing
 from tunesmith.engine.products import Product
 
@@ -81,13 +81,14 @@ def decode(model: PreTrainedModel, ids: Tensor, packed: Packed, wanted: Tensor) 
     half = cos.shape[-1] // 2
     # With the first half of the sine negated, a roll of the heads does what rotate_half does.
     rotation = cos[0, :, None], torch.cat([-sin[0, :, None, :half], sin[0, :, None, half:]], dim=-1)
+    apply: Any = _DecoderLayer.apply
     for index, module in enumerate(base.layers):
         layer = _layer(module)
         for product in layer.products:
             product.refresh()
         masters = [master for product in layer.products for master in product.masters]
         if torch.is_grad_enabled() and packed.cache is None:
-            hidden = _DecoderLayer.apply(hidden, layer, packed.packing, *rotation, *masters)
+            hidden = apply(hidden, layer, packed.packing, *rotation, *masters)
         else:
             hidden, _ = _forward(layer, index, hidden, packed, *rotation)
     final: Tensor = base.norm(hidden[wanted])
@@ -108,8 +109,9 @@ class _DecoderLayer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         assert ctx.saved_tensors
+        cos, sin = ctx.rotation
         hidden_gradient, master_gradients = _backward(
-            ctx.layer, gradients[0], ctx.packing, ctx.kept, *ctx.rotation, ctx.needs_input_grad[0]
+            ctx.layer, gradients[0], ctx.packing, ctx.kept, cos, sin, ctx.needs_input_grad[0]
         )
         ctx.kept = None
         return hidden_gradient, None, None, None, None, *master_gradients
@@ -213,4 +215,5 @@ def _rms_norm_backward(gradient: Tensor, hidden: Tensor, norm: Any) -> Tensor:
     normed = normed * inverse
     scaled = gradient * norm.weight.float()
     along = torch.linalg.vecdot(scaled, normed).div_(width)[:, None]
-    return scaled.addcmul_(normed, along, value=-1).mul_(inverse).to(hidden.dtype)
+    whole: Tensor = scaled.addcmul_(normed, along, value=-1).mul_(inverse).to(hidden.dtype)
+    return whole

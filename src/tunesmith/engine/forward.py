@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ def common_prefix(rows: Sequence[Sequence[int]], first_learned: Sequence[int] | 
     With ``first_learned`` (index of each row's first learned token) the prefix also ends before the
     hidden state that predicts it, so that every supervised position lies in the suffixes.
     """
-    shortest, longest = min(rows), max(rows)
+    shortest, longest = min(map(tuple, rows)), max(map(tuple, rows))
     shared = 0
     for left, right in zip(shortest, longest, strict=False):
         if left != right:
@@ -87,7 +88,7 @@ def common_prefix(rows: Sequence[Sequence[int]], first_learned: Sequence[int] | 
 
 def head_of(model: PreTrainedModel) -> tuple[Tensor, Tensor | None]:
     """The output head's weight [vocabulary, width] and bias."""
-    head = model.get_output_embeddings()
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]  # so is Transformers' own
     return head.weight, getattr(head, "bias", None)
 
 
@@ -126,7 +127,9 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     real = torch.arange(batch.suffixes.shape[1]) < batch.lengths[:, None]
     ids = torch.cat([batch.prefix, batch.suffixes[real]])
     starts = torch.cumsum(batch.lengths, 0) - batch.lengths
-    packing = pack_rows(prefix, batch.lengths.tolist(), next(model.parameters()).dtype, prefix_is_cached=False)
+    packing = pack_rows(
+        prefix, batch.lengths.tolist(), next(model.parameters()).dtype, prefix_is_cached=False
+    )
     # The prefix stands once, before the first row.
     return packed_hidden(model, ids, Packed(packing, None), starts[batch.rows] + batch.positions)
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
+from tunesmith.engine.head import own_logits
+
 
 @torch.no_grad()
 def sample(
@@ -33,11 +35,10 @@ def sample(
     cache = DynamicCache()
     hidden = model.base_model(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state
     state = hidden[torch.arange(rows), lengths - 1]
-    head = model.get_output_embeddings()
     outputs: list[list[int]] = [[] for _ in prompts]
     running = torch.ones(rows, dtype=torch.bool)
     for step in range(new_tokens):
-        probabilities = torch.softmax(head(state).float() / temperature, dim=-1)
+        probabilities = torch.softmax(own_logits(model, state).float() / temperature, dim=-1)
         chosen = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
         running &= chosen != end_token
         for row in torch.nonzero(running)[:, 0].tolist():

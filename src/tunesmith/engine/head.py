@@ -7,10 +7,13 @@ vocabulary] tensor outlives a chunk (the idea of Liger's and Apple's fused cross
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 POSITIONS_PER_CHUNK = 256
 
@@ -46,16 +49,41 @@ def summed_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, ta
     ``hidden`` is [positions, width], ``weight`` the frozen head [vocabulary, width], ``targets``
     [positions]. Differentiable in ``hidden``.
     """
-    total: Tensor = _FrozenHeadCrossEntropy.apply(hidden, weight, bias, targets)
+    apply: Any = _FrozenHeadCrossEntropy.apply
+    total: Tensor = apply(hidden, weight, bias, targets)
     return total
 
 
+def own_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """Logits [positions, vocabulary] of ``hidden`` [positions, width] by the model's own code.
+
+    Some families scale or cap what the head gives (Granite, Cohere, Gemma 2); here that happens too.
+    """
+    head_only = copy.copy(model)
+    head_only._modules = {**model._modules, model.base_model_prefix: _Given(hidden)}
+    logits: Tensor = head_only(
+        input_ids=torch.zeros(1, len(hidden), dtype=torch.long), use_cache=False
+    ).logits[0]
+    return logits
+
+
 @torch.no_grad()
-def token_log_probabilities(hidden: Tensor, weight: Tensor, bias: Tensor | None, tokens: Tensor) -> Tensor:
+def own_log_probabilities(model: PreTrainedModel, hidden: Tensor, tokens: Tensor) -> Tensor:
     """log p of each of ``tokens`` [positions, choices] after ``hidden`` [positions, width], fp32, in nats."""
-    output = torch.empty(tokens.shape, dtype=torch.float32, device=hidden.device)
+    output = torch.empty(tokens.shape, dtype=torch.float32)
     for start in range(0, len(hidden), POSITIONS_PER_CHUNK):
         rows = slice(start, start + POSITIONS_PER_CHUNK)
-        logits = torch.nn.functional.linear(hidden[rows], weight, bias).float()
-        output[rows] = logits.gather(1, tokens[rows]) - torch.logsumexp(logits, dim=-1, keepdim=True)
+        log_probabilities = torch.log_softmax(own_logits(model, hidden[rows]).float(), dim=-1)
+        output[rows] = log_probabilities.gather(1, tokens[rows])
     return output
+
+
+class _Given(nn.Module):
+    """Stands in for a decoder whose final hidden states are known."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+    def forward(self, *_: Any, **__: Any) -> BaseModelOutputWithPastAndCrossAttentions:
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self.hidden[None])

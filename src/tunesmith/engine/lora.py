@@ -72,7 +72,7 @@ class LoraLinear(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         if not self.enabled:
             return F.linear(inputs, self.base.weight, self.base.bias)
-        output: Tensor = _LoraProduct.apply(
+        output: Tensor = _LoraProduct.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
             inputs, self.base.weight, self.base.bias, self.lora_a, self.lora_b, self.scaling
         )
         return output

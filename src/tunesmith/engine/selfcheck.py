@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tunesmith.engine.forward import Batch, plain_summed_loss, summed_loss
+from tunesmith.engine.attention import Packed
+from tunesmith.engine.forward import Batch, packed_hidden, plain_summed_loss, summed_loss
 from tunesmith.engine.lora import lora_layers, lora_parameters
+from tunesmith.engine.packing import pack_rows
 
 # Relative differences allowed between two exact ways of computing the same thing in one precision.
 LOSS_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 GRADIENT_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1.5e-1}
+
+HIDDEN_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 
 LossFunction = Callable[[PreTrainedModel, Batch], Tensor]
 
@@ -26,6 +31,12 @@ def choose_loss(
     Families whose head scales or caps its logits (Granite, Cohere, Gemma 2) are caught here. The
     adapter is given a temporary, non-zero B so that every gradient is compared.
     """
+    if not packs(model):
+        model.set_attn_implementation(plain_attention)
+        return plain_summed_loss, (
+            f"the fast path does not fit {type(model).__name__}, whose layers do not read several rows as "
+            "one packed sequence: using the plain path"
+        )
     layers = list(lora_layers(model).values())
     with torch.no_grad():
         generator = torch.Generator().manual_seed(0)
@@ -52,9 +63,43 @@ def choose_loss(
         return summed_loss, None
     model.set_attn_implementation(plain_attention)
     return plain_summed_loss, (
-        f"the fast path differs from {type(model).__name__}'s own (loss by {loss_difference:.1e}, gradient by "
-        f"{gradient_difference:.1e}): using the plain path"
+        f"the fast path differs from {type(model).__name__}'s own (loss by {loss_difference:.1e}, gradient "
+        f"by {gradient_difference:.1e}): using the plain path"
     )
+
+
+_packs: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+
+
+def packs(model: PreTrainedModel) -> bool:
+    """Whether packed rows give the hidden states of the model's own forward, tried once on random tokens."""
+    if model not in _packs:
+        _packs[model] = _packed_states_agree(model)
+    return _packs[model]
+
+
+@torch.no_grad()
+def _packed_states_agree(model: PreTrainedModel) -> bool:
+    dtype = next(model.parameters()).dtype
+    tokens = torch.randint(model.config.vocab_size, (12,), generator=torch.Generator().manual_seed(0))
+    prefix, rows = tokens[:3], (tokens[3:8], tokens[8:])
+    packing = pack_rows(len(prefix), [len(row) for row in rows], dtype, prefix_is_cached=False)
+    try:
+        packed = packed_hidden(model, tokens, Packed(packing, None), torch.arange(len(prefix), len(tokens)))
+    except (TypeError, ValueError, RuntimeError):  # other architectures' layers know nothing of packing
+        return False
+    attention = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        own = [
+            model.base_model(input_ids=torch.cat([prefix, row])[None], use_cache=False).last_hidden_state[0]
+            for row in rows
+        ]
+    finally:
+        model.set_attn_implementation(attention)
+    expected = torch.cat([states[len(prefix) :] for states in own]).float()
+    difference = (packed.float() - expected).norm() / expected.norm()
+    return bool(difference <= HIDDEN_TOLERANCE[dtype])
 
 
 def _loss_and_gradients(loss: LossFunction, model: PreTrainedModel, batch: Batch) -> tuple[float, Tensor]:

@@ -1,4 +1,4 @@
-"""The labels of a task as one tree of tokens, so that all are scored in one forward pass."""
+"""Possible answers as one tree of tokens, so that what they share is read once."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class LabelTree:
-    """Token sequences of the labels merged into a tree; node 0 is the end of the prompt.
+    """Token sequences merged into a tree; node 0 is the end of the prompt and holds no token (−1).
 
-    ``tokens``, ``parents``, ``depths`` are per node (node 0 holds no token) with parents before children;
-    ``ends`` is the node at which each label ends; ``lengths`` its number of tokens with the end token;
-    ``end_token`` closes every label.
+    ``tokens``, ``parents`` and ``depths`` are per node, parents before children; ``ends`` is the node at
+    which each sequence ends, ``lengths`` its number of tokens.
     """
 
     tokens: tuple[int, ...]
@@ -26,32 +25,30 @@ class LabelTree:
     depths: tuple[int, ...]
     ends: tuple[int, ...]
     lengths: tuple[int, ...]
-    end_token: int
 
     @cached_property
-    def roots(self) -> list[int]:
-        """The nodes of the labels' first tokens: one branch of the tree each."""
-        return [node for node in range(1, len(self.tokens)) if self.parents[node] == 0]
+    def inner(self) -> Integers:
+        """The nodes that have children, node 0 apart: those a model must read to predict the rest."""
+        return np.array(sorted(set(self.parents) - {0, -1}), dtype=np.int64)
 
     @cached_property
-    def branches(self) -> NDArray[np.int64]:
-        """[nodes]: the index in ``roots`` of the branch a node belongs to; −1 for node 0."""
-        branch = np.full(len(self.tokens), -1)
-        for index, root in enumerate(self.roots):
-            branch[root] = index
-        for node in range(1, len(self.tokens)):
-            if self.parents[node]:
-                branch[node] = branch[self.parents[node]]
-        return branch
+    def paths(self) -> Integers:
+        """[sequences, longest]: the nodes of every sequence in order, padded with the number of nodes."""
+        padded = np.full((len(self.ends), max(self.lengths)), len(self.tokens))
+        for index, (end, length) in enumerate(zip(self.ends, self.lengths, strict=True)):
+            node = end
+            for place in range(length - 1, -1, -1):
+                padded[index, place] = node
+                node = self.parents[node]
+        return padded
 
     @cached_property
-    def children(self) -> NDArray[np.int64]:
+    def children(self) -> Integers:
         """[nodes, most children]: the children of each node, padded with the number of nodes."""
         lists: list[list[int]] = [[] for _ in self.tokens]
         for node in range(1, len(self.tokens)):
             lists[self.parents[node]].append(node)
-        most = max(len(children) for children in lists)
-        padded = np.full((len(self.tokens), most), len(self.tokens))
+        padded = np.full((len(self.tokens), max(map(len, lists))), len(self.tokens))
         for node, children in enumerate(lists):
             padded[node, : len(children)] = children
         return padded
@@ -65,21 +62,14 @@ class LabelTree:
                 seen[node] |= seen[self.parents[node]]
         return seen
 
-    def choices(self) -> Tensor:
-        """[nodes, 1 + most children]: the end token, then the children's tokens (padded with it)."""
-        tokens = np.array([*self.tokens, self.end_token])
-        return torch.from_numpy(
-            np.concatenate([np.full((len(self.tokens), 1), self.end_token), tokens[self.children]], axis=1)
-        )
 
-
-def label_tree(labels: Sequence[Sequence[int]], end_token: int) -> LabelTree:
-    """Merge the labels' token ids, which must be distinct, not empty, and without the end token."""
+def answer_tree(answers: Sequence[Sequence[int]]) -> LabelTree:
+    """Merge sequences of token ids, none empty."""
     tokens, parents, depths, ends = [-1], [-1], [0], []
     children: dict[tuple[int, int], int] = {}
-    for label in labels:
+    for answer in answers:
         node = 0
-        for token in label:
+        for token in answer:
             if (node, token) not in children:
                 children[node, token] = len(tokens)
                 tokens.append(token)
@@ -87,5 +77,10 @@ def label_tree(labels: Sequence[Sequence[int]], end_token: int) -> LabelTree:
                 depths.append(depths[node] + 1)
             node = children[node, token]
         ends.append(node)
-    lengths = tuple(len(label) + 1 for label in labels)
-    return LabelTree(tuple(tokens), tuple(parents), tuple(depths), tuple(ends), lengths, end_token)
+    lengths = tuple(len(answer) for answer in answers)
+    return LabelTree(tuple(tokens), tuple(parents), tuple(depths), tuple(ends), lengths)
+
+
+def label_tree(labels: Sequence[Sequence[int]], end_token: int) -> LabelTree:
+    """Merge the labels' token ids, which must be distinct, each closed by the end token."""
+    return answer_tree([[*label, end_token] for label in labels])

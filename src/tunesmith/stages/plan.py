@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tunesmith.records import Dataset, Plan, Row
@@ -137,7 +138,7 @@ def _measure(
     labels: tuple[str, ...],
 ) -> _Seconds:
     from tunesmith.candidates.classical import estimate_tuning_seconds
-    from tunesmith.candidates.prompts import Prompting, score_prompt
+    from tunesmith.candidates.prompts import Prompting, score_prompt, variant_rules
     from tunesmith.candidates.tuned import TunedModel, score_tuned
     from tunesmith.engine.lora import attach_lora
     from tunesmith.stages.general import scored_tokens
@@ -155,9 +156,11 @@ def _measure(
         return seconds / len(rows), scores.tokens / seconds
 
     prompting = Prompting(loaded, task.instruction, labels, train)
+    no_prior = [0.0] * len(labels)
     counts = [*([0] if task.opponents.zero_shot else []), *task.opponents.few_shot]
     prompts = [
-        timed_rows(lambda count=count: score_prompt(prompting, count, rows, None))[0] for count in counts
+        timed_rows(partial(score_prompt, prompting, count, rows, variant_rules(prompting, no_prior)))[0]
+        for count in counts
     ]
     attach_lora(loaded.model, task.train.rank, task.train.alpha, task.train.seed)
     rates = measure_steps(loaded, tokens, task.train.batch_size, task.train.seed)

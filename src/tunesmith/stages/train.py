@@ -23,6 +23,9 @@ PACKAGES = (
     "tunesmith.records",
 )
 
+# Labels left out when validation is scored hold at most this share of the best one's probability.
+CALIBRATION_MASS = 0.01
+
 
 @dataclass(frozen=True)
 class TrainResult:
