@@ -77,7 +77,7 @@ def test_a_run_ends_with_a_verdict_a_report_and_a_ledger_that_verifies(
 
 
 def test_examples_and_confusions_come_from_validation_only(finished: tuple[Session, Run]) -> None:
-    session, run = finished
+    _, run = finished
     assert run.summary is not None
     from tunesmith.data.versions import read_split
 
@@ -88,9 +88,7 @@ def test_examples_and_confusions_come_from_validation_only(finished: tuple[Sessi
     assert confused <= len(validation)
 
 
-def test_a_second_run_reuses_everything_and_opens_nothing(
-    home: Path, finished: tuple[Session, Run]
-) -> None:
+def test_a_second_run_reuses_everything_and_opens_nothing(home: Path, finished: tuple[Session, Run]) -> None:
     session, run = finished
     before = {path: path.stat().st_mtime_ns for path in session.folder.path.rglob("*") if path.is_file()}
     again = run_stages(_session(home, home / "runs"), "report")
@@ -122,7 +120,9 @@ def test_an_adapter_whose_b_matrices_are_zero_is_not_trained(
     home: Path, tmp_path: Path, finished: tuple[Session, Run]
 ) -> None:
     _, run = finished
-    assert run.plan and run.opponents and run.train
+    assert run.plan
+    assert run.opponents
+    assert run.train
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     for path in Path(run.train.training.adapter_folder).iterdir():
@@ -177,9 +177,12 @@ def test_an_edited_ledger_line_is_found_and_named(
 
 
 def test_ask_answers_with_a_label_its_probability_and_training_rows(
-    home: Path, finished: tuple[Session, Run], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    home: Path,
+    finished: tuple[Session, Run],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    session, run = finished
+    session, _ = finished
     session.folder.keep_task_file(home / "task-0.yaml")
     monkeypatch.setenv("TUNESMITH_CACHE", str(home / "cache"))
     assert main(["ask", "toy", "when will it arrive", "--runs", str(home / "runs"), "--json"]) == 0
@@ -255,5 +258,7 @@ def _write_rows(path: Path, shuffled: bool) -> None:
     targets = [row.target for row in rows]
     if shuffled:
         random.Random(0).shuffle(targets)
-    lines = [json.dumps({"text": row.text, "label": target}) for row, target in zip(rows, targets, strict=True)]
+    lines = [
+        json.dumps({"text": row.text, "label": target}) for row, target in zip(rows, targets, strict=True)
+    ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

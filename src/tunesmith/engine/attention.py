@@ -234,19 +234,18 @@ def _softmax_weights(
     query: Tensor, key: Tensor, mask: Tensor, scaling: float, softcap: float | None
 ) -> Tensor:
     """[kv_heads × rows, repeats × longest, keys] from blocks of queries and keys and a block's mask."""
-    groups, queries, keys = len(query), query.shape[1], key.shape[1]
     rows, longest = mask.shape[:2]
-    if rows == 1:
-        spread = mask[0].repeat(queries // longest, 1)
-    else:
-        spread = mask[None, :, None].expand(groups // rows, -1, queries // longest, -1, -1)
-        spread = spread.reshape(groups, queries, keys)
-    if softcap is None:
-        scores = torch.baddbmm(spread, query, key.transpose(1, 2), alpha=scaling)
-    else:
-        capped = torch.tanh(torch.bmm(query, key.transpose(1, 2)) * (scaling / softcap))
-        scores = capped * softcap + spread
-    return torch.softmax(scores, dim=-1)
+    groups, queries, keys = len(query), query.shape[1], key.shape[1]
+    repeats = queries // longest
+    if softcap is None and rows == 1:
+        scores = torch.baddbmm(mask[0].repeat(repeats, 1), query, key.transpose(1, 2), alpha=scaling)
+        return torch.softmax(scores, dim=-1)
+    # With beta = 0 this is a product that scales as it goes.
+    scores = torch.baddbmm(query.new_zeros(1), query, key.transpose(1, 2), beta=0, alpha=scaling)
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    by_row = scores.view(-1, rows, repeats, longest, keys).add_(mask[:, None])
+    return torch.softmax(by_row.view(groups, queries, keys), dim=-1)
 
 
 def _gathered(packed: Tensor, block: Block) -> Tensor:

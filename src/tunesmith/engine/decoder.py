@@ -132,7 +132,7 @@ def _forward(
     middle = output.add_(hidden)
     gate_up, gate_up_input = layer.gate_up.forward(_rms_norm(middle, layer.second_norm))
     gate, up = gate_up.chunk(2, dim=1)
-    output, down_input = layer.down.forward(F.silu(gate).mul_(up))
+    output, down_input = layer.down.forward(F.silu(gate) * up)
     down_low = down_input[:, layer.down.inputs :].contiguous()
     kept = _Kept(hidden, qkv_input, output_input, middle, gate_up_input, gate_up, down_low, blocks)
     return output.add_(middle), kept
@@ -155,7 +155,7 @@ def _backward(
     d_gate_up = torch.empty_like(kept.gate_up)
     d_gate, d_up = d_gate_up.chunk(2, dim=1)
     torch.mul(d_activation, activated, out=d_up)
-    torch.ops.aten.silu_backward.grad_input(d_activation.mul_(up), gate, grad_input=d_gate)
+    torch.ops.aten.silu_backward.grad_input(d_activation * up, gate, grad_input=d_gate)
     d_normed, of_gate_up = layer.gate_up.backward(d_gate_up, kept.gate_up_input)
     d_middle = _rms_norm_backward(d_normed, kept.middle, layer.second_norm).add_(gradient)
 

@@ -58,10 +58,10 @@ class Session:
     def load_again(self, precision: str) -> LoadedModel:
         """Another copy of the base in memory, for work that must leave nothing behind."""
         from tunesmith.engine import attention
-        from tunesmith.engine.precision import DTYPES, set_threads
+        from tunesmith.engine.precision import DTYPES, tune_process
         from tunesmith.models.loading import load_base
 
-        set_threads()
+        tune_process()
         attention.register()
         return load_base(self.base(), DTYPES[precision], attention.ATTENTION_NAME)
 
