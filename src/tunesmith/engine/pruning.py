@@ -16,6 +16,8 @@ from tunesmith.engine.trees import Integers, LabelTree
 
 FloatArray = NDArray[np.float64]
 
+FEW_NODES = 32
+
 
 @dataclass(frozen=True)
 class Pruning:
@@ -60,6 +62,9 @@ def nodes_to_read(tree: LabelTree, steps: FloatArray, rules: Sequence[Pruning] |
         started = np.isfinite(best)
         wanted |= promising & (started | likeliest)
         whole |= ~started & likeliest
+    # A last few nodes are not worth a pass for every level.
+    if sum(len(np.unique(frontier[row, wanted[row]])) for row in range(len(steps))) < FEW_NODES:
+        whole |= wanted
     return [
         _nodes_of_row(tree, np.flatnonzero(wanted[row]), frontier[row], depths[row], whole[row])
         for row in range(len(steps))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
@@ -17,7 +18,6 @@ from tunesmith.engine.packing import pack_rows
 # Relative differences allowed between two exact ways of computing the same thing in one precision.
 LOSS_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 GRADIENT_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1.5e-1}
-
 HIDDEN_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 
 LossFunction = Callable[[PreTrainedModel, Batch], Tensor]
@@ -32,7 +32,7 @@ def choose_loss(
     adapter is given a temporary, non-zero B so that every gradient is compared.
     """
     if not packs(model):
-        model.set_attn_implementation(plain_attention)
+        _attend_by(model, plain_attention)
         return plain_summed_loss, (
             f"the fast path does not fit {type(model).__name__}, whose layers do not read several rows as "
             "one packed sequence: using the plain path"
@@ -46,7 +46,7 @@ def choose_loss(
     fast_attention = model.config._attn_implementation
     try:
         fast_loss, fast_gradients = _loss_and_gradients(summed_loss, model, batch)
-        model.set_attn_implementation(plain_attention)
+        _attend_by(model, plain_attention)
         plain_loss, plain_gradients = _loss_and_gradients(plain_summed_loss, model, batch)
     finally:
         model.set_attn_implementation(fast_attention)
@@ -61,7 +61,7 @@ def choose_loss(
     agree = loss_difference <= LOSS_TOLERANCE[dtype] and gradient_difference <= GRADIENT_TOLERANCE[dtype]
     if agree:
         return summed_loss, None
-    model.set_attn_implementation(plain_attention)
+    _attend_by(model, plain_attention)
     return plain_summed_loss, (
         f"the fast path differs from {type(model).__name__}'s own (loss by {loss_difference:.1e}, gradient "
         f"by {gradient_difference:.1e}): using the plain path"
@@ -89,7 +89,7 @@ def _packed_states_agree(model: PreTrainedModel) -> bool:
     except (TypeError, ValueError, RuntimeError):  # other architectures' layers know nothing of packing
         return False
     attention = model.config._attn_implementation
-    model.set_attn_implementation("eager")
+    _attend_by(model, "eager")
     try:
         own = [
             model.base_model(input_ids=torch.cat([prefix, row])[None], use_cache=False).last_hidden_state[0]
@@ -100,6 +100,12 @@ def _packed_states_agree(model: PreTrainedModel) -> bool:
     expected = torch.cat([states[len(prefix) :] for states in own]).float()
     difference = (packed.float() - expected).norm() / expected.norm()
     return bool(difference <= HIDDEN_TOLERANCE[dtype])
+
+
+def _attend_by(model: PreTrainedModel, attention: str) -> None:
+    # Transformers refuses SDPA to architectures that have only an attention of their own: that is plain too.
+    with contextlib.suppress(ValueError):
+        model.set_attn_implementation(attention)
 
 
 def _loss_and_gradients(loss: LossFunction, model: PreTrainedModel, batch: Batch) -> tuple[float, Tensor]:
