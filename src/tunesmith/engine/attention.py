@@ -147,7 +147,8 @@ def attend(
         output = output.permute(1, 3, 0, 2, 4).reshape(rows * longest, -1)
         outputs.append(output.index_select(0, block.slots))
         saved.append(Attended(q, k, v, weights))
-    return torch.cat(outputs), saved
+    output = torch.cat(outputs)
+    return output if packing.order is None else output[packing.order], saved
 
 
 def attend_backward(

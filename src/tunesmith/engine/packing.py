@@ -17,6 +17,9 @@ from torch import Tensor
 # A block's scores [rows, queries, keys] are held at once for every head; more rows become another block.
 SCORES_PER_BLOCK = 2**21
 
+# Causal queries that only read are cut into chunks, whose keys end where they end.
+QUERIES_PER_CHUNK = 64
+
 Integers = NDArray[np.int64]
 
 
@@ -39,11 +42,16 @@ class Block:
 
 @dataclass(frozen=True)
 class Packing:
-    """Blocks in the order of their packed queries; positions in their rows of all queries and keys."""
+    """Blocks, and the positions in their rows of all packed queries and keys.
+
+    The blocks' queries one after the other are the packed queries, or else ``order`` [queries] says where
+    among them each packed query is.
+    """
 
     blocks: tuple[Block, ...]
     query_positions: Tensor
     key_positions: Tensor
+    order: Tensor | None = None
 
     def mask_within(self, block: Block, window: int) -> Tensor:
         """The block's mask for a layer in which a token sees only the last ``window`` positions."""
@@ -81,15 +89,25 @@ def pack_rows(prefix: int, lengths: Sequence[int], dtype: torch.dtype, prefix_is
     for part in _parts([(length, prefix + length) for length in lengths]):
         row_lengths = torch.tensor(lengths[part])
         starts = first_key + torch.cumsum(row_lengths, 0) - row_lengths
-        offsets = torch.arange(int(row_lengths.max()))
-        keys = starts[:, None] + torch.minimum(offsets, row_lengths[:, None] - 1)
-        slots = torch.nonzero((offsets < row_lengths[:, None]).flatten())[:, 0]
-        mask = causal_mask(len(offsets), prefix + len(offsets), dtype)[None]
-        blocks.append(Block(keys - prefix if prefix_is_cached else keys, keys, prefix, mask, slots))
+        longest = int(row_lengths.max())
+        chunk = QUERIES_PER_CHUNK if prefix_is_cached else longest
+        for first in range(0, longest, chunk):
+            stop = min(first + chunk, longest)
+            reaches = row_lengths > first
+            offsets = torch.arange(stop)
+            last = row_lengths[reaches, None] - 1
+            keys = starts[reaches, None] + torch.minimum(offsets, last)
+            queries = keys[:, first:] - (prefix if prefix_is_cached else 0)
+            slots = torch.nonzero((offsets[first:] <= last).flatten())[:, 0]
+            mask = causal_mask(stop - first, prefix + stop, dtype)[None]
+            blocks.append(Block(queries, keys, prefix, mask, slots))
         first_key += sum(lengths[part])
     own_positions = torch.cat([torch.arange(prefix, prefix + length) for length in lengths])
     key_positions = torch.cat([torch.arange(prefix), own_positions])
-    return Packing(tuple(blocks), own_positions if prefix_is_cached else key_positions, key_positions)
+    if not prefix_is_cached:
+        return Packing(tuple(blocks), key_positions, key_positions)
+    order = torch.argsort(torch.cat([block.queries.flatten()[block.slots] for block in blocks]))
+    return Packing(tuple(blocks), own_positions, key_positions, order)
 
 
 def pack_branches(
