@@ -1,0 +1,65 @@
+"""What a check of the data is given, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tunesmith.records import Answer, Row, SplitName
+
+Severity = Literal["note", "warning", "error"]
+Repair = Literal["keep", "fix", "drop", "set_aside", "ask"]
+
+
+@dataclass(frozen=True)
+class AuditData:
+    """Rows to be checked. ``splits`` and every column of ``fields`` have one entry a row, in order.
+
+    ``splits`` is None for a row that was not given to a split; ``fields`` are the source's other columns
+    (dates, customers, annotators), as text.
+    """
+
+    rows: tuple[Row, ...]
+    splits: tuple[SplitName | None, ...]
+    fields: dict[str, tuple[str | None, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing wrong with some rows.
+
+    ``rows`` are indices into the data, the most certain first. ``evidence`` is a sentence with its
+    numbers. ``fixed`` holds, for a ``fix``, the text or target that each row would get, in the order of
+    ``rows``; ``field`` says which of the two ("input" or "target").
+    """
+
+    kind: str
+    severity: Severity
+    rows: tuple[int, ...]
+    evidence: str
+    repair: Repair
+    field: Literal["input", "target"] | None = None
+    fixed: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One check's answer: ``passed`` without findings, ``failed`` with some, or ``unmeasured``.
+
+    ``summary`` is one sentence for people, whatever the answer; ``sampled_rows`` is None when every row
+    was looked at.
+    """
+
+    check: str
+    answer: Answer
+    summary: str
+    findings: tuple[Finding, ...] = ()
+    sampled_rows: int | None = None
+
+
+def answered(
+    check: str, summary: str, findings: list[Finding], sampled_rows: int | None = None
+) -> CheckResult:
+    """``failed`` where there are findings above a note, else ``passed``."""
+    failed = any(finding.severity != "note" for finding in findings)
+    return CheckResult(check, "failed" if failed else "passed", summary, tuple(findings), sampled_rows)
