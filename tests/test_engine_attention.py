@@ -118,6 +118,51 @@ def test_packed_attention_equals_the_textbook_row_by_row(
     torch.testing.assert_close(suffixes, output[prefix:], atol=1e-5, rtol=1e-5)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    prefix=st.integers(0, 6),
+    documents=st.lists(
+        st.tuples(st.integers(1, 8), st.lists(st.integers(1, 8), max_size=3)), min_size=1, max_size=3
+    ),
+    seed=st.integers(0, 2**16),
+)
+def test_rows_that_continue_a_document_attend_as_whole_rows_do(
+    prefix: int, documents: list[tuple[int, list[int]]], seed: int
+) -> None:
+    lengths: list[int] = []
+    parents: list[int | None] = []
+    for document, questions in documents:
+        place = len(lengths)
+        lengths.extend([document, *questions])
+        parents.extend([None, *[place] * len(questions)])
+    generator = torch.Generator().manual_seed(seed)
+    tokens = prefix + sum(lengths)
+    query, key, value = (heads(generator, tokens, count).requires_grad_() for count in (4, 2, 2))
+    packing = pack_rows(prefix, lengths, torch.float32, prefix_is_cached=False, parents=parents)
+    output, saved = attend(query, key, value, packing, HEAD_DIM**-0.5)
+    starts = [prefix + sum(lengths[:place]) for place in range(len(lengths))]
+    expected = torch.empty_like(output)
+    for place, parent in enumerate(parents):
+        before = [] if parent is None else [*range(starts[parent], starts[parent] + lengths[parent])]
+        own = [*range(starts[place], starts[place] + lengths[place])]
+        places = [*range(prefix), *before, *own]
+        assert packing.query_positions[own].tolist() == list(range(len(places)))[-len(own) :]
+        row = [tensor[places].transpose(0, 1)[None] for tensor in (query, key, value)]
+        whole = textbook(row[0], row[1], row[2], causal(len(places), len(places)))[0].flatten(1)
+        expected = expected.index_put((torch.tensor(own),), whole[-len(own) :])
+        if prefix:
+            expected = expected.index_put((torch.arange(prefix),), whole[:prefix])
+    torch.testing.assert_close(output, expected, atol=1e-5, rtol=1e-5)
+    gradient = torch.randn(output.shape, generator=generator)
+    automatic = torch.autograd.grad(expected, (query, key, value), gradient, retain_graph=True)
+    by_hand = attend_backward(gradient, packing, saved, HEAD_DIM**-0.5)
+    for ours, theirs in zip(by_hand, automatic, strict=True):
+        torch.testing.assert_close(ours, theirs.flatten(1), atol=1e-5, rtol=1e-5)
+    cached = pack_rows(prefix, lengths, torch.float32, prefix_is_cached=True, parents=parents)
+    suffixes, _ = attend(query[prefix:], key, value, cached, HEAD_DIM**-0.5)
+    torch.testing.assert_close(suffixes, expected[prefix:], atol=1e-5, rtol=1e-5)
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     prefix=st.integers(0, 6),

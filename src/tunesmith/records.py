@@ -178,10 +178,22 @@ class Cost:
     tokens: int
     peak_memory_mb: float
 
+    def plus(self, other: Cost) -> Cost:
+        """The cost of both, one after the other."""
+        return Cost(
+            self.seconds + other.seconds,
+            self.rows + other.rows,
+            self.tokens + other.tokens,
+            max(self.peak_memory_mb, other.peak_memory_mb),
+        )
+
 
 @dataclass(frozen=True)
 class Scorecard:
-    """One candidate on one split. On the sealed test ``predictions`` is empty: aggregates only."""
+    """One candidate on one split. On the sealed test ``predictions`` is empty: aggregates only.
+
+    ``stopped_after_rows``: it was clearly behind another candidate by then, and scored no further.
+    """
 
     candidate: Candidate
     split: SplitName
@@ -189,6 +201,7 @@ class Scorecard:
     metrics_without_conflicts: dict[str, Estimate]
     predictions: tuple[Prediction, ...]
     cost: Cost
+    stopped_after_rows: int | None = None
 
 
 @dataclass(frozen=True)

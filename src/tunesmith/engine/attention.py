@@ -7,6 +7,7 @@ padding that follows it. Packed rows (see ``packing``) travel as the option ``pa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,6 +158,8 @@ def attend_backward(
     """Gradients [tokens, width] of query, key and value flattened; queries and keys are the same tokens."""
     parts = []
     start = 0
+    if packing.order is not None:
+        gradient = torch.empty_like(gradient).index_copy_(0, packing.order, gradient)
     for block, kept in zip(packing.blocks, saved, strict=True):
         rows, longest = block.queries.shape
         groups, _, head_dim = kept.key.shape
@@ -178,18 +181,13 @@ def attend_backward(
         d_query = d_query.view(kv_heads, rows, -1, longest, head_dim).permute(1, 3, 0, 2, 4)
         d_key = torch.bmm(d_scores.transpose(1, 2), kept.query).mul_(scaling)
         d_value = torch.bmm(weights.transpose(1, 2), d_output)
-        parts.append(
-            (
-                d_query.reshape(rows * longest, -1).index_select(0, block.slots),
-                *_ungathered(d_key, block, kv_heads),
-                *_ungathered(d_value, block, kv_heads),
-            )
-        )
-    d_query, _, d_key, _, d_value = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-    for _, shared_key, _, shared_value, _ in parts:
-        d_key[: len(shared_key)] += shared_key
-        d_value[: len(shared_value)] += shared_value
-    return d_query, d_key, d_value
+        d_query = d_query.reshape(rows * longest, -1).index_select(0, block.slots)
+        parts.append((d_query, _by_row(d_key, rows), _by_row(d_value, rows)))
+    d_query = torch.cat([part[0] for part in parts])
+    d_keys, d_values = [part[1] for part in parts], [part[2] for part in parts]
+    if packing.order is None:
+        return d_query, _ungathered(d_keys, packing), _ungathered(d_values, packing)
+    return d_query[packing.order], _scattered(d_keys, packing), _scattered(d_values, packing)
 
 
 def register() -> None:
@@ -258,12 +256,35 @@ def _gathered(packed: Tensor, block: Block) -> Tensor:
     return own.permute(2, 0, 1, 3).reshape(packed.shape[1] * rows, -1, packed.shape[2])
 
 
-def _ungathered(gradient: Tensor, block: Block, kv_heads: int) -> tuple[Tensor, Tensor]:
-    """The gradients [shared, width] of the shared keys, summed over rows, and [own, width] of the others."""
-    rows, longest = block.queries.shape
-    by_row = gradient.view(kv_heads, rows, -1, gradient.shape[2]).permute(1, 2, 0, 3)
-    own = by_row[:, block.shared :].reshape(rows * longest, -1).index_select(0, block.slots)
-    return by_row[:, : block.shared].sum(0).flatten(1), own
+def _by_row(gradient: Tensor, rows: int) -> Tensor:
+    """[rows, keys, width] from [kv_heads × rows, keys, head_dim]."""
+    by_head = gradient.view(-1, rows, *gradient.shape[1:])
+    return by_head.permute(1, 2, 0, 3).flatten(2)
+
+
+def _ungathered(gradients: Sequence[Tensor], packing: Packing) -> Tensor:
+    """Gradients of all keys from those by row; a key other than the shared ones is in one row only."""
+    own = [
+        gradient[:, block.shared :].reshape(-1, gradient.shape[2]).index_select(0, block.slots)
+        for gradient, block in zip(gradients, packing.blocks, strict=True)
+    ]
+    whole = torch.cat(own)
+    for gradient, block in zip(gradients, packing.blocks, strict=True):
+        if block.shared:
+            whole[: block.shared] += gradient[:, : block.shared].sum(0)
+    return whole
+
+
+def _scattered(gradients: Sequence[Tensor], packing: Packing) -> Tensor:
+    """Gradients of all keys from those by row; a key may be in many rows, so sums are formed in fp32."""
+    width = gradients[0].shape[2]
+    whole = gradients[0].new_zeros(len(packing.key_positions), width, dtype=torch.float32)
+    for gradient, block in zip(gradients, packing.blocks, strict=True):
+        if block.shared:
+            whole[: block.shared] += gradient[:, : block.shared].sum(0)
+        # Padding has no weight, so its gradient is 0.
+        whole.index_add_(0, block.keys.flatten(), gradient[:, block.shared :].reshape(-1, width).float())
+    return whole.to(gradients[0].dtype)
 
 
 def _causal_mask(queries: int, keys: int, like: Tensor) -> Tensor:

@@ -65,49 +65,99 @@ class Packing:
 class Branches:
     """Nodes of one row's tree of answers that are read after its prompt.
 
-    ``prompt_keys`` are the keys of the prompt's own tokens, ``earlier_keys`` those of nodes read before.
-    ``positions`` [nodes] count from the start of the row; ``sees`` [nodes, earlier + nodes] says which
-    other nodes, and itself, each node attends to.
+    ``prompt_keys`` are the keys of the prompt after the shared prefix, ``earlier_keys`` those of nodes
+    read before. ``positions`` [nodes] count from the start of the row; ``sees`` [nodes, earlier + nodes]
+    says which other nodes, and itself, each node attends to.
     """
 
-    prompt_keys: range
+    prompt_keys: Integers
     earlier_keys: Integers
     positions: Integers
     sees: NDArray[np.bool_]
 
 
-def pack_rows(prefix: int, lengths: Sequence[int], dtype: torch.dtype, prefix_is_cached: bool) -> Packing:
+def pack_rows(
+    prefix: int,
+    lengths: Sequence[int],
+    dtype: torch.dtype,
+    prefix_is_cached: bool,
+    parents: Sequence[int | None] | None = None,
+) -> Packing:
     """Rows with ``lengths`` tokens of their own after ``prefix`` shared ones, all causal.
 
-    The packed queries are the prefix, unless its keys are cached already, and then the rows in order.
+    With ``parents`` some rows continue another, earlier one, such as a document that several questions are
+    asked about: the index of that row, which itself continues none. The packed queries are the prefix,
+    unless its keys are cached already, and then the rows in order.
     """
     blocks = []
     if prefix and not prefix_is_cached:
         own = torch.arange(prefix)
         blocks.append(Block(own[None], own[None], 0, causal_mask(prefix, prefix, dtype)[None], own))
-    first_key = prefix
-    for part in _parts([(length, prefix + length) for length in lengths]):
-        row_lengths = torch.tensor(lengths[part])
-        starts = first_key + torch.cumsum(row_lengths, 0) - row_lengths
-        longest = int(row_lengths.max())
-        chunk = QUERIES_PER_CHUNK if prefix_is_cached else longest
-        for first in range(0, longest, chunk):
-            stop = min(first + chunk, longest)
-            reaches = row_lengths > first
-            offsets = torch.arange(stop)
-            last = row_lengths[reaches, None] - 1
-            keys = starts[reaches, None] + torch.minimum(offsets, last)
-            queries = keys[:, first:] - (prefix if prefix_is_cached else 0)
-            slots = torch.nonzero((offsets[first:] <= last).flatten())[:, 0]
-            mask = causal_mask(stop - first, prefix + stop, dtype)[None]
-            blocks.append(Block(queries, keys, prefix, mask, slots))
-        first_key += sum(lengths[part])
-    own_positions = torch.cat([torch.arange(prefix, prefix + length) for length in lengths])
+    sizes = torch.tensor(lengths)
+    starts = prefix + torch.cumsum(sizes, 0) - sizes
+    continued = torch.tensor(
+        [-1 if parent is None else parent for parent in parents or [None] * len(lengths)]
+    )
+    before = torch.where(continued >= 0, sizes[continued], 0)
+    offset = prefix if prefix_is_cached else 0
+    chunk = QUERIES_PER_CHUNK if prefix_is_cached else None
+    for chosen in (torch.nonzero(continued < 0)[:, 0], torch.nonzero(continued >= 0)[:, 0]):
+        if not len(chosen):
+            continue
+        widths = (prefix + before + sizes)[chosen].tolist()
+        for part in _parts(list(zip(sizes[chosen].tolist(), widths, strict=True))):
+            rows = chosen[part]
+            blocks.extend(
+                _row_blocks(starts[rows], sizes[rows], starts[continued[rows]], before[rows], prefix, offset,
+                            chunk, dtype)
+            )  # fmt: skip
+    own_positions = torch.cat(
+        [
+            torch.arange(length) + first
+            for length, first in zip(lengths, (prefix + before).tolist(), strict=True)
+        ]
+    )
     key_positions = torch.cat([torch.arange(prefix), own_positions])
-    if not prefix_is_cached:
-        return Packing(tuple(blocks), key_positions, key_positions)
+    query_positions = own_positions if prefix_is_cached else key_positions
+    if not prefix_is_cached and parents is None:
+        return Packing(tuple(blocks), query_positions, key_positions)
     order = torch.argsort(torch.cat([block.queries.flatten()[block.slots] for block in blocks]))
-    return Packing(tuple(blocks), own_positions, key_positions, order)
+    return Packing(tuple(blocks), query_positions, key_positions, order)
+
+
+def _row_blocks(
+    starts: Tensor,
+    sizes: Tensor,
+    parent_starts: Tensor,
+    before: Tensor,
+    prefix: int,
+    offset: int,
+    chunk: int | None,
+    dtype: torch.dtype,
+) -> list[Block]:
+    """Blocks of rows [rows] whose first keys are ``starts``, after ``before`` keys of their parents each.
+
+    A query's index is that of its key less ``offset``.
+    """
+    longest, parent_keys = int(sizes.max()), int(before.max())
+    parent_offsets = torch.arange(parent_keys)
+    continued = parent_starts[:, None] + torch.minimum(parent_offsets, (before - 1).clamp(min=0)[:, None])
+    hidden = parent_offsets >= before[:, None]
+    blocks = []
+    for first in range(0, longest, chunk or longest):
+        stop = min(first + (chunk or longest), longest)
+        reaches = sizes > first
+        offsets = torch.arange(stop)
+        last = sizes[reaches, None] - 1
+        own = starts[reaches, None] + torch.minimum(offsets, last)
+        slots = torch.nonzero((offsets[first:] <= last).flatten())[:, 0]
+        mask = causal_mask(stop - first, prefix + parent_keys + stop, dtype)[None]
+        if parent_keys:
+            mask = mask.repeat(len(own), 1, 1)
+            mask[:, :, prefix : prefix + parent_keys].masked_fill_(hidden[reaches, None], float("-inf"))
+        keys = torch.cat([continued[reaches], own], dim=1)
+        blocks.append(Block(own[:, first:] - offset, keys, prefix, mask, slots))
+    return blocks
 
 
 def pack_branches(

@@ -21,6 +21,7 @@ from tunesmith.engine.forward import common_prefix, packed_hidden
 from tunesmith.engine.head import own_log_probabilities
 from tunesmith.engine.packing import Branches, Packing, pack_branches, pack_rows
 from tunesmith.engine.pruning import Pruning, nodes_to_read, reached
+from tunesmith.engine.segments import cut_at_shared_openings, in_batches
 from tunesmith.engine.selfcheck import packs
 from tunesmith.engine.trees import Integers, LabelTree, answer_tree
 from tunesmith.errors import UserError
@@ -58,10 +59,9 @@ def score_labels(
     scores = np.full((len(prompts), len(tree.ends)), -np.inf)
     used, done = shared, 0
     expected = len(tree.inner) // (3 if rules else 1)
-    for chosen in batches_by_length([len(prompt) - shared + expected for prompt in prompts]):
-        reading = _Reading(
-            model, prefix, shared, [prompts[row][shared:] for row in chosen], [tree] * len(chosen)
-        )
+    suffixes = [prompt[shared:] for prompt in prompts]
+    for chosen in in_batches(suffixes, [expected] * len(prompts), TOKENS_PER_BATCH):
+        reading = _Reading(model, prefix, shared, [suffixes[row] for row in chosen], [tree] * len(chosen))
         nodes = nodes_to_read(tree, np.stack(reading.steps), rules)
         while any(map(len, nodes)):
             reading.read(nodes)
@@ -96,10 +96,10 @@ def score_continuations(
     shared, prefix = _read_prefix(model, distinct)
     totals = np.zeros(len(prompts))
     used, done = shared, 0
-    costs = [len(prompt) - shared + len(tree.inner) for prompt, tree in zip(distinct, trees, strict=True)]
-    for chosen in batches_by_length(costs):
-        suffixes = [distinct[index][shared:] for index in chosen]
-        reading = _Reading(model, prefix, shared, suffixes, [trees[index] for index in chosen])
+    suffixes = [prompt[shared:] for prompt in distinct]
+    for chosen in in_batches(suffixes, [len(tree.inner) for tree in trees], TOKENS_PER_BATCH):
+        own = [suffixes[index] for index in chosen]
+        reading = _Reading(model, prefix, shared, own, [trees[index] for index in chosen])
         reading.read([trees[index].inner for index in chosen])
         for index, steps in zip(chosen, reading.steps, strict=True):
             rows = rows_of[distinct[index]]
@@ -109,6 +109,13 @@ def score_continuations(
         if advance is not None:
             advance(done, len(prompts))
     return totals, used
+
+
+def joined_scores(parts: Sequence[LabelScores]) -> LabelScores:
+    """The scores of rows that were scored in parts, one after the other."""
+    return LabelScores(
+        np.concatenate([part.log_probabilities for part in parts]), sum(part.tokens for part in parts)
+    )
 
 
 def batches_by_length(lengths: Sequence[int], tokens_per_batch: int = TOKENS_PER_BATCH) -> list[list[int]]:
@@ -140,17 +147,22 @@ class _Reading:
         self.model, self.shared, self.trees = model, shared, trees
         self.cache = dict(prefix)
         self.dtype = next(model.parameters()).dtype
-        lengths = [len(suffix) for suffix in suffixes]
+        segments = cut_at_shared_openings(suffixes)
+        lengths = [len(own) for own in segments.own]
         self.tokens = sum(lengths)
         stops = shared + np.cumsum(lengths)
-        self.prompt_keys = [range(stop - length, stop) for stop, length in zip(stops, lengths, strict=True)]
+        keys = [np.arange(stop - length, stop) for stop, length in zip(stops, lengths, strict=True)]
+        self.prompt_keys = [
+            np.concatenate([keys[at] for at in (segments.parents[place], place) if at is not None])
+            for place in segments.places
+        ]
         # log p of every node after its parent, NaN where not known, 0 for the padding of paths.
         self.steps = [np.append(np.full(len(tree.tokens), np.nan), 0.0) for tree in trees]
         # The key of every node that was read, −1 of others.
         self.keys = [np.full(len(tree.tokens), -1) for tree in trees]
-        packing = pack_rows(shared, lengths, self.dtype, prefix_is_cached=True)
-        ids = torch.tensor([token for suffix in suffixes for token in suffix])
-        last = torch.from_numpy(stops) - shared - 1
+        packing = pack_rows(shared, lengths, self.dtype, prefix_is_cached=True, parents=segments.parents)
+        ids = torch.tensor([token for own in segments.own for token in own])
+        last = torch.from_numpy(stops[segments.places]) - shared - 1
         self._run(ids, packing, last, [np.zeros(1, dtype=np.int64)] * len(suffixes))
 
     def read(self, nodes: Sequence[Integers]) -> None:

@@ -159,6 +159,8 @@ def _forest_marks(cards: Sequence[Scorecard], filled: bool) -> tuple[Mark, ...]:
     marks = []
     for card in ranked:
         tuned, name = card.candidate.kind == "tuned", card.candidate.name
+        if card.stopped_after_rows is not None:
+            name += f", stopped after {card.stopped_after_rows} rows"
         accuracy = card.metrics.get("accuracy")
         if accuracy is None:
             marks.append(Mark(name, "unmeasured", None, accent=tuned, bold=tuned))
@@ -169,7 +171,8 @@ def _forest_marks(cards: Sequence[Scorecard], filled: bool) -> tuple[Mark, ...]:
 
 
 def _sample(cards: Sequence[Scorecard]) -> str:
-    sizes = {(e.rows, e.groups) for card in cards if (e := card.metrics.get("accuracy")) is not None}
+    whole = [card for card in cards if card.stopped_after_rows is None]
+    sizes = {(e.rows, e.groups) for card in whole if (e := card.metrics.get("accuracy")) is not None}
     return " or ".join(numbers.sample(rows, groups) for rows, groups in sorted(sizes)) or "unmeasured"
 
 

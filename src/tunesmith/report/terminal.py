@@ -174,6 +174,8 @@ def _accuracies(cards: Sequence[Scorecard], finalists: Sequence[str] = ()) -> Ta
     for card in cards:
         accuracy = card.metrics.get("accuracy")
         mark = " (finalist)" if card.candidate.id in finalists else ""
+        if card.stopped_after_rows is not None:
+            mark = f" (clearly behind after {card.stopped_after_rows} rows: stopped)"
         shown = numbers.estimate(accuracy) if accuracy else "unmeasured"
         table.add_row(_plain(shown), _plain(card.candidate.name + mark))
     return table

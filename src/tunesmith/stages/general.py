@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tunesmith.engine.generation import sample
@@ -58,14 +59,31 @@ def scored_tokens(loaded: LoadedModel) -> int:
 
 
 def _log_probs(loaded: LoadedModel, asked: Sequence[ScoredText], report: Report) -> Sequence[float]:
-    prompts = [
-        render_prompt(loaded, [Message("user", text.prompt)]) if text.chat else encode(loaded, text.prompt)
-        for text in asked
-    ]
-    continuations = [encode(loaded, text.continuation) for text in asked]
-    totals, _ = score_continuations(loaded.model, prompts, continuations, loaded.pad_token, report)
-    scores: list[float] = totals.tolist()
+    scores = [0.0] * len(asked)
+    done = 0
+    # Apart, so that the chat template's opening, which all chat prompts share, is read once.
+    for chat in (False, True):
+        chosen = [index for index, text in enumerate(asked) if text.chat == chat]
+        if not chosen:
+            continue
+        prompts = [_prompt(loaded, asked[index]) for index in chosen]
+        continuations = [encode(loaded, asked[index].continuation) for index in chosen]
+        advance = partial(_advance, report, done, len(asked))
+        totals, _ = score_continuations(loaded.model, prompts, continuations, loaded.pad_token, advance)
+        for index, total in zip(chosen, totals.tolist(), strict=True):
+            scores[index] = total
+        done += len(chosen)
     return scores
+
+
+def _prompt(loaded: LoadedModel, text: ScoredText) -> list[int]:
+    if text.chat:
+        return render_prompt(loaded, [Message("user", text.prompt)])
+    return encode(loaded, text.prompt)
+
+
+def _advance(report: Report, before: int, total: int, done: int, _: int) -> None:
+    report(before + done, total)
 
 
 def _sampled(loaded: LoadedModel, prompts: Sequence[str], tokens: int) -> Sequence[str]:

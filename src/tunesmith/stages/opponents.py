@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from tunesmith.records import Candidate, Cost, Dataset, Plan, Row, Scorecard
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.session import Session
 from tunesmith.workspace import cached, stage_key
+
+if TYPE_CHECKING:
+    from tunesmith.candidates.prompts import Prompting
+    from tunesmith.engine.scoring import LabelScores
+
+# Prompts are first compared on so many rows; one that is behind the best of them at this one-sided level is
+# scored no further.
+RACE_ROWS = 100
+RACE_ALPHA = 0.005
 
 PACKAGES = (
     "tunesmith.candidates",
@@ -73,6 +85,8 @@ def _finalists(cards: Sequence[Scorecard]) -> tuple[str, ...]:
     best: dict[str, Scorecard] = {}
     for card in cards:
         kind = card.candidate.kind
+        if card.stopped_after_rows is not None:
+            continue
         if kind not in best or card.metrics["accuracy"].value > best[kind].metrics["accuracy"].value:
             best[kind] = card
     chosen = [best[kind] for kind in ("classical", "prompt") if kind in best] or [best["constant"]]
@@ -107,32 +121,58 @@ def _classical_card(
 def _prompt_cards(
     session: Session, plan: Plan, train: list[Row], validation: list[Row], labels: tuple[str, ...]
 ) -> list[Scorecard]:
-    from tunesmith.candidates.prompts import (
-        Prompting,
-        choose_variant,
-        content_free_prior,
-        prompt_name,
-        score_prompt,
-        variant_rules,
-    )
+    """Every prompt on some rows of validation; on the rest only those not clearly behind the best."""
+    from tunesmith.candidates.prompts import Prompting, choose_variant, content_free_prior
     from tunesmith.engine.lora import lora_disabled
-    from tunesmith.evaluation.scorecards import scorecard
+    from tunesmith.engine.scoring import joined_scores
+    from tunesmith.evaluation.scorecards import correctness, scorecard
+    from tunesmith.stats.paired import clearly_behind
 
     counts = [*([0] if session.task.opponents.zero_shot else []), *session.task.opponents.few_shot]
     if not counts:
         return []
     loaded = session.loaded(plan.precision)
     prompting = Prompting(loaded, session.task.instruction, labels, train)
+    # An id is the hash of a row's content: ordered by it, the first rows are a fair draw.
+    order = sorted(range(len(validation)), key=lambda index: validation[index].id)
+    rows = [validation[index] for index in order]
+    stop = RACE_ROWS if len(counts) > 1 else len(rows)
+    groups = [row.group for row in rows[:stop]]
     cards = []
     with lora_disabled(loaded.model):
-        for examples in counts:
-            reset_peak()
-            started = time.perf_counter()
-            with session.bar("opponents", f"{prompt_name(examples)} on validation") as report:
-                prior = content_free_prior(prompting, examples, session.task.train.seed)
-                rules = variant_rules(prompting, prior)
-                scores = score_prompt(prompting, examples, validation, rules, report)
-            candidate, answers = choose_variant(prompting, examples, scores, validation, prior)
-            cost = Cost(time.perf_counter() - started, len(validation), scores.tokens, peak_mb())
+        priors = [content_free_prior(prompting, count, session.task.train.seed) for count in counts]
+        heats = [
+            _score_prompt(session, prompting, count, rows[:stop], prior)
+            for count, prior in zip(counts, priors, strict=True)
+        ]
+        right = [
+            correctness(rows[:stop], choose_variant(prompting, count, scores, rows[:stop], prior)[1].labels)
+            for count, prior, (scores, _) in zip(counts, priors, heats, strict=True)
+        ]
+        leader = max(right, key=lambda correct: float(correct.mean()))
+        for count, prior, correct, (scores, cost) in zip(counts, priors, right, heats, strict=True):
+            rest = rows[stop:]
+            if rest and clearly_behind(correct, leader, groups, RACE_ALPHA):
+                candidate, answers = choose_variant(prompting, count, scores, rows[:stop], prior)
+                card = scorecard(candidate, "validation", rows[:stop], answers, labels, cost)
+                cards.append(replace(card, stopped_after_rows=stop))
+                continue
+            if rest:
+                more, more_cost = _score_prompt(session, prompting, count, rest, prior)
+                scores, cost = joined_scores([scores, more]), cost.plus(more_cost)
+            in_order = replace(scores, log_probabilities=scores.log_probabilities[np.argsort(order)])
+            candidate, answers = choose_variant(prompting, count, in_order, validation, prior)
             cards.append(scorecard(candidate, "validation", validation, answers, labels, cost))
     return cards
+
+
+def _score_prompt(
+    session: Session, prompting: Prompting, examples: int, rows: list[Row], prior: list[float]
+) -> tuple[LabelScores, Cost]:
+    from tunesmith.candidates.prompts import prompt_name, score_prompt, variant_rules
+
+    reset_peak()
+    started = time.perf_counter()
+    with session.bar("opponents", f"{prompt_name(examples)} on validation") as report:
+        scores = score_prompt(prompting, examples, rows, variant_rules(prompting, prior), report)
+    return scores, Cost(time.perf_counter() - started, len(rows), scores.tokens, peak_mb())

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from tunesmith.records import Dataset, Plan, Row
@@ -16,7 +15,6 @@ from tunesmith.stats.power import power_points
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:
-    from tunesmith.engine.scoring import LabelScores
     from tunesmith.models.loading import LoadedModel
     from tunesmith.models.rendering import Tokens
 
@@ -29,7 +27,7 @@ PACKAGES = (
     "tunesmith.records",
     "tunesmith.stages.plan",
 )
-PROBED_ROWS = 16
+PROBED_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,7 @@ def _measure(
 ) -> _Seconds:
     from tunesmith.candidates.classical import estimate_tuning_seconds
     from tunesmith.candidates.prompts import Prompting, score_prompt, variant_rules
-    from tunesmith.candidates.tuned import TunedModel, score_tuned
+    from tunesmith.engine.forward import common_prefix
     from tunesmith.engine.lora import attach_lora
     from tunesmith.stages.general import scored_tokens
     from tunesmith.training.measure import measure_steps
@@ -148,29 +146,22 @@ def _measure(
     every = max(1, len(validation) // PROBED_ROWS)
     rows = validation[::every][:PROBED_ROWS]
 
-    def timed_rows(score: Callable[[], LabelScores]) -> tuple[float, float]:
-        """Seconds a row, and tokens a second."""
-        started = time.perf_counter()
-        scores = score()
-        seconds = time.perf_counter() - started
-        return seconds / len(rows), scores.tokens / seconds
-
     prompting = Prompting(loaded, task.instruction, labels, train)
     no_prior = [0.0] * len(labels)
     counts = [*([0] if task.opponents.zero_shot else []), *task.opponents.few_shot]
-    prompts = [
-        timed_rows(partial(score_prompt, prompting, count, rows, variant_rules(prompting, no_prior)))[0]
+    prompt_tokens = [
+        score_prompt(prompting, count, rows, variant_rules(prompting, no_prior)).tokens / len(rows)
         for count in counts
     ]
     attach_lora(loaded.model, task.train.rank, task.train.alpha, task.train.seed)
     rates = measure_steps(loaded, tokens, task.train.batch_size, task.train.seed)
-    tuned = TunedModel(loaded, task.instruction, labels)
-    tuned_row, tokens_per_second = timed_rows(lambda: score_tuned(tuned, rows, None))
+    shared = common_prefix([row.ids for row in tokens])
+    read = rates.read_tokens_per_second
     return _Seconds(
         trained_token=1 / rates.train_tokens_per_second,
         validated_token=1 / rates.validation_tokens_per_second,
-        prompt_rows=tuple(prompts),
-        tuned_row=tuned_row,
+        prompt_rows=tuple(count / read for count in prompt_tokens),
+        tuned_row=(statistics.mean(len(row.ids) for row in tokens) - shared) / read,
         classical=estimate_tuning_seconds(train) if task.opponents.classical else 0.0,
-        general=2 * scored_tokens(loaded) / tokens_per_second,
+        general=2 * scored_tokens(loaded) / read,
     )

@@ -115,7 +115,8 @@ def _stored(session: Session) -> RunSummary | None:
 
 
 def _best_opponent(opponents: OpponentsResult) -> Scorecard:
-    return max(opponents.scorecards, key=lambda card: card.metrics["accuracy"].value)
+    scored = [card for card in opponents.scorecards if card.stopped_after_rows is None]
+    return max(scored, key=lambda card: card.metrics["accuracy"].value)
 
 
 def _versions() -> dict[str, str]:

@@ -72,6 +72,17 @@ def paired_gain(
     )
 
 
+def clearly_behind(
+    correct: npt.ArrayLike, leader_correct: npt.ArrayLike, groups: Sequence[str], alpha_one_sided: float
+) -> bool:
+    """Whether a candidate's paired gain over the leader lies below 0 with its whole interval.
+
+    Shapes, groups and errors as in :func:`paired_gain`; never true for fewer than 50 groups.
+    """
+    gain = paired_gain(correct, leader_correct, groups, "leader", alpha_one_sided)
+    return gain.high is not None and gain.high < 0
+
+
 def _mcnemar_exact(wins: int, losses: int) -> float:
     """Two-sided binomial test that wins and losses are equally likely (McNemar 1947, exact form)."""
     return min(1.0, 2 * float(bdtr(min(wins, losses), wins + losses, 0.5)))

@@ -17,15 +17,19 @@ from tunesmith.models.rendering import Tokens
 from tunesmith.training.batches import epoch_batches
 from tunesmith.training.fit import TOKENS_PER_MICRO_BATCH
 
-TIMED_STEPS = 3
+TIMED_STEPS = 2
 
 
 @dataclass(frozen=True)
 class StepRates:
-    """Tokens a second as rendered (the shared prefix counted in every row), without padding."""
+    """Tokens a second as rendered (the shared prefix counted in every row), without padding.
+
+    ``read_tokens_per_second`` counts what is put through the model, forward only, the prefix once.
+    """
 
     train_tokens_per_second: float
     validation_tokens_per_second: float
+    read_tokens_per_second: float
 
 
 def measure_steps(loaded: LoadedModel, rows: Sequence[Tokens], batch_size: int, seed: int) -> StepRates:
@@ -38,7 +42,7 @@ def measure_steps(loaded: LoadedModel, rows: Sequence[Tokens], batch_size: int, 
     longest = sorted(range(len(rows)), key=lambda index: -lengths[index])[:batch_size]
     longest = batches_by_length([lengths[index] for index in longest], TOKENS_PER_MICRO_BATCH)[-1]
     typical = epoch_batches(lengths, batch_size, seed, epoch=0)[:TIMED_STEPS]
-    rates: dict[str, list[float]] = {"train": [], "validation": []}
+    rates: dict[str, list[float]] = {"train": [], "validation": [], "read": []}
     for number, chosen in enumerate([longest, *typical]):
         batch = make_batch(
             [rows[index].ids for index in chosen],
@@ -54,5 +58,7 @@ def measure_steps(loaded: LoadedModel, rows: Sequence[Tokens], batch_size: int, 
             summed_loss(loaded.model, batch)
         if number:  # the first also warms up
             rates["train"].append(batch.useful_tokens / (trained - started))
-            rates["validation"].append(batch.useful_tokens / (time.perf_counter() - trained))
-    return StepRates(statistics.median(rates["train"]), statistics.median(rates["validation"]))
+            seconds = time.perf_counter() - trained
+            rates["validation"].append(batch.useful_tokens / seconds)
+            rates["read"].append(batch.computed_tokens / seconds)
+    return StepRates(*(statistics.median(measured) for measured in rates.values()))
