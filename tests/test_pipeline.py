@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -22,7 +23,7 @@ from tunesmith import ledger
 from tunesmith.cli import main
 from tunesmith.files import file_sha256, read_record
 from tunesmith.pipeline import Run, run_stages
-from tunesmith.records import RunSummary
+from tunesmith.records import Row, RunSummary
 from tunesmith.stages.session import Session
 from tunesmith.stages.verdict import reach_verdict
 from tunesmith.task import load_task
@@ -262,3 +263,39 @@ def _write_rows(path: Path, shuffled: bool) -> None:
         json.dumps({"text": row.text, "label": target}) for row, target in zip(rows, targets, strict=True)
     ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_prompts_race_and_one_clearly_behind_is_no_finalist(
+    home: Path, finished: tuple[Session, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunesmith.candidates import prompts
+    from tunesmith.engine.scoring import LabelScores
+    from tunesmith.stages import opponents as stage
+
+    session, run = finished
+    assert run.plan is not None
+    labels = run.dataset.manifest.labels
+    asked: list[tuple[int, int]] = []
+
+    def score(prompting: object, examples: int, rows: list[Row], *_: object) -> LabelScores:
+        """Zero-shot is always wrong and one example always right, whatever the tiny model thinks."""
+        asked.append((examples, len(rows)))
+        right = np.array([labels.index(row.target) for row in rows])
+        chosen = right if examples else (right + 1) % len(labels)
+        scores = np.full((len(rows), len(labels)), -9.0)
+        scores[np.arange(len(rows)), chosen] = -0.1
+        return LabelScores(scores, 10 * len(rows))
+
+    monkeypatch.setattr(prompts, "score_prompt", score)
+    monkeypatch.setattr(prompts, "content_free_prior", lambda *_: [0.0] * len(labels))
+    monkeypatch.setattr(stage, "RACE_ROWS", 52)
+    result = stage._measure(session, run.dataset, run.plan.plan)
+    by_examples = {card.candidate.settings.get("examples"): card for card in result.scorecards}
+    assert asked == [(0, 52), (1, 52), (1, 8)]
+    assert by_examples[0].stopped_after_rows == 52
+    assert by_examples[0].metrics["accuracy"].rows == 52
+    assert by_examples[1].stopped_after_rows is None
+    assert by_examples[1].metrics["accuracy"].value == 1.0
+    assert all(prediction.correct for prediction in by_examples[1].predictions)
+    assert by_examples[1].candidate.id in result.finalists
+    assert by_examples[0].candidate.id not in result.finalists

@@ -9,7 +9,7 @@ from scipy import stats as scipy_stats
 from tunesmith.records import PairedGain
 from tunesmith.stats.answers import worth_it
 from tunesmith.stats.levels import alpha_for_opening
-from tunesmith.stats.paired import paired_gain
+from tunesmith.stats.paired import clearly_behind, paired_gain
 
 Rows = list[tuple[bool, bool, int]]
 paired_rows = st.lists(
@@ -147,3 +147,14 @@ def test_a_model_without_a_gain_rarely_passes_and_one_that_equals_the_opponent_n
 def test_rows_that_do_not_match_are_refused() -> None:
     with pytest.raises(ValueError, match="equally many"):
         paired_gain([True, False], [True], ["a", "b"], "rival", 0.05)
+
+
+def test_a_candidate_is_clearly_behind_only_when_its_whole_interval_is() -> None:
+    groups = [f"g{index}" for index in range(100)]
+    leader = [True] * 70 + [False] * 30
+    far_behind = [True] * 15 + [False] * 85
+    a_little_behind = [True] * 66 + [False] * 34
+    assert clearly_behind(far_behind, leader, groups, 0.005)
+    assert not clearly_behind(a_little_behind, leader, groups, 0.005)
+    assert not clearly_behind(leader, leader, groups, 0.005)
+    assert not clearly_behind(far_behind[:40], leader[:40], groups[:40], 0.005)  # too few groups to say

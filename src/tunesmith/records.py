@@ -192,7 +192,8 @@ class Cost:
 class Scorecard:
     """One candidate on one split. On the sealed test ``predictions`` is empty: aggregates only.
 
-    ``stopped_after_rows``: it was clearly behind another candidate by then, and scored no further.
+    ``stopped_after_rows``: it was clearly behind another candidate on validation, and scored on so many
+    rows only.
     """
 
     candidate: Candidate

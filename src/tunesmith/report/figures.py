@@ -160,7 +160,7 @@ def _forest_marks(cards: Sequence[Scorecard], filled: bool) -> tuple[Mark, ...]:
     for card in ranked:
         tuned, name = card.candidate.kind == "tuned", card.candidate.name
         if card.stopped_after_rows is not None:
-            name += f", stopped after {card.stopped_after_rows} rows"
+            name += f", {card.stopped_after_rows} rows"
         accuracy = card.metrics.get("accuracy")
         if accuracy is None:
             marks.append(Mark(name, "unmeasured", None, accent=tuned, bold=tuned))

@@ -175,7 +175,7 @@ def _accuracies(cards: Sequence[Scorecard], finalists: Sequence[str] = ()) -> Ta
         accuracy = card.metrics.get("accuracy")
         mark = " (finalist)" if card.candidate.id in finalists else ""
         if card.stopped_after_rows is not None:
-            mark = f" (clearly behind after {card.stopped_after_rows} rows: stopped)"
+            mark = f" (clearly behind: {card.stopped_after_rows} rows)"
         shown = numbers.estimate(accuracy) if accuracy else "unmeasured"
         table.add_row(_plain(shown), _plain(card.candidate.name + mark))
     return table

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # scored no further.
 RACE_ROWS = 100
 RACE_ALPHA = 0.005
+TEST_ROWS_OF_THE_BEHIND = 400
 
 PACKAGES = (
     "tunesmith.candidates",
@@ -36,10 +37,15 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class OpponentsResult:
-    """Scorecards on validation, and the ids of the finalists that will meet the tuned model on the test."""
+    """Scorecards on validation, and the ids of the finalists that will meet the tuned model on the test.
+
+    ``test_rows`` has, by id, the finalists that are clearly behind another one on validation: so many test
+    rows are enough to show it.
+    """
 
     scorecards: tuple[Scorecard, ...]
     finalists: tuple[str, ...]
+    test_rows: dict[str, int]
     classical_grid: tuple[tuple[str, float], ...]
     seconds: float
 
@@ -78,7 +84,22 @@ def _measure(session: Session, dataset: Dataset, plan: Plan) -> OpponentsResult:
         card, grid = _classical_card(session, train, validation, labels)
         cards.append(card)
     cards.extend(_prompt_cards(session, plan, train, validation, labels))
-    return OpponentsResult(tuple(cards), _finalists(cards), grid, time.perf_counter() - started)
+    finalists = _finalists(cards)
+    enough = _enough_test_rows([card for card in cards if card.candidate.id in finalists], validation)
+    return OpponentsResult(tuple(cards), finalists, enough, grid, time.perf_counter() - started)
+
+
+def _enough_test_rows(finalists: Sequence[Scorecard], validation: Sequence[Row]) -> dict[str, int]:
+    from tunesmith.stats.paired import clearly_behind
+
+    groups = [row.group for row in validation]
+    right = {card.candidate.id: [prediction.correct for prediction in card.predictions] for card in finalists}
+    leader = max(right.values(), key=sum)
+    return {
+        finalist: TEST_ROWS_OF_THE_BEHIND
+        for finalist, correct in right.items()
+        if clearly_behind(correct, leader, groups, RACE_ALPHA)
+    }
 
 
 def _finalists(cards: Sequence[Scorecard]) -> tuple[str, ...]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tunesmith import ledger
 from tunesmith.candidates.answers import Answers
@@ -104,25 +107,26 @@ def _decide(
     rows, opening = open_test(dataset, session.folder.ledger, contest, names)
     alpha = alpha_for_opening(opening, goal.alpha)
     labels = dataset.manifest.labels
-    answers = {
-        candidate.id: _sealed_answers(session, dataset, plan, train, candidate, rows)
-        for candidate in (tuned, *finalists)
-    }
-    cards = {
-        candidate.id: scorecard(
-            candidate,
-            "test",
-            rows,
-            Answers(list(answers[candidate.id].answers), None, 0),
-            labels,
-            answers[candidate.id].cost,
-        )
-        for candidate in (tuned, *finalists)
-    }
-    right = {key: correctness(rows, sealed.answers) for key, sealed in answers.items()}
-    groups = [row.group for row in rows]
+    cards: dict[str, Scorecard] = {}
+    right: dict[str, NDArray[np.float64]] = {}
+    chosen: dict[str, list[int]] = {}
+    for candidate in (tuned, *finalists):
+        enough = opponents.test_rows.get(candidate.id)
+        chosen[candidate.id] = _fair_draw(rows, enough)
+        asked = [rows[index] for index in chosen[candidate.id]]
+        sealed = _sealed_answers(session, dataset, plan, train, candidate, asked)
+        answers = Answers(list(sealed.answers), None, 0)
+        card = scorecard(candidate, "test", asked, answers, labels, sealed.cost)
+        cards[candidate.id] = replace(card, stopped_after_rows=len(asked) if len(asked) < len(rows) else None)
+        right[candidate.id] = correctness(asked, sealed.answers)
     gains: list[PairedGain] = [
-        paired_gain(right[tuned.id], right[finalist.id], groups, finalist.name, alpha)
+        paired_gain(
+            right[tuned.id][chosen[finalist.id]],
+            right[finalist.id],
+            [rows[index].group for index in chosen[finalist.id]],
+            finalist.name,
+            alpha,
+        )
         for finalist in finalists
     ]
     guards = (
@@ -159,6 +163,12 @@ def _decide(
     return VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started)
 
 
+def _fair_draw(rows: Sequence[Row], count: int | None) -> list[int]:
+    """Indices, in order, of ``count`` rows drawn by the hash of their content; of all rows where None."""
+    drawn = sorted(range(len(rows)), key=lambda index: rows[index].id)
+    return sorted(drawn[:count])
+
+
 def _leak_check(dataset: Dataset) -> Check:
     leaks = dataset.manifest.leaks
     return Check(
@@ -192,7 +202,9 @@ def _sealed_answers(
     path = session.folder.sealed / f"{dataset.manifest.test_sha256[:16]}-{candidate.id[:16]}.json"
     if path.is_file():
         try:
-            return read_record(path, SealedAnswers)
+            sealed = read_record(path, SealedAnswers)
+            if len(sealed.answers) == len(rows):
+                return sealed
         except ValueError:  # half a file: the candidate is scored again, in the same contest
             path.unlink()
     reset_peak()
