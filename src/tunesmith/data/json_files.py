@@ -30,7 +30,7 @@ def read_jsonl(lines: Iterable[str]) -> Iterator[Record | BadRecord]:
     """One record for each line that is not blank; ``lines`` are bounded (see ``check_text``)."""
     for line, content in enumerate(lines, start=1):
         if content.strip():
-            yield _of_line(content, line)
+            yield _of_line(content.rstrip("\r\n"), line)
 
 
 def parse_object(content: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tunesmith.data.content import FREE_BYTES, LARGEST_RATIO, unpacks_too_far
 from tunesmith.data.json_files import repeated
@@ -11,6 +12,8 @@ from tunesmith.data.parsed import BadRecord, Record
 from tunesmith.errors import UserError
 
 BATCH_ROWS = 1024
+# Dictionary encoding stores a value once and repeats it: at worst every row of a batch holds all of a chunk.
+LARGEST_BATCH_BYTES = 2 * 2**30
 
 
 def read_parquet(path: Path, name: str) -> Iterator[Record | BadRecord]:
@@ -32,11 +35,11 @@ def read_parquet(path: Path, name: str) -> Iterator[Record | BadRecord]:
                     f"{name}: two columns of the same name: {repeated(names)}",
                     "Rename or remove one of them.",
                 )
-            groups = range(file.metadata.num_row_groups)
-            stated = sum(file.metadata.row_group(group).total_byte_size for group in groups)
-            _check_size(name, packed, stated)
-            for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                size += batch.nbytes
+            chunks = _chunk_sizes(file.metadata)
+            _check_size(name, packed, sum(chunks))
+            rows = LARGEST_BATCH_BYTES // max([1, *chunks])
+            for batch in file.iter_batches(batch_size=max(1, min(BATCH_ROWS, rows))):
+                size += sum(_unpacked_bytes(column) for column in batch.columns)
                 _check_size(name, packed, size)
                 for fields in batch.to_pylist():
                     number += 1
@@ -46,6 +49,22 @@ def read_parquet(path: Path, name: str) -> Iterator[Record | BadRecord]:
             f"{name}: not a readable Parquet file: {(str(error).splitlines() or ['no reason given'])[0]}",
             "Write the file again.",
         ) from error
+
+
+def _chunk_sizes(metadata: Any) -> list[int]:
+    """The bytes of each column chunk, as the file states them."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    return [
+        group.column(index).total_uncompressed_size for group in groups for index in range(group.num_columns)
+    ]
+
+
+def _unpacked_bytes(column: Any) -> int:
+    import pyarrow
+
+    if pyarrow.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return int(column.nbytes)
 
 
 def _check_size(name: str, packed: int, size: int) -> None:

@@ -155,14 +155,15 @@ class _PlaceRead:
 def _read_place(place: Place, columns: ColumnsRead) -> _PlaceRead:
     tables: list[tuple[SourceFile, RowsRead]] = []
     notes = [place.note] if place.note else []
-    for table in _tables(place):
+    for table in tables_of(place):
         read = rows_of(table, columns)
         notes += [*([table.why] if len(tables) < TABLES_EXPLAINED else []), *read.notes]
         tables.append((SourceFile(table.name, table.sha256, read.records), read))
     return _PlaceRead(tuple(tables), tuple(notes))
 
 
-def _tables(place: Place) -> Iterator[OpenTable]:
+def tables_of(place: Place) -> Iterator[OpenTable]:
+    """The tables of a place, each opened when its turn comes; documents make one table."""
     if place.documents:
         yield open_documents(place.name, place.files, place.names)
     else:
