@@ -94,7 +94,7 @@ def read(entry: str, cache: Path, endpoint: str) -> list[Any]:
         capture_output=True,
         text=True,
         env={**os.environ, **settings},
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     answer: list[Any] = json.loads(done.stdout)

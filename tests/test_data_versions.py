@@ -182,7 +182,7 @@ def test_fields_rejected_answers_and_annotations_are_frozen_and_read_again(tmp_p
         {"rejected": "another answer"},
         {"annotations": (("ann", "fee"), ("bob", "fee"))},
     ):
-        changed = replace(split.train[0], **part)  # type: ignore[arg-type]
+        changed = replace(split.train[0], **part)
         train = (changed, *split.train[1:])
         dataset = freeze(
             tmp_path / "datasets", task="cards", source=source, split=replace(split, train=train), spec=SPEC

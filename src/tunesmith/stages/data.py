@@ -67,7 +67,7 @@ def _freeze(session: Session) -> DataResult:
             max_words=data.max_words,
             most_frequent_labels=data.most_frequent_labels,
             rejected=data.rejected,
-            fields=data.fields,
+            fields=data.fields or (),
         ),
         session.cache,
         session.say,

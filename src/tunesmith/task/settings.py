@@ -78,8 +78,8 @@ class DataSettings(_Section):
         "the target, or the end of messages.",
         examples=["rejected"],
     )
-    fields: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
-        default=(),
+    fields: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] | None = Field(
+        default=None,
         description="Further columns to keep with every row, such as dates or customers. Others are not "
         "kept, which saves memory.",
         examples=[["created_at", "customer"]],
