@@ -14,6 +14,9 @@ from tunesmith.data.tables import read_rows, write_rows
 from tunesmith.data.versions import freeze, load_dataset, read_split
 from tunesmith.errors import UserError
 
+# The version of the sample data as frozen before rows could have fields, rejected answers or annotations.
+BEFORE_FIELDS = "bc38ed074a636a58f649cc87a64e24ecebdc6da03dee1bc0219586deb1943367"
+
 
 def files_of(folder: str) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
@@ -164,6 +167,34 @@ def test_the_parquet_files_hold_plain_columns(tmp_path: Path) -> None:
     dataset = frozen(tmp_path / "datasets", write_data(tmp_path / "a.jsonl"))
     table = parquet.read_table(Path(dataset.folder) / "train.parquet")
     assert table.column_names == ["id", "source", "messages", "target", "group", "conflict"]
+
+
+def test_data_without_fields_keep_the_version_they_had(tmp_path: Path) -> None:
+    dataset = frozen(tmp_path / "datasets", write_data(tmp_path / "a.jsonl"))
+    assert dataset.manifest.version == BEFORE_FIELDS
+
+
+def test_fields_rejected_answers_and_annotations_are_frozen_and_read_again(tmp_path: Path) -> None:
+    source, split = prepare(write_data(tmp_path / "a.jsonl"))
+    plain = freeze(tmp_path / "datasets", task="cards", source=source, split=split, spec=SPEC)
+    for part in (
+        {"fields": (("customer", "c1"), ("when", "2024"))},
+        {"rejected": "another answer"},
+        {"annotations": (("ann", "fee"), ("bob", "fee"))},
+    ):
+        changed = replace(split.train[0], **part)
+        train = (changed, *split.train[1:])
+        dataset = freeze(
+            tmp_path / "datasets", task="cards", source=source, split=replace(split, train=train), spec=SPEC
+        )
+        assert tuple(read_split(load_dataset(Path(dataset.folder)), "train")) == train
+        assert dataset.manifest.version != plain.manifest.version
+        assert dataset.manifest.test_sha256 == plain.manifest.test_sha256
+        # Only the file whose rows have the part has its column.
+        assert files_of(dataset.folder)["test.parquet"] == files_of(plain.folder)["test.parquet"]
+        column = next(iter(part))
+        names = parquet.read_table(Path(dataset.folder) / "train.parquet").column_names
+        assert names == ["id", "source", "messages", "target", "group", "conflict", column]
 
 
 def test_test_rows_cannot_be_read_as_a_split(tmp_path: Path) -> None:

@@ -32,6 +32,9 @@ class Row:
 
     ``source`` says where it came from (``tickets.jsonl:118``); ``group`` is shared by rows that must not
     be separated (near-duplicates); ``conflict`` marks a row whose group holds different targets.
+    ``fields`` are other columns of the source as (name, text), sorted by name; they are no part of the id.
+    ``rejected`` is the answer not wanted, of a preference pair. ``annotations`` are (annotator, answer)
+    where several people annotated the row; the target is then what most of them said.
     """
 
     id: str
@@ -40,6 +43,9 @@ class Row:
     target: str
     group: str = ""
     conflict: bool = False
+    fields: tuple[tuple[str, str], ...] = ()
+    rejected: str | None = None
+    annotations: tuple[tuple[str, str], ...] = ()
 
     @property
     def text(self) -> str:

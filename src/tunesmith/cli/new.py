@@ -8,23 +8,24 @@ import re
 import statistics
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tunesmith.cli.options import JsonOption
-from tunesmith.cli.output import emit
+from tunesmith.cli.output import emit, say
 from tunesmith.errors import UserError
 
 if TYPE_CHECKING:
-    from tunesmith.data.formats import Table
     from tunesmith.data.look import FileLook
     from tunesmith.task.template import Columns, Seen
 
 
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the task, and of the folder to make.")],
-    data: Annotated[Path, typer.Option("--data", help="Your examples: JSONL, CSV or Parquet.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="Your examples: a file, folder, glob or hub:owner/name.")
+    ],
     input_column: Annotated[
         str | None, typer.Option("--input", help="The column the model is given.")
     ] = None,
@@ -39,20 +40,22 @@ def new(
 
     Looks at the file and writes NAME/task.yaml, with every setting explained, and a JSON Schema for editors.
     """
-    from tunesmith.data.formats import read_table
     from tunesmith.data.look import look
     from tunesmith.files import write_json, write_text
     from tunesmith.task import task_json_schema
     from tunesmith.task.settings import PATTERNS, SLUG
     from tunesmith.task.template import DEFAULT_BASE, SCHEMA_FILE, begin_task
+    from tunesmith.wheels import cache_folder
 
     if not re.fullmatch(SLUG, name):
         raise UserError(f"{name!r} cannot name a task", f"use {PATTERNS[SLUG]}")
     task_file = Path(name) / "task.yaml"
     if task_file.exists():
         raise UserError(f"{task_file} exists already", "choose another name, or remove that file first")
-    columns = _choose_columns(look(data), data, input_column, target_column)
-    seen = _seen(read_table(data), read_table(test) if test else None, columns)
+    cache = cache_folder()
+    looked = look(str(data), cache, say)
+    columns = _choose_columns(looked, data, input_column, target_column)
+    seen = _seen(looked, look(str(test), cache, say) if test else None, columns)
     test_path = _from_folder(test, task_file.parent) if test else None
     text = begin_task(
         name, _from_folder(data, task_file.parent), test_path, columns, seen, base or DEFAULT_BASE
@@ -70,15 +73,20 @@ def new(
         "input": columns.input,
         "target": columns.target,
         "messages": columns.messages,
+        "rejected": columns.rejected,
+        "read_as": looked.why,
         "rows": seen.rows,
         "test_rows": seen.test_rows,
         "labels": len(seen.labels),
     }
-    read = columns.messages or f"{columns.input} -> {columns.target}"
+    given = columns.input if isinstance(columns.input, str) else " + ".join(columns.input or ())
+    read = columns.messages or f"{given} -> {columns.target}"
+    read += f" (rejected: {columns.rejected})" if columns.rejected else ""
     emit(
         result,
         as_json,
-        f"{task_file}: {seen.rows:,} rows, {read}, {len(seen.labels):,} labels\n"
+        "".join(f"{sentence}\n" for sentence in looked.why)
+        + f"{task_file}: {seen.rows:,} rows, {read}, {len(seen.labels):,} labels\n"
         f"next: read it, set the instruction and goal.gain, then: tunesmith run {task_file}",
     )
 
@@ -99,22 +107,38 @@ def _choose_columns(seen: FileLook, path: Path, given_input: str | None, given_t
             fix = f"did you mean {option} {near[0]}?" if near else f"give {option} one of these columns"
             raise UserError(f"{path}: no column {given!r} (found: {', '.join(names)})", fix)
     if seen.messages and given_input is None and given_target is None:
-        return Columns(None, None, seen.messages)
+        return Columns(None, None, seen.messages, seen.rejected)
+    if isinstance(seen.input, tuple) and given_input is None and given_target in (None, seen.target):
+        return Columns(seen.input, seen.target, None)
+    asked = given_input or _sure("--input", seen.input, INPUT_NAMES, seen, path, given_target)
+    target = given_target or _sure("--target", seen.target, TARGET_NAMES, seen, path, given_input)
     return Columns(
-        given_input or _sure("--input", seen.input, INPUT_NAMES, seen, path, given_target),
-        given_target or _sure("--target", seen.target, TARGET_NAMES, seen, path, given_input),
+        asked,
+        target,
         None,
+        seen.rejected if target == seen.target else None,
     )
 
 
 def _sure(
-    option: str, proposed: str | None, usual: tuple[str, ...], seen: FileLook, path: Path, other: str | None
+    option: str,
+    proposed: str | tuple[str, ...] | None,
+    usual: tuple[str, ...],
+    seen: FileLook,
+    path: Path,
+    other: str | None,
 ) -> str:
+    if isinstance(proposed, tuple):
+        proposed = proposed[0]
     names = [column.name for column in seen.columns]
     only_two = len(names) == 2
     if only_two and other is not None:
         return next(name for name in names if name != other)
-    if proposed is not None and proposed != other and (only_two or proposed.lower() in usual):
+    if (
+        proposed is not None
+        and proposed != other
+        and (only_two or proposed in seen.certain or proposed.lower() in usual)
+    ):
         return proposed
     shown = "; ".join(
         f"{column.name} ({column.type}, {column.distinct:,} values: {', '.join(column.examples)[:60]})"
@@ -127,23 +151,21 @@ def _sure(
     raise UserError(f"{path}: which column {holds}? Found: {shown}", fix)
 
 
-def _seen(table: Table, test_table: Table | None, columns: Columns) -> Seen:
+def _seen(seen: FileLook, test: FileLook | None, columns: Columns) -> Seen:
+    from tunesmith.data.look import pairs
+    from tunesmith.data.rows import ColumnsRead
     from tunesmith.task.template import Seen
 
-    pairs = [_input_and_target(record.fields, columns) for record in table.records]
-    lengths = [len(given.split()) for given, _ in pairs]
-    labels = dict(Counter(target for _, target in pairs).most_common())
-    test_rows = len(test_table.records) if test_table else None
-    return Seen(len(pairs), test_rows, labels, round(statistics.median(lengths)), max(lengths))
-
-
-def _input_and_target(fields: dict[str, Any], columns: Columns) -> tuple[str, str]:
-    if columns.messages is None:
-        return str(fields.get(columns.input or "", "")), str(fields.get(columns.target or "", "")).strip()
-    turns = [str(turn["content"]) for turn in fields[columns.messages]]
-    return " ".join(turns[:-1]), turns[-1].strip()
+    inputs = (columns.input,) if isinstance(columns.input, str) else columns.input or ()
+    found = pairs(seen, ColumnsRead(inputs, columns.target, columns.messages))
+    lengths = [len(pair.input.split()) for pair in found] or [0]
+    labels = dict(Counter(pair.target for pair in found).most_common())
+    test_rows = test.rows if test else None
+    return Seen(seen.rows, test_rows, labels, round(statistics.median(lengths)), max(lengths))
 
 
 def _from_folder(path: Path, folder: Path) -> str:
     """A path as the task file has to write it: relative to its own folder, unless it was given absolute."""
-    return str(path) if path.is_absolute() else Path(os.path.relpath(path, folder)).as_posix()
+    if path.is_absolute() or str(path).startswith("hub:"):
+        return str(path)
+    return Path(os.path.relpath(path, folder)).as_posix()

@@ -1,36 +1,68 @@
-"""JSONL, CSV, TSV and Parquet files as records. Every defect of a file is one UserError with its place."""
+"""What a data file is, decided by its content and then by its name, and why; and its records.
+
+Every defect of a file is one UserError with its place.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections import Counter
-from collections.abc import Iterable
+import itertools
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
+from tunesmith.data.annotated import label_studio, prodigy, tool_of
+from tunesmith.data.content import Compression, check_text, compression_of, head_of, opened, text_of
+from tunesmith.data.csv_files import DELIMITERS, delimiter_of, read_csv
+from tunesmith.data.json_files import read_json_array, read_jsonl
+from tunesmith.data.parquet_files import read_parquet
+from tunesmith.data.parsed import BadRecord, Record, refuse
 from tunesmith.errors import UserError
 from tunesmith.files import file_sha256
 
-FileFormat = Literal["jsonl", "csv", "parquet"]
+TableFormat = Literal["jsonl", "json", "csv", "parquet"]
+DocumentFormat = Literal["text", "pdf", "docx"]
+FileFormat = TableFormat | DocumentFormat | Literal["documents"]
 
-FORMATS: dict[str, FileFormat] = {
+TABLES: dict[str, TableFormat] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "json",
     ".csv": "csv",
     ".tsv": "csv",
     ".parquet": "parquet",
 }
+DOCUMENTS: dict[str, DocumentFormat] = {".txt": "text", ".md": "text", ".pdf": "pdf", ".docx": "docx"}
+SUFFIXES = (*TABLES, *DOCUMENTS)
+PACKED_SUFFIXES = (".gz", ".gzip", ".zst", ".zstd")
+_MAGIC: dict[bytes, tuple[FileFormat, str]] = {
+    b"PAR1": ("parquet", "Parquet"),
+    b"%PDF-": ("pdf", "PDF"),
+}
 
 
 @dataclass(frozen=True)
-class Record:
-    """One record; ``line`` is where it starts in the file, 1-based (in Parquet: the row number)."""
+class DataFile:
+    """A file whose format is known. ``why`` is the sentence that says how."""
 
-    line: int
-    fields: dict[str, object]
+    path: Path
+    name: str
+    format: FileFormat
+    compression: Compression | None
+    why: str
+
+
+@dataclass(frozen=True)
+class OpenTable:
+    """A table about to be read: its records come one by one and once. ``why`` says what it was taken for."""
+
+    name: str
+    format: FileFormat
+    sha256: str
+    why: str
+    records: Iterator[Record | BadRecord]
 
 
 @dataclass(frozen=True)
@@ -40,6 +72,7 @@ class Table:
     name: str
     format: FileFormat
     sha256: str
+    why: str
     columns: tuple[str, ...]
     records: tuple[Record, ...]
 
@@ -47,179 +80,170 @@ class Table:
 def read_table(path: Path, name: str | None = None) -> Table:
     """Read a data file whole; ``name`` is what messages and sources call it (default: the file name).
 
-    CSV is split at whichever of comma, semicolon and tab occurs most in the header.
+    Raises:
+        UserError: see :func:`open_table`, or some records are broken (the first 20 and their number).
+    """
+    return whole(open_table(path, name))
+
+
+def whole(table: OpenTable) -> Table:
+    """All records of a table in memory.
 
     Raises:
-        UserError: missing, empty, not UTF-8, unknown suffix, broken JSON or CSV, two columns of one name.
+        UserError: some records are broken.
     """
-    name = name or path.name
-    file_format = _format_of(path, name)
+    read = list(table.records)
+    refuse(table.name, [record for record in read if isinstance(record, BadRecord)], len(read))
+    records = tuple(record for record in read if isinstance(record, Record))
+    columns = dict.fromkeys(column for record in records for column in record.fields)
+    return Table(table.name, table.format, table.sha256, table.why, tuple(columns), records)
+
+
+def open_table(path: Path, name: str | None = None) -> OpenTable:
+    """Recognise and check a table, and begin to read it. A CSV file is split at the delimiter of its header.
+
+    Raises:
+        UserError: missing, empty, not UTF-8, null bytes, too long a line, too much packed into it, or no
+            table; while reading: whatever keeps all further records from being read.
+    """
+    file = recognise(path, name or path.name)
+    if file.format not in get_args(TableFormat):
+        raise UserError(
+            f"{file.name}: a document, where a table is needed ({file.why})",
+            f"Give one of {', '.join(TABLES)}.",
+        )
+    try:
+        if file.format != "parquet":
+            check_text(path, file.name, file.compression, lines=file.format != "json")
+        sha256 = file_sha256(path)
+    except OSError as error:
+        raise _unreadable(file.name, error) from error
+    records = _records(file)
+    first = next(records, None)
+    if first is None:
+        raise UserError(f"{file.name}: the file holds no rows", "Give a file that holds at least one row.")
+    records = itertools.chain([first], records)
+    tool = tool_of(first.fields) if isinstance(first, Record) else None
+    why = file.why
+    if tool == "Label Studio":
+        records, why = label_studio(records), f"{why}; tasks of Label Studio: 'data' with 'annotations'"
+    elif tool == "Prodigy":
+        records, why = prodigy(records), f"{why}; examples of Prodigy: 'answer' with '_input_hash'"
+    return OpenTable(file.name, file.format, sha256, why, records)
+
+
+def recognise(path: Path, name: str) -> DataFile:
+    """Decide what a file is: by its first bytes where they tell, else by its suffix.
+
+    Raises:
+        UserError: there is no such file, it is empty, or neither its content nor its suffix is known.
+    """
+    suffix = suffix_of(path)
+    if not path.exists() and suffix not in SUFFIXES:
+        raise _unknown(name, suffix)
     try:
         if not path.is_file():
-            raise UserError(*_missing(path, name))
+            raise _missing(path, name)
         if path.stat().st_size == 0:
             raise UserError(f"{name}: the file is empty", "Give a file that holds at least one row.")
-        sha256 = file_sha256(path)
-        if file_format == "parquet":
-            columns, records = _parquet(path, name)
-        else:
-            text = _text(path.read_bytes(), name)
-            columns, records = _jsonl(text, name) if file_format == "jsonl" else _csv(text, name)
+        compression = compression_of(path)
+        head = head_of(path, name, compression)
     except OSError as error:
+        raise _unreadable(name, error) from error
+    file_format, because = _format_of(head, suffix, name)
+    packed = f", packed with {compression}" if compression else ""
+    if compression and file_format in ("parquet", "pdf", "docx"):
+        raise UserError(f"{name}: {because}{packed}", f"Unpack it first: {compression} -d {name}")
+    return DataFile(path, name, file_format, compression, f"{name}: read as {because}{packed}")
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix that tells the format: ``.jsonl`` of ``tickets.jsonl.gz``."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in PACKED_SUFFIXES:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def _format_of(head: bytes, suffix: str, name: str) -> tuple[FileFormat, str]:
+    """The format, and what it is and why in words."""
+    for magic, (file_format, title) in _MAGIC.items():
+        if head.startswith(magic):
+            return file_format, f"{title}, as it begins with {magic.decode()}"
+    if head.startswith(b"PK\x03\x04"):
+        if suffix == ".docx":
+            return "docx", "DOCX, by its suffix and as it is a zip archive"
+        raise _unknown(name, suffix, "a zip archive")
+    named = TABLES.get(suffix) or DOCUMENTS.get(suffix)
+    if named in ("parquet", "pdf", "docx"):
+        title = {"parquet": "Parquet", "pdf": "PDF", "docx": "DOCX"}[named]
         raise UserError(
-            f"{name}: the file cannot be read: {error.strerror}", "Check its permissions."
-        ) from error
-    if not records:
-        raise UserError(f"{name}: the file holds no rows", "Give a file that holds at least one row.")
-    return Table(name, file_format, sha256, columns, tuple(records))
+            f"{name}: not a readable {title} file: its first bytes are not those of one",
+            "Write the file again, or correct its suffix.",
+        )
+    text = head.decode("utf-8-sig", errors="replace").lstrip()
+    by_suffix = f"by its suffix {suffix}"
+    if named == "text":
+        return "text", f"plain text, {by_suffix}"
+    if named == "csv":
+        delimiter = DELIMITERS[delimiter_of(text)]
+        return "csv", f"CSV, {by_suffix}, with the delimiter of its header: {delimiter}"
+    if re.match(r"\[\s*\{", text) or (text.startswith("[") and named != "jsonl"):
+        return "json", "a JSON array, as it begins with ["
+    if text.startswith("{") and (named == "jsonl" or _stands_alone(text)):
+        return "jsonl", "JSON Lines, as its first line is a JSON object"
+    if named == "jsonl":
+        return "jsonl", f"JSON Lines, {by_suffix}"
+    if named == "json":
+        raise UserError(
+            f"{name}: neither a JSON array of objects nor JSON Lines",
+            f"Take the array out of it, for example: jq -c '.data[]' {name} > data.jsonl",
+        )
+    raise _unknown(name, suffix)
 
 
-def _format_of(path: Path, name: str) -> FileFormat:
-    suffix = path.suffix.lower()
-    if suffix in FORMATS:
-        return FORMATS[suffix]
+def _stands_alone(head: str) -> bool:
+    """Whether the first line is an object of its own, or too long to tell (a document of one object, laid
+    out for people, has short lines)."""
+    line, newline, _ = head.partition("\n")
+    return line.rstrip().endswith("}") or not newline
+
+
+def _records(file: DataFile) -> Iterator[Record | BadRecord]:
+    if file.format == "parquet":
+        yield from read_parquet(file.path, file.name)
+        return
+    with ExitStack() as stack:
+        raw = stack.enter_context(opened(file.path, file.name, file.compression))
+        stream = stack.enter_context(text_of(raw, newline="" if file.format == "csv" else "\n"))
+        if file.format == "csv":
+            yield from read_csv(stream, file.name)
+        elif file.format == "json":
+            yield from read_json_array(stream, file.name)
+        else:
+            yield from read_jsonl(stream)
+
+
+def _unknown(name: str, suffix: str, content: str | None = None) -> UserError:
     found = f"the suffix '{suffix}' is unknown" if suffix else "the file has no suffix"
-    fix = f"Give one of {', '.join(FORMATS)}."
-    if suffix == ".json":
-        fix += " A JSON array becomes JSONL with: jq -c '.[]' data.json > data.jsonl"
+    fix = f"Give one of {', '.join(SUFFIXES)}."
     if suffix in (".xlsx", ".xls", ".ods"):
         fix += " Save the sheet as 'CSV UTF-8'."
-    raise UserError(f"{name}: {found}", fix)
+    elif content:
+        fix += " Unpack the archive first."
+    return UserError(
+        f"{name}: {found}, and its content does not tell the format" + (f": {content}" if content else ""),
+        fix,
+    )
 
 
-def _missing(path: Path, name: str) -> tuple[str, str]:
+def _missing(path: Path, name: str) -> UserError:
     if path.is_dir():
-        return f"{name}: this is a folder, not a file", f"Name a data file ({', '.join(FORMATS)})."
-    beside = sorted(file.name for file in path.parent.glob("*") if file.suffix.lower() in FORMATS)
+        return UserError(f"{name}: this is a folder, not a file", f"Name a data file ({', '.join(TABLES)}).")
+    beside = sorted(file.name for file in path.parent.glob("*") if suffix_of(file) in SUFFIXES)
     hint = f" Data files there: {', '.join(beside[:10])}." if beside else ""
-    return f"{name}: there is no such file ({path})", f"Check the path.{hint}"
+    return UserError(f"{name}: there is no such file ({path})", f"Check the path.{hint}")
 
 
-def _text(data: bytes, name: str) -> str:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UserError(
-            f"{name}:1: not UTF-8: the file starts with a UTF-16 byte order mark",
-            f"Save it as UTF-8, for example: iconv -f UTF-16 -t UTF-8 {name}",
-        )
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        # utf-8-sig counts from behind the byte order mark.
-        offset = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
-        raise UserError(
-            f"{name}:{_line_at(data, offset)}: not UTF-8: byte 0x{data[offset]:02x} at offset {offset:,}",
-            f"Save the file as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8 {name}",
-        ) from None
-    offset = data.find(b"\0")
-    if offset >= 0:
-        raise UserError(
-            f"{name}:{_line_at(data, offset)}: a null byte at offset {offset:,}",
-            "The file is damaged or not text. Write it again; remove null bytes with: tr -d '\\000'",
-        )
-    return text
-
-
-def _line_at(data: bytes, offset: int) -> int:
-    return data.count(b"\n", 0, offset) + 1
-
-
-class _RepeatedKeyError(ValueError):
-    pass
-
-
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        raise _RepeatedKeyError(_repeated(key for key, _ in pairs))
-    return fields
-
-
-def _repeated(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name, times in Counter(names).items() if times > 1)
-
-
-def _jsonl(text: str, name: str) -> tuple[tuple[str, ...], list[Record]]:
-    records: list[Record] = []
-    columns: dict[str, None] = {}
-    for line, content in enumerate(text.split("\n"), start=1):
-        if not content.strip():
-            continue
-        try:
-            fields = json.loads(content, object_pairs_hook=_object)
-        except _RepeatedKeyError as error:
-            raise UserError(
-                f"{name}:{line}: two fields of the same name: {error}",
-                "Rename or remove one of them: which value was meant cannot be known.",
-            ) from None
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"{name}:{line}: broken JSON at column {error.colno}: {error.msg}",
-                "Each line must hold one complete JSON object. Correct this line.",
-            ) from None
-        except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"{name}:{line}: JSON that cannot be read: {error}", "Correct or remove this line."
-            ) from None
-        if not isinstance(fields, dict):
-            raise UserError(
-                f"{name}:{line}: not a JSON object but a {type(fields).__name__}",
-                'Each line must hold one object, for example {"text": "...", "label": "..."}.',
-            )
-        columns.update(dict.fromkeys(fields))
-        records.append(Record(line, fields))
-    return tuple(columns), records
-
-
-def _csv(text: str, name: str) -> tuple[tuple[str, ...], list[Record]]:
-    header_line = text.lstrip("\r\n").split("\n", 1)[0]
-    delimiter = max(",;\t", key=header_line.count)
-    csv.field_size_limit(2**31 - 1)  # the default cuts off at 128 KiB
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    columns: tuple[str, ...] | None = None
-    records: list[Record] = []
-    start = 1
-    try:
-        for cells in reader:
-            line, start = start, reader.line_num + 1
-            if not cells:
-                continue
-            if columns is None:
-                columns = tuple(cell.strip() for cell in cells)
-                if len(set(columns)) < len(columns):
-                    raise UserError(
-                        f"{name}:{line}: two columns of the same name: {_repeated(columns)}",
-                        "Rename or remove one of them in the header.",
-                    )
-                continue
-            if len(cells) != len(columns):
-                raise UserError(
-                    f"{name}:{line}: {len(cells)} cells, but the header names {len(columns)} columns",
-                    "Quote cells that hold the delimiter or a line break, then write the file again.",
-                )
-            records.append(Record(line, dict(zip(columns, cells, strict=True))))
-    except csv.Error as error:
-        raise UserError(
-            f"{name}:{reader.line_num}: broken CSV: {error}",
-            'Quote cells with " and double a " inside a cell, then write the file again.',
-        ) from None
-    return columns or (), records
-
-
-def _parquet(path: Path, name: str) -> tuple[tuple[str, ...], list[Record]]:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        names = parquet.read_schema(path).names
-        if len(set(names)) < len(names):
-            raise UserError(
-                f"{name}: two columns of the same name: {_repeated(names)}",
-                "Rename or remove one of them.",
-            )
-        # `partitioning=None`: a folder name such as label=spam is not a column of the file.
-        rows = parquet.read_table(path, partitioning=None).to_pylist()
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{name}: not a readable Parquet file: {str(error).splitlines()[0]}", "Write the file again."
-        ) from error
-    return tuple(names), [Record(number, fields) for number, fields in enumerate(rows, start=1)]
+def _unreadable(name: str, error: OSError) -> UserError:
+    return UserError(f"{name}: the file cannot be read: {error.strerror or error}", "Check its permissions.")

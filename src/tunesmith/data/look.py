@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tunesmith.data.formats import FileFormat, read_table
+from tunesmith.data.formats import FileFormat, whole
+from tunesmith.data.parsed import Record
+from tunesmith.data.places import find_place
+from tunesmith.data.rows import ColumnsRead, LeftOutError, RowError, row_of
+from tunesmith.data.sources import TABLES_EXPLAINED, tables_of
 
 ColumnType = Literal["text", "number", "true/false", "list", "object", "empty", "mixed"]
 
@@ -25,6 +29,18 @@ INPUT_NAMES = (
 )
 TARGET_NAMES = ("label", "target", "intent", "category", "class", "answer", "output", "topic", "sentiment")
 LABEL_WORDS = 6  # a label is a name, seldom a sentence
+REJECTED = "rejected"
+# Columns that belong together by their usual names: (input, target). The first set that is there is taken.
+USUAL_SETS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("instruction", "input"), "output"),  # Alpaca
+    (("instruction",), "output"),
+    (("instruction",), "response"),
+    (("prompt",), "completion"),
+    (("prompt",), "response"),
+    (("prompt",), "chosen"),
+    (("question",), "chosen"),
+    (("input",), "chosen"),
+)
 EXAMPLE_CHARACTERS = 80
 
 
@@ -41,35 +57,94 @@ class ColumnLook:
 
 @dataclass(frozen=True)
 class FileLook:
-    """What a file holds. ``messages`` names a column of conversations; then input and target are None."""
+    """What a file, or all files of a folder or glob, hold. ``why`` says what they were taken for.
+
+    ``messages`` names a column of conversations; then input and target are None. ``rejected`` names the
+    other answer of preference pairs. ``certain`` are the proposed columns that follow from the layout of the
+    data, not from their values.
+    """
 
     name: str
     format: FileFormat
     rows: int
     columns: tuple[ColumnLook, ...]
-    input: str | None
+    input: str | tuple[str, ...] | None
     target: str | None
     messages: str | None
+    rejected: str | None
+    certain: tuple[str, ...]
+    why: tuple[str, ...]
+    records: tuple[Record, ...]
 
 
-def look(path: Path) -> FileLook:
-    """Describe a data file and propose its fields; None where nothing fits.
+@dataclass(frozen=True)
+class Pair:
+    """An input and its target, as a row would have them."""
 
-    The target is a column with at least two and at most half as many values as rows, each of a few words;
-    the input is the longest other text. Usual names win over unusual ones.
+    input: str
+    target: str
+
+
+def look(
+    entry: Path | str, cache: Path = Path(), say: Callable[[str], None] = lambda message: None
+) -> FileLook:
+    """Describe data files and propose their fields; None where nothing fits.
+
+    What annotators answered is the target. Else columns with the usual names of prompts and answers are
+    taken; else the target is a column with at least two and at most half as many values as rows, each of a
+    few words, and the input is the longest other text, where usual names win over unusual ones.
 
     Raises:
-        UserError: the file cannot be read (see :func:`read_table`).
+        UserError: a file cannot be read (see :func:`open_table`).
     """
-    table = read_table(path)
-    cells = {column: [record.fields.get(column) for record in table.records] for column in table.columns}
-    columns = tuple(_look_at(name, values, table.format) for name, values in cells.items())
-    messages = next((name for name, values in cells.items() if _are_conversations(values)), None)
-    target_column = None if messages else _target(columns, cells)
-    input_column = None if messages else _input(columns, cells, target_column)
+    place = find_place(str(entry), cache, say)
+    tables = [whole(table) for table in tables_of(place)]
+    records = tuple(record for table in tables for record in table.records)
+    names = dict.fromkeys(column for table in tables for column in table.columns)
+    cells = {name: [record.fields.get(name) for record in records] for name in names}
+    columns = tuple(_look_at(name, values, tables[0].format) for name, values in cells.items())
+    conversations = [name for name, values in cells.items() if _are_conversations(values)]
+    # A preference pair may be two conversations; the one to learn from is then "chosen".
+    messages = next((name for name in conversations if name.lower() != REJECTED), None)
+    asked, target = _usual_set(tuple(cells)) if not messages else (None, None)
+    votes = next((record.votes for record in records if record.votes), None)
+    if votes and not messages:
+        asked, target = None, _voted(list(votes), columns)
+    if messages == "prompt" and {"prompt", "chosen", REJECTED} <= cells.keys():
+        asked, target, messages = "prompt", "chosen", None
+    certain = [*((asked,) if isinstance(asked, str) else asked or ()), *([target] if target else [])]
+    if tables[0].format == "documents":
+        asked = asked or "text"
+        certain.append("text")
+    if not messages:
+        target = target or _target(columns, cells)
+        asked = asked or _input(columns, cells, target)
+    paired = REJECTED in cells and (target == "chosen" or messages == "chosen")
     return FileLook(
-        table.name, table.format, len(table.records), columns, input_column, target_column, messages
+        name=place.name,
+        format=tables[0].format,
+        rows=len(records),
+        columns=columns,
+        input=None if messages else asked,
+        target=None if messages else target,
+        messages=messages,
+        rejected=REJECTED if paired else None,
+        certain=tuple(certain),
+        why=(*([place.note] if place.note else []), *(table.why for table in tables[:TABLES_EXPLAINED])),
+        records=records,
     )
+
+
+def pairs(seen: FileLook, columns: ColumnsRead) -> list[Pair]:
+    """Inputs and targets of those records that make a row; the others are named when the data is read."""
+    found = []
+    for record in seen.records:
+        try:
+            row = row_of(record, columns, seen.name)
+        except (RowError, LeftOutError):
+            continue
+        found.append(Pair(row.text, row.target))
+    return found
 
 
 def _filled(values: Sequence[object]) -> list[object]:
@@ -112,9 +187,27 @@ def _are_conversations(values: Sequence[object]) -> bool:
     return all(
         isinstance(value, list)
         and bool(value)
-        and all(isinstance(turn, dict) and {"role", "content"} <= turn.keys() for turn in value)
+        and all(
+            isinstance(turn, dict)
+            and ({"role", "content"} <= turn.keys() or {"from", "value"} <= turn.keys())
+            for turn in value
+        )
         for value in values
     )
+
+
+def _usual_set(names: Sequence[str]) -> tuple[str | tuple[str, ...] | None, str | None]:
+    for inputs, target in USUAL_SETS:
+        if {*inputs, target} <= set(names):
+            return (inputs[0] if len(inputs) == 1 else inputs), target
+    return None, None
+
+
+def _voted(names: Sequence[str], columns: Sequence[ColumnLook]) -> str | None:
+    """Of the columns that people annotated, the first with more than one answer ("answer" itself last)."""
+    distinct = {column.name: column.distinct for column in columns}
+    ranked = sorted(names, key=lambda name: (name == "answer", distinct.get(name, 0) < 2))
+    return next((name for name in ranked if distinct.get(name, 0) > 1), None)
 
 
 def _name_rank(name: str, known: Sequence[str]) -> int:

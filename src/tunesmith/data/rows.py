@@ -4,127 +4,276 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any, get_args
+from dataclasses import dataclass
+from typing import get_args
 
-from tunesmith.data.formats import Record, Table
+from tunesmith.data.annotated import several
+from tunesmith.data.formats import OpenTable
+from tunesmith.data.parsed import LINES_SHOWN, BadRecord, Record, place, refuse, row_fix
 from tunesmith.errors import UserError
+from tunesmith.files import canonical_json
 from tunesmith.records import Message, Role, Row
 
-LINES_SHOWN = 20
+# What exports in ShareGPT's form (from, value) call the speakers.
+_SPEAKERS: dict[str, Role] = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "model": "assistant",
+    "chatgpt": "assistant",
+    "system": "system",
+}
 
 
-class _RowError(ValueError):
+@dataclass(frozen=True)
+class ColumnsRead:
+    """The columns that make a row.
+
+    Either ``messages`` (a conversation that ends with the answer), or ``input`` (one column or several,
+    joined by a blank line; a list of turns is a conversation) and ``target``. ``rejected`` is the answer
+    not wanted, of a preference pair. ``fields`` are kept beside the row, as text.
+    """
+
+    input: tuple[str, ...] = ()
+    target: str | None = None
+    messages: str | None = None
+    rejected: str | None = None
+    fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RowsRead:
+    """``aside`` counts the records that are no rows by a person's will, by reason; ``notes`` say where."""
+
+    rows: tuple[Row, ...]
+    records: int
+    aside: dict[str, int]
+    notes: tuple[str, ...]
+
+
+class RowError(ValueError):
     """What is wrong with one row; collected, so that all of them are reported at once."""
 
 
-def rows_of(table: Table, input: str | None, target: str | None, messages: str | None) -> list[Row]:
-    """The rows of a table, without ids: from two named fields, or from a field of conversations.
+class LeftOutError(ValueError):
+    """Why a record is set aside: nothing is wrong with it, but it holds no answer to learn."""
 
-    Numbers and booleans become text ("3", "true"); targets lose the spaces around them.
+
+def rows_of(table: OpenTable, columns: ColumnsRead) -> RowsRead:
+    """The rows of a table, without ids.
+
+    Numbers and booleans become text ("3", "true"); targets lose the spaces around them. A record whose
+    annotators have no majority, or that was skipped, is set aside and counted: no answer is guessed.
 
     Raises:
-        UserError: a field does not exist, or some rows cannot be used (the first 20 and their number).
+        UserError: a column does not exist, or some rows cannot be used (the first 20 and their number).
     """
-    asked = [("messages", messages)] if messages is not None else [("input", input), ("target", target)]
-    fields = _named_fields(table, asked)
     rows: list[Row] = []
-    problems: list[tuple[int, str]] = []
+    bad: list[BadRecord] = []
+    aside: dict[str, list[str]] = {}
+    seen: dict[str, None] = {}
+    first: Record | None = None
     for record in table.records:
+        if isinstance(record, BadRecord):
+            bad.append(record)
+            continue
+        if first is None:
+            first = record
+            _check_asked(table.name, record, columns)
+        seen.update(dict.fromkeys(record.fields))
         try:
-            if messages is not None:
-                turns, answer = _conversation(record, messages)
-            else:
-                turns = (Message("user", _text(record, fields[0], "input")),)
-                answer = _text(record, fields[1], "target").strip()
-        except _RowError as problem:
-            problems.append((record.line, str(problem)))
-        else:
-            rows.append(Row("", f"{table.name}:{record.line}", turns, answer))
-    if problems:
-        _report(table, problems)
-    return rows
+            rows.append(row_of(record, columns, table.name))
+        except RowError as problem:
+            bad.append(BadRecord(record.line, str(problem), row_fix(table.name)))
+        except LeftOutError as reason:
+            aside.setdefault(str(reason), []).append(str(record.line))
+    records = len(rows) + len(bad) + sum(map(len, aside.values()))
+    if first is not None:
+        _check_exists(table.name, first, columns, tuple(seen))
+    refuse(table.name, bad, records)
+    notes = tuple(f"{table.name}: {len(lines):,} rows {why}: {_some(lines)}" for why, lines in aside.items())
+    return RowsRead(tuple(rows), records, {why: len(lines) for why, lines in aside.items()}, notes)
 
 
-def _named_fields(table: Table, asked: Sequence[tuple[str, str | None]]) -> tuple[str, ...]:
-    found = f"found: {', '.join(table.columns)}"
-    for key, name in asked:
-        if name is None:
+def row_of(record: Record, columns: ColumnsRead, name: str) -> Row:
+    """One row, without an id.
+
+    Raises:
+        RowError: a field is missing or cannot be used.
+        LeftOutError: a person left the record out, or there is no answer that one could be sure of.
+    """
+    if record.refused is not None:
+        raise LeftOutError(record.refused)
+    answered = columns.messages or columns.target or ""
+    votes = (record.votes or {}).get(answered)
+    if votes is not None and record.fields.get(answered) is None:
+        raise LeftOutError(
+            "whose annotators have no majority" if votes else f"without an accepted answer in '{answered}'"
+        )
+    if columns.messages is not None:
+        turns, target = _ended(_turns(_value(record, columns.messages), columns.messages))
+    else:
+        turns, target = _asked(record, columns.input), _answer(record, columns.target or "", "target")
+    rejected = None
+    if columns.rejected is not None:
+        rejected = _rejected(record, columns, turns)
+        if rejected == target:
+            raise LeftOutError("whose chosen and rejected answers are the same")
+    return Row(
+        "",
+        place(name, record.line),
+        turns,
+        target,
+        fields=_kept(record, columns.fields),
+        rejected=rejected,
+        annotations=several(votes or ()),
+    )
+
+
+def _check_asked(name: str, record: Record, columns: ColumnsRead) -> None:
+    if columns.messages is not None:
+        return
+    for key, value in (("input", columns.input), ("target", columns.target)):
+        if not value:
             raise UserError(
-                f"{table.name}: data.{key} is not set ({found})", f"Set data.{key} to one of these fields."
+                f"{name}: data.{key} is not set (found: {', '.join(record.fields)})",
+                f"Set data.{key} to one of these fields.",
             )
-        if name not in table.columns:
-            others = [column for column in table.columns if column not in [other for _, other in asked]]
-            near = (difflib.get_close_matches(name, others, n=1, cutoff=0.5) or others[:1] or [""])[0]
-            raise UserError(
-                f"{table.name}:{table.records[0].line}: no field '{name}' ({found})",
-                f"Set data.{key}: {near}" if near else f"Add a field '{name}' to the file.",
-            )
-    return tuple(name for _, name in asked if name is not None)
 
 
-def _report(table: Table, problems: list[tuple[int, str]]) -> None:
-    line, problem = problems[0]
-    what = f"{table.name}:{line}: {problem}"
-    if len(problems) > 1:
-        lines = ", ".join(str(line) for line, _ in problems[:LINES_SHOWN])
-        more = ", ..." if len(problems) > LINES_SHOWN else ""
-        what += f"; {len(problems):,} of {len(table.records):,} rows cannot be used: {lines}{more}"
-    rows = "this row" if len(problems) == 1 else "these rows"
-    raise UserError(what, f"Correct or remove {rows} in {table.name}, then run again.")
+def _check_exists(name: str, first: Record, columns: ColumnsRead, found: Sequence[str]) -> None:
+    """A column that no record has is one mistake in the task, not one in every row."""
+    asked = [("messages", columns.messages), *(("input", column) for column in columns.input)]
+    asked += [("target", columns.target), ("rejected", columns.rejected)]
+    asked += [("fields", column) for column in columns.fields]
+    for key, column in asked:
+        if column is None or column in found:
+            continue
+        others = [other for other in found if other not in [used for _, used in asked]]
+        near = (difflib.get_close_matches(column, others, n=1, cutoff=0.5) or others[:1] or [""])[0]
+        raise UserError(
+            f"{place(name, first.line)}: no field '{column}' (found: {', '.join(found)})",
+            f"Set data.{key}: {near}" if near else f"Add a field '{column}' to the file.",
+        )
 
 
-def _text(record: Record, field: str, role: str) -> str:
+def _some(lines: Sequence[str]) -> str:
+    return ", ".join(lines[:LINES_SHOWN]) + (", ..." if len(lines) > LINES_SHOWN else "")
+
+
+def _value(record: Record, field: str) -> object:
     if field not in record.fields:
-        raise _RowError(f"no field '{field}' (found: {', '.join(record.fields)})")
-    return _as_text(record.fields[field], field, role)
+        raise RowError(f"no field '{field}' (found: {', '.join(record.fields)})")
+    return record.fields[field]
+
+
+def _asked(record: Record, fields: Sequence[str]) -> tuple[Message, ...]:
+    if len(fields) == 1:
+        value = _value(record, fields[0])
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            turns = _turns(value, fields[0])
+            if turns[-1].role != "user":
+                raise RowError(f"the last turn of '{fields[0]}' has the role '{turns[-1].role}', not 'user'")
+            return turns
+        return (Message("user", _as_text(value, fields[0], "input")),)
+    values = [(field, record.fields.get(field)) for field in fields]
+    filled = [(field, value) for field, value in values if value is not None and str(value).strip()]
+    if not filled:
+        raise RowError(f"the inputs {', '.join(repr(field) for field in fields)} are all empty")
+    return (Message("user", "\n\n".join(_as_text(value, field, "input") for field, value in filled)),)
+
+
+def _answer(record: Record, field: str, role: str) -> str:
+    """Text, or a list with one turn of the assistant."""
+    value = _value(record, field)
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+        turns = _turns(value, field)
+        if turns[0].role != "assistant":
+            raise RowError(f"the turn in '{field}' has the role '{turns[0].role}', not 'assistant'")
+        return turns[0].content.strip()
+    return _as_text(value, field, role).strip()
+
+
+def _rejected(record: Record, columns: ColumnsRead, turns: tuple[Message, ...]) -> str:
+    field = columns.rejected or ""
+    if columns.messages is None:
+        return _answer(record, field, "rejected answer")
+    value = _value(record, field)
+    if not isinstance(value, list):
+        return _as_text(value, field, "rejected answer").strip()
+    asked, answer = _ended(_turns(value, field))
+    if asked != turns:
+        raise RowError(f"'{field}' does not begin with the same turns as '{columns.messages}'")
+    return answer
+
+
+def _turns(value: object, field: str) -> tuple[Message, ...]:
+    """A conversation: turns with role and content, or with from and value (ShareGPT)."""
+    if not isinstance(value, list) or not value:
+        raise RowError(f"'{field}' is not a list of turns, each with a role and a content")
+    messages = []
+    for number, turn in enumerate(value, start=1):
+        if not isinstance(turn, dict) or not (
+            {"role", "content"} <= turn.keys() or {"from", "value"} <= turn.keys()
+        ):
+            raise RowError(f"turn {number} of '{field}' is not an object with role and content")
+        if "role" in turn and "content" in turn:
+            role, content, known = turn["role"], turn["content"], list(get_args(Role))
+            said = role if role in known else None
+        else:
+            role, content, known = turn["from"], turn["value"], list(_SPEAKERS)
+            said = _SPEAKERS.get(role) if isinstance(role, str) else None
+        if said is None:
+            raise RowError(f"turn {number} has the role '{role}' (known: {', '.join(known)})")
+        if said == "system" and number > 1:
+            raise RowError(f"turn {number} has the role 'system', which only the first turn may have")
+        messages.append(Message(said, _as_text(content, "content", f"{said} turn {number}")))
+    return tuple(messages)
+
+
+def _ended(turns: tuple[Message, ...]) -> tuple[tuple[Message, ...], str]:
+    """The turns before the answer, and the answer."""
+    if turns[-1].role != "assistant":
+        raise RowError(f"the last turn has the role '{turns[-1].role}', not 'assistant': no answer to learn")
+    if not any(turn.role == "user" for turn in turns):
+        raise RowError("no turn has the role 'user': nothing is asked")
+    return turns[:-1], turns[-1].content.strip()
+
+
+def _kept(record: Record, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """The fields that are kept, as text, sorted by name; an empty one is left out."""
+    kept = []
+    for name in sorted(names):
+        value = record.fields.get(name)
+        if value is None or value != value or not str(value).strip():
+            continue
+        text = canonical_json(value) if isinstance(value, (list, dict)) else value
+        kept.append((name, _as_text(text, name, "field")))
+    return tuple(kept)
 
 
 def _as_text(value: object, field: str, role: str) -> str:
     if value is None:
-        raise _RowError(f"the {role} '{field}' is null")
+        raise RowError(f"the {role} '{field}' is null")
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
         if value != value:
-            raise _RowError(f"the {role} '{field}' is not a number (NaN)")
+            raise RowError(f"the {role} '{field}' is not a number (NaN)")
         # Tables turn whole numbers into floats as soon as one cell of the column is missing.
         return str(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, (list, dict, bytes)):
-        raise _RowError(f"the {role} '{field}' holds a {type(value).__name__}, not text")
+        raise RowError(f"the {role} '{field}' holds a {type(value).__name__}, not text")
     text = str(value)
     if not text.strip():
-        raise _RowError(
+        raise RowError(
             f"the {role} '{field}' is empty" if not text else f"the {role} '{field}' is only spaces"
         )
     if "\0" in text:
-        raise _RowError(f"the {role} '{field}' holds a null character")
+        raise RowError(f"the {role} '{field}' holds a null character")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise _RowError(f"the {role} '{field}' holds half a surrogate pair, which is no valid text") from None
+        raise RowError(f"the {role} '{field}' holds half a surrogate pair, which is no valid text") from None
     return text
-
-
-def _conversation(record: Record, field: str) -> tuple[tuple[Message, ...], str]:
-    if field not in record.fields:
-        raise _RowError(f"no field '{field}' (found: {', '.join(record.fields)})")
-    turns: Any = record.fields[field]
-    if not isinstance(turns, list) or not turns:
-        raise _RowError(f"'{field}' is not a list of turns, each with a role and a content")
-    messages = []
-    for number, turn in enumerate(turns, start=1):
-        if not isinstance(turn, dict) or "role" not in turn or "content" not in turn:
-            raise _RowError(f"turn {number} of '{field}' is not an object with role and content")
-        role = turn["role"]
-        if role not in get_args(Role):
-            raise _RowError(f"turn {number} has the role '{role}' (known: {', '.join(get_args(Role))})")
-        if role == "system" and number > 1:
-            raise _RowError(f"turn {number} has the role 'system', which only the first turn may have")
-        messages.append(Message(role, _as_text(turn["content"], "content", f"{role} turn {number}")))
-    if messages[-1].role != "assistant":
-        raise _RowError(
-            f"the last turn has the role '{messages[-1].role}', not 'assistant': no answer to learn"
-        )
-    if not any(message.role == "user" for message in messages):
-        raise _RowError("no turn has the role 'user': nothing is asked")
-    return tuple(messages[:-1]), messages[-1].content.strip()

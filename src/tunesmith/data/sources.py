@@ -1,29 +1,32 @@
 """From a source named in the task to rows, each with the place it came from.
 
-Files hold one example per record: an input and a target field, or a ``messages`` field with a
-conversation whose last assistant turn is the target. Packages are read from their wheels.
+Files hold one example per record: input and target fields, or a ``messages`` field with a conversation
+whose last assistant turn is the target. Packages are read from their wheels.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tunesmith.data.documents import open_documents
 from tunesmith.data.duplicates import compared_text
-from tunesmith.data.formats import read_table
+from tunesmith.data.formats import OpenTable, open_table
 from tunesmith.data.licences import LICENCE, read_notices
-from tunesmith.data.rows import rows_of
+from tunesmith.data.places import Place, find_place
+from tunesmith.data.rows import ColumnsRead, RowsRead, rows_of
 from tunesmith.errors import UserError
-from tunesmith.files import content_hash
+from tunesmith.files import canonical_json, content_hash
 from tunesmith.records import Message, Row, SetAside, SourceFile
 from tunesmith.wheels import fetch_wheel
 
 # 50 groups for the test (fewer leave every gain unmeasured) and 50 rows to train and validate on.
 MINIMUM_ROWS = 100
 MINIMUM_ROWS_PER_FILE = 50
+TABLES_EXPLAINED = 5  # of a folder: how many of its files are explained one by one
 
 LICENCE_NOTICES = "licensedcode-data==32.1.0"
 PACKAGES = {LICENCE_NOTICES: "18f60bde6dbabbc0a925d45ed80089cdbb7168156a2a1c118737198f9b743b96"}
@@ -33,25 +36,30 @@ PACKAGES = {LICENCE_NOTICES: "18f60bde6dbabbc0a925d45ed80089cdbb7168156a2a1c1187
 class SourceSpec:
     """Where the data is: a ``package``, or files at ``path`` (and ``test_path``) with named fields.
 
+    A path is a file, a folder, a glob, or a dataset on the Hub (``hub:owner/name``). ``rejected`` names the
+    answer not wanted of preference pairs; ``fields`` are further columns to keep with every row.
     ``min_words``, ``max_words`` and ``most_frequent_labels`` narrow the rows of any source.
     """
 
     package: str | None
     path: tuple[str, ...]
     test_path: str | None
-    input: str | None
+    input: str | tuple[str, ...] | None
     target: str | None
     messages: str | None
     min_words: int | None
     max_words: int | None
     most_frequent_labels: int | None
+    rejected: str | None = None
+    fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Source:
     """What was read. ``test_rows`` are given only by a test file.
 
-    ``read_rows`` counts every record of the source; ``set_aside`` those that the task's filters exclude.
+    ``read_rows`` counts every record of the source; ``set_aside`` those that its annotators or the task's
+    filters exclude. ``notes`` say what each file was taken for, and where records were left out.
     """
 
     rows: tuple[Row, ...]
@@ -61,10 +69,11 @@ class Source:
     attribution: str
     read_rows: int
     set_aside: tuple[SetAside, ...]
+    notes: tuple[str, ...] = ()
 
 
 def read_source(spec: SourceSpec, cache: Path, say: Callable[[str], None] = lambda message: None) -> Source:
-    """Read, check and filter the source that ``spec`` names. ``cache`` holds downloaded wheels.
+    """Read, check and filter the source that ``spec`` names. ``cache`` holds what is downloaded.
 
     Row ids are hashes of content (the second row of the same content gets ``-2``), so they do not depend
     on the order of rows. A label that occurs only in the test file is kept there: it is never trained
@@ -73,7 +82,9 @@ def read_source(spec: SourceSpec, cache: Path, say: Callable[[str], None] = lamb
     Raises:
         UserError: anything wrong with the files, fewer than 100 rows, or only one class.
     """
-    source = _read_files(spec) if spec.package is None else _read_package(spec.package, cache, say)
+    source = (
+        _read_files(spec, cache, say) if spec.package is None else _read_package(spec.package, cache, say)
+    )
     source = _filtered(source, spec)
     _check_enough(source, has_test_file=spec.test_path is not None)
     return source
@@ -102,47 +113,106 @@ def _read_package(package: str, cache: Path, say: Callable[[str], None]) -> Sour
     )
 
 
-def _read_files(spec: SourceSpec) -> Source:
+def _read_files(spec: SourceSpec, cache: Path, say: Callable[[str], None]) -> Source:
     if not spec.path:
         raise UserError("data: no source is named", "Set data.path to a file or data.package to a package.")
-    paths = [Path(path) for path in spec.path]
-    names = _names([*paths, *([Path(spec.test_path)] if spec.test_path else [])])
-    tables = [read_table(path, names[path]) for path in paths]
-    test_table = read_table(Path(spec.test_path), names[Path(spec.test_path)]) if spec.test_path else None
-    files = [*tables, *([test_table] if test_table else [])]
-    test_rows = rows_of(test_table, spec.input, spec.target, spec.messages) if test_table else []
-    rows = [row for table in tables for row in rows_of(table, spec.input, spec.target, spec.messages)]
-    # Test rows first: their ids must not depend on what else is in the source.
-    with_ids = _with_ids([*test_rows, *rows])
+    entries = [*([spec.test_path] if spec.test_path else []), *spec.path]
+    places = _named([find_place(entry, cache, say) for entry in entries])
+    columns = ColumnsRead(
+        (spec.input,) if isinstance(spec.input, str) else spec.input or (),
+        spec.target,
+        spec.messages,
+        spec.rejected,
+        spec.fields,
+    )
+    # The test first: the ids of its rows must not depend on what else is in the source.
+    read = [_read_place(place, columns) for place in places]
+    tests = sum(len(one.rows) for _, one in read[0].tables) if spec.test_path else 0
+    tables = [table for place in read for table in place.tables]
+    with_ids = _with_ids([row for _, one in tables for row in one.rows], tests)
+    aside: Counter[str] = Counter()
+    for _, one in tables:
+        aside.update(one.aside)
+    in_order = [*read[1:], read[0]] if spec.test_path else read
     return Source(
-        rows=with_ids[len(test_rows) :],
-        test_rows=with_ids[: len(test_rows)],
-        files=tuple(SourceFile(table.name, table.sha256, len(table.records)) for table in files),
+        rows=with_ids[tests:],
+        test_rows=with_ids[:tests],
+        files=tuple(file for place in in_order for file, _ in place.tables),
         licence="",
         attribution="",
-        read_rows=len(with_ids),
-        set_aside=(),
+        read_rows=sum(one.records for _, one in tables),
+        set_aside=tuple(SetAside(f"rows {why}", rows, 0) for why, rows in aside.items()),
+        notes=tuple(note for place in in_order for note in place.notes),
     )
 
 
-def _names(paths: Sequence[Path]) -> dict[Path, str]:
-    times = Counter(path.name for path in set(paths))
+@dataclass(frozen=True)
+class _PlaceRead:
+    tables: tuple[tuple[SourceFile, RowsRead], ...]
+    notes: tuple[str, ...]
+
+
+def _read_place(place: Place, columns: ColumnsRead) -> _PlaceRead:
+    tables: list[tuple[SourceFile, RowsRead]] = []
+    notes = [place.note] if place.note else []
+    for table in tables_of(place):
+        read = rows_of(table, columns)
+        notes += [*([table.why] if len(tables) < TABLES_EXPLAINED else []), *read.notes]
+        tables.append((SourceFile(table.name, table.sha256, read.records), read))
+    return _PlaceRead(tuple(tables), tuple(notes))
+
+
+def tables_of(place: Place) -> Iterator[OpenTable]:
+    """The tables of a place, each opened when its turn comes; documents make one table."""
+    if place.documents:
+        yield open_documents(place.name, place.files, place.names)
+    else:
+        for path, name in zip(place.files, place.names, strict=True):
+            yield open_table(path, name)
+
+
+def _named(places: Sequence[Place]) -> list[Place]:
+    """The places with names that tell all their files apart: full paths where short names do not."""
+    paths = [file.absolute() for place in places for file in place.files]
     if len(set(paths)) < len(paths):
         twice = next(path for path, count in Counter(paths).items() if count > 1)
         raise UserError(
             f"data: {twice} is named twice", "Name each file once; the test file must be another."
         )
-    return {path: path.name if times[path.name] == 1 else str(path) for path in paths}
+    times = Counter(name for place in places for name in place.names)
+    return [
+        replace(
+            place,
+            names=tuple(
+                name if times[name] == 1 else str(path)
+                for path, name in zip(place.files, place.names, strict=True)
+            ),
+        )
+        for place in places
+    ]
 
 
-def _with_ids(rows: Iterable[Row]) -> tuple[Row, ...]:
-    seen: Counter[str] = Counter()
-    result = []
-    for row in rows:
-        key = content_hash([row.messages, row.target])[:16]
-        seen[key] += 1
-        result.append(replace(row, id=key if seen[key] == 1 else f"{key}-{seen[key]}"))
-    return tuple(result)
+def _with_ids(rows: Sequence[Row], tests: int = 0) -> tuple[Row, ...]:
+    """Rows with ids by content; the first ``tests`` rows are those of the test.
+
+    Of rows with one content, those of the test come first, then what else they hold decides.
+    """
+    same: defaultdict[str, list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        asked = [row.messages, row.target, *([row.rejected] if row.rejected is not None else [])]
+        same[content_hash(asked)[:16]].append(index)
+    ids = [""] * len(rows)
+    for key, members in same.items():
+        if len(members) > 1:
+            members.sort(
+                key=lambda index: (
+                    index >= tests,
+                    canonical_json([rows[index].fields, rows[index].annotations]),
+                )
+            )
+        for number, index in enumerate(members, start=1):
+            ids[index] = key if number == 1 else f"{key}-{number}"
+    return tuple(replace(row, id=id) for row, id in zip(rows, ids, strict=True))
 
 
 def _aside(reason: str, rows: int) -> tuple[SetAside, ...]:

@@ -37,7 +37,7 @@ def make_dataset(session: Session) -> tuple[Dataset, DataResult]:
         "task": task.name,
         "data": task.data.model_dump(),
         "split": task.split.model_dump(),
-        "files": [_identity(path) for path in _paths(session)],
+        "files": [_identity(path) for path in _files(session)],
     }
     folder = session.folder.stage("data", stage_key("data", inputs, PACKAGES))
     result, reused = cached(folder, DataResult, lambda _: _freeze(session))
@@ -66,6 +66,8 @@ def _freeze(session: Session) -> DataResult:
             min_words=data.min_words,
             max_words=data.max_words,
             most_frequent_labels=data.most_frequent_labels,
+            rejected=data.rejected,
+            fields=data.fields or (),
         ),
         session.cache,
         session.say,
@@ -87,7 +89,7 @@ def _freeze(session: Session) -> DataResult:
     split = split_rows(rows[: len(source.rows)], spec, rows[len(source.rows) :])
     dataset = freeze(session.folder.datasets, task=session.task.name, source=source, split=split, spec=spec)
     _note_in_ledger(session, dataset)
-    return DataResult(dataset.folder, split.notes, time.perf_counter() - started)
+    return DataResult(dataset.folder, source.notes + split.notes, time.perf_counter() - started)
 
 
 def _note_in_ledger(session: Session, dataset: Dataset) -> None:
@@ -105,9 +107,13 @@ def _note_in_ledger(session: Session, dataset: Dataset) -> None:
         )
 
 
-def _paths(session: Session) -> list[Path]:
+def _files(session: Session) -> list[Path]:
+    """Every file behind the entries of the task; a file that is named but missing is among them."""
+    from tunesmith.data.places import files_behind
+
     test = session.task.data.test_path
-    return [*session.task.data_paths, *([session.task.resolve(test)] if test else [])]
+    entries = [*session.task.data_paths, *([session.task.resolve(test)] if test else [])]
+    return [file for entry in entries for file in files_behind(str(entry))]
 
 
 def _identity(path: Path) -> str:

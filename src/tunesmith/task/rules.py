@@ -51,8 +51,13 @@ def _broken_data_rules(data: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
         yield ("data", "min_words"), f"above data.max_words ({low} > {high}): no row would be left"
     has = {name for name, value in data.items() if value is not None}
     columns = has & {"input", "target", "messages"}
+    given = data.get("input")
+    inputs = list(given) if isinstance(given, (list, tuple)) else [given]
+    fields = data.get("fields")
+    fields = list(fields) if isinstance(fields, (list, tuple)) else []
     if "package" in has:
-        for name in sorted(columns | has & {"path", "test_path"}):
+        extras = has & {"path", "test_path", "rejected"} | ({"fields"} if fields else set())
+        for name in sorted(columns | extras):
             yield (
                 ("data", name),
                 "not together with data.package, which brings its own: leave one of the two out",
@@ -69,8 +74,16 @@ def _broken_data_rules(data: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
                 ("data",),
                 f"data.{name} is missing: the column that holds {_HOLDS[name]} (for chats: data.messages)",
             )
-    if "input" in columns and data["input"] == data.get("target"):
+    if "target" in columns and data["target"] in inputs:
         yield (
             ("data", "target"),
-            f"the same column as data.input ({data['input']!r}): the answer would be in the question",
+            f"the same column as data.input ({data['target']!r}): the answer would be in the question",
         )
+    if "rejected" in has and data["rejected"] in [*inputs, data.get("target"), data.get("messages")]:
+        yield (
+            ("data", "rejected"),
+            f"{data['rejected']!r} is read already: name the column of the other answer",
+        )
+    for name, columns_of in (("input", inputs), ("fields", fields)):
+        if len(set(map(str, columns_of))) < len(columns_of):
+            yield ("data", name), "a column is named twice"

@@ -43,8 +43,11 @@ class DataSettings(_Section):
     )
     path: Text | Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] | None = Field(
         default=None,
-        description="Your file, or a list of files read one after the other: JSONL, CSV or Parquet. A "
-        "relative path starts at the folder of this task file.",
+        description="Your file, a folder, a glob (data/*.jsonl), or a list of these: JSON Lines, a JSON "
+        "array, CSV, TSV, Parquet, exports of Label Studio and Prodigy, each also packed (gzip, zstd); or "
+        "documents (text, PDF, DOCX) with their labels beside them (labels.csv with a column file, or "
+        "report.json for report.pdf). hub:owner/name is a dataset on the Hub. A relative path starts at the "
+        "folder of this task file.",
         examples=["tickets.jsonl"],
     )
     test_path: Text | None = Field(
@@ -53,8 +56,11 @@ class DataSettings(_Section):
         "(see split).",
         examples=["test.jsonl"],
     )
-    input: Text | None = Field(
-        default=None, description="The column that holds what the model is given.", examples=["text"]
+    input: Text | Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] | None = Field(
+        default=None,
+        description="The column that holds what the model is given; a list of columns is joined by blank "
+        "lines, empty ones are left out ([instruction, input]).",
+        examples=["text"],
     )
     target: Text | None = Field(
         default=None, description="The column that holds the right answer.", examples=["label"]
@@ -62,8 +68,21 @@ class DataSettings(_Section):
     messages: Text | None = Field(
         default=None,
         description="For chat data, instead of input and target: the column that holds the list of "
-        "messages; the last one, of the assistant, is the right answer.",
+        "messages (role and content, or from and value); the last one, of the assistant, is the right "
+        "answer.",
         examples=["messages"],
+    )
+    rejected: Text | None = Field(
+        default=None,
+        description="For preference pairs: the column with the answer that is not wanted. The wanted one is "
+        "the target, or the end of messages.",
+        examples=["rejected"],
+    )
+    fields: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] | None = Field(
+        default=None,
+        description="Further columns to keep with every row, such as dates or customers. Others are not "
+        "kept, which saves memory.",
+        examples=[["created_at", "customer"]],
     )
     min_words: Count | None = Field(
         default=None, description="Rows with a shorter input are set aside, and counted.", examples=[3]
@@ -302,7 +321,12 @@ class Task(_Section):
         return self._folder
 
     def resolve(self, path: str) -> Path:
-        """``path`` (of data, or of a base) as written in the task file, made usable from anywhere."""
+        """``path`` (of data, or of a base) as written in the task file, made usable from anywhere.
+
+        A dataset on the Hub (``hub:owner/name``) is left as it is.
+        """
+        if path.startswith("hub:"):
+            return Path(path)
         return self._folder / Path(path).expanduser()
 
     @property

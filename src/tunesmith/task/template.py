@@ -21,11 +21,12 @@ _WIDTH = 100
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a data file are read: input and target, or messages."""
+    """Which columns of a data file are read: input and target, or messages; ``rejected`` of pairs."""
 
-    input: str | None
+    input: str | tuple[str, ...] | None
     target: str | None
     messages: str | None
+    rejected: str | None = None
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,16 @@ def begin_task(
     name: str, path: str, test_path: str | None, columns: Columns, seen: Seen, base: str = DEFAULT_BASE
 ) -> str:
     """The text of a first task.yaml: settings that suit the data, and what was seen in the comments."""
-    given, target = columns.input or "conversation", columns.target or "label"
+    given = columns.input or "conversation"
+    given = given if isinstance(given, str) else " and ".join(given)
+    target = columns.target or "label"
     data = {
         "path": path,
         "test_path": test_path,
         "input": columns.input,
         "target": columns.target,
         "messages": columns.messages,
+        "rejected": columns.rejected,
     }
     settings = {
         "name": name,
