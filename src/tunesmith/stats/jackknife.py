@@ -175,6 +175,19 @@ def jackknife_gain(
     )
 
 
+def noise_in_absolute_means(parts: Floats, groups: Sequence[str]) -> float:
+    """The most that noise may have added to Σ|mean of a column|; ``parts``: shape (rows, columns).
+
+    √(2/π) times each mean's clustered standard error, summed: E|m + σZ| − |m| is that much at m = 0 and less
+    elsewhere.
+    """
+    codes = group_codes(groups)
+    by_group = np.zeros((int(codes.max()) + 1, parts.shape[1]))
+    np.add.at(by_group, codes, parts)
+    errors = np.sqrt(((by_group - by_group.mean(axis=0)) ** 2).sum(axis=0)) / len(parts)
+    return math.sqrt(2 / math.pi) * float(errors.sum())
+
+
 def _codes(statistic: Statistic, groups: Sequence[str]) -> Codes:
     if len(groups) != statistic.rows or not groups:
         raise ValueError(f"need one group for each of {statistic.rows} rows, got {len(groups)}")

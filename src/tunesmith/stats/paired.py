@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtr
+from scipy.special import bdtr, bdtrc
 
 from tunesmith.records import PairedGain
 from tunesmith.stats.clusters import clustered_ratio, group_codes, t_quantile
@@ -94,6 +94,11 @@ def paired_score_gain(
         standard_error=None if low is None else ratio.standard_error,
         mcnemar_p=_mcnemar_exact(wins, losses) if binary and group_count == rows else None,
     )
+
+
+def more_often_than(wins: int, rows: int, share: float) -> float:
+    """One-sided p-value of the exact binomial test that wins are more than ``share`` of ``rows``."""
+    return float(bdtrc(wins - 1, rows, share))
 
 
 def _mcnemar_exact(wins: int, losses: int) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +9,9 @@ import numpy as np
 from tunesmith.evaluation.metrics.answered import Answered, RowScores, needed
 from tunesmith.evaluation.metrics.classification import accuracy
 from tunesmith.records import Estimate
-from tunesmith.stats.clusters import Codes, Floats, group_codes
+from tunesmith.stats.clusters import Codes, Floats
 from tunesmith.stats.intervals import proportion_interval
-from tunesmith.stats.jackknife import Statistic, statistic_of_sums
+from tunesmith.stats.jackknife import Statistic, noise_in_absolute_means, statistic_of_sums
 
 # Equal widths from 0 to 1, as in Guo et al. 2017, "On Calibration of Modern Neural Networks".
 BINS = 15
@@ -31,8 +30,8 @@ class ReliabilityBin:
 def ece(answered: Answered) -> Statistic:
     """Expected calibration error: |share right − mean confidence| in 15 equal bins, by rows.
 
-    Noise only ever adds to a sum of absolute values: a perfectly calibrated candidate has an ECE above 0. At
-    most Σ √(2/π)·error of a bin's gap is owed to that, and the interval reaches down by as much.
+    Noise adds to a sum of absolute values: a perfectly calibrated candidate has an ECE above 0 (the more bins
+    to the rows, the further). The interval reaches down by the most that may be owed to that.
     """
     confidences, right = _confidences(answered), accuracy(answered).scores
     bins = _bins(confidences)
@@ -43,7 +42,9 @@ def ece(answered: Answered) -> Statistic:
     def value(sums: Floats) -> Floats:
         return np.asarray(np.abs(sums[:, :BINS]).sum(axis=1) / sums[:, BINS])
 
-    return statistic_of_sums(gaps, value, upward_bias=_owed_to_noise(gaps[:, :BINS], answered.groups))
+    return statistic_of_sums(
+        gaps, value, upward_bias=noise_in_absolute_means(gaps[:, :BINS], answered.groups)
+    )
 
 
 def overconfidence(answered: Answered) -> RowScores:
@@ -95,12 +96,3 @@ def _confidences(answered: Answered) -> Floats:
 
 def _bins(confidences: Floats) -> Codes:
     return np.minimum((confidences * BINS).astype(np.intp), BINS - 1)
-
-
-def _owed_to_noise(gaps: Floats, groups: list[str]) -> float:
-    """√(2/π) times the clustered standard error of each bin's gap, summed: E|g + σZ| − |g| at most."""
-    codes = group_codes(groups)
-    by_group = np.zeros((int(codes.max()) + 1, gaps.shape[1]))
-    np.add.at(by_group, codes, gaps)
-    errors = np.sqrt(((by_group - by_group.mean(axis=0)) ** 2).sum(axis=0)) / len(gaps)
-    return math.sqrt(2 / math.pi) * float(errors.sum())

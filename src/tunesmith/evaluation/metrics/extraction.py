@@ -57,9 +57,11 @@ def field_f1(answered: Answered) -> Statistic:
 def field_f1_by_value(answered: Answered) -> Statistic:
     """The same, with values compared as a reader would: case, width of characters and white space do not
     count, and 12, 12.0 and "12" are the same."""
-    return _f1_of_items(
-        answered, lambda value, _: Counter((path, _plain(one)) for path, (_, one) in _fields(value, ""))
-    )
+
+    def items(value: Any, _: str | None) -> Counter[Hashable]:
+        return Counter((path, _plain(leaf)) for path, (_, leaf) in _fields(value, ""))
+
+    return _f1_of_items("field_f1_by_value", answered, items)
 
 
 def entity_f1(answered: Answered) -> Statistic:
@@ -68,18 +70,20 @@ def entity_f1(answered: Answered) -> Statistic:
     An answer is a list of entities, or an object with that list under "entities". Raises UserError where a
     target's entity has no start, end or label.
     """
-    return _f1_of_items(
-        "field_f1_by_value",
-        answered,
-        lambda value, row: _entities(value, row, ("start", "end", "label"), str),
-    )
+
+    def items(value: Any, source: str | None) -> Counter[Hashable]:
+        return _entities(value, source, ("start", "end", "label"), str)
+
+    return _f1_of_items("entity_f1", answered, items)
 
 
 def entity_f1_by_value(answered: Answered) -> Statistic:
-    """F1 of entities with the right text and label, wherever they stand, compared as in ``field_f1_by_value``."""
-    return _f1_of_items(
-        "entity_f1", answered, lambda value, row: _entities(value, row, ("text", "label"), _plain)
-    )
+    """F1 of entities with the right text and label, wherever they stand; case and spaces do not count."""
+
+    def items(value: Any, source: str | None) -> Counter[Hashable]:
+        return _entities(value, source, ("text", "label"), _plain)
+
+    return _f1_of_items("entity_f1_by_value", answered, items)
 
 
 def _f1_of_items(
@@ -95,7 +99,7 @@ def _f1_of_items(
             )
         value = _parsed(answer)
         wanted = items(target, row.source)
-        given = Counter() if value is _NOT_JSON else items(value, None)
+        given: Counter[Hashable] = Counter() if value is _NOT_JSON else items(value, None)
         parts[index] = (wanted & given).total(), wanted.total(), given.total()
 
     def value_of(sums: Floats) -> Floats:
