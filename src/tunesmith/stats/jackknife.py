@@ -75,8 +75,9 @@ def jackknife_interval(statistic: Statistic, groups: Sequence[str], level: float
     set without a mistake still has an interval. Metrics with a range get Wilson's interval on the effective
     sample size this variance implies (as shares do), others θ ± t·error, with Student's t of G − 1. The
     interval holds those around the value and around the value less the jackknife's estimate of its bias.
-    (Simulated: macro-F1 over 77 labels, 1,200 rows, truth 0.54: θ ± t·error misses in 8 % of runs, this
-    in 4 %; macro-precision 0.91 of 100 rows: 11 % and 9 %, with 0.95 of 60 groups 10 % and 6 %.)
+    (Simulated, 800 runs each: 300 rows of 20 labels and 100 rows of 3 labels with F1 0.93, single rows and
+    clusters of up to 4; the intervals of macro-F1, weighted F1, balanced accuracy, macro-precision and MCC
+    miss the truth in 2.1 to 5.4 % of runs, plain θ ± t·error in up to 11 %.)
     Raises UserError (exit code 3) with fewer than two groups, or where leaving one out leaves no value.
     """
     codes = _codes(statistic, groups)

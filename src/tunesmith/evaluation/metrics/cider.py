@@ -39,8 +39,9 @@ def cider(answered: Answered) -> RowScores:
     scores = []
     for answer, texts in zip(answered.predictions, references, strict=True):
         own = answer.split()
+        own_vectors = vectors(own)
         each = [
-            _similarity(vectors(own), vectors(tokens)) * _length_penalty(len(own), len(tokens))
+            _similarity(own_vectors, vectors(tokens)) * _length_penalty(len(own), len(tokens))
             for tokens in texts
         ]
         scores.append(10 * sum(each) / len(each))

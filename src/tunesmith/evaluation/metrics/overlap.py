@@ -99,7 +99,7 @@ def _bleu(answered: Answered, lowercase: bool) -> Statistic:
 
     def value(sums: Floats) -> Floats:
         scores = []
-        for row in sums.tolist():
+        for row in sums.astype(np.intp).tolist():
             right, possible = row[2 : 2 + _BLEU_ORDERS], row[2 + _BLEU_ORDERS :]
             score = BLEU.compute_bleu(right, possible, row[0], row[1], smooth_method="exp").score
             scores.append(score / 100)
