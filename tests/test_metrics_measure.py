@@ -275,3 +275,11 @@ def test_a_failure_of_an_own_metric_names_the_row_and_the_cause(
     with pytest.raises(UserError, match=problem) as caught:
         measure([own(tmp_path, code)], answered(["a", "b"], ["x", "y"]))
     assert caught.value.exit_code == 3
+
+
+def test_the_documentation_names_every_metric_and_which_should_be_small() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    table = text.partition("Beside them")[0]
+    for name, metric in METRICS.items():
+        assert f"`{name}`" in table, name
+        assert (f"`{name}`↓" in table) == (metric.better == "smaller"), name

@@ -116,11 +116,13 @@ def label_sums(wanted: Sequence[set[str]], given: Sequence[set[str]], labels: Se
     """Shape (rows, 3·labels): is each label right, wanted, given in this row? Other labels do not count."""
     place = {label: index for index, label in enumerate(labels)}
     width = len(labels)
-    parts = np.zeros((len(wanted), 3 * width))
+    cells: list[tuple[int, int]] = []
     for row, (targets, answers) in enumerate(zip(wanted, given, strict=True)):
         for offset, some in ((0, targets & answers), (width, targets), (2 * width, answers)):
-            columns = [offset + place[label] for label in some if label in place]
-            parts[row, columns] = 1
+            cells.extend((row, offset + place[label]) for label in some if label in place)
+    parts = np.zeros((len(wanted), 3 * width))
+    if cells:
+        parts[tuple(np.array(cells).T)] = 1
     return parts
 
 
