@@ -77,7 +77,8 @@ def jackknife_interval(statistic: Statistic, groups: Sequence[str], level: float
     interval holds those around the value and around the value less the jackknife's estimate of its bias.
     (Simulated, 800 runs each: 300 rows of 20 labels and 100 rows of 3 labels with F1 0.93, single rows and
     clusters of up to 4; the intervals of macro-F1, weighted F1, balanced accuracy, macro-precision and MCC
-    miss the truth in 2.1 to 5.4 % of runs, plain θ ± t·error in up to 11 %.)
+    miss the truth in 2.1 to 5.4 % of runs. In 400 runs of such 100 rows plain θ ± t·error missed the
+    macro-precision in 11 %.)
     Raises UserError (exit code 3) with fewer than two groups, or where leaving one out leaves no value.
     """
     codes = _codes(statistic, groups)
