@@ -131,12 +131,14 @@ class Estimate:
 
 @dataclass(frozen=True)
 class PairedGain:
-    """The mean per-row difference "candidate minus opponent", paired and clustered by group.
+    """How much better the candidate is than the opponent in one metric, paired and clustered by group.
 
-    ``low`` and ``high`` are at two-sided ``level`` = 1 − 2·one-sided alpha. ``interval`` is None, and
-    both bounds are None, when there are too few groups to measure it.
-    ``discordant`` is the share of rows where exactly one of the two is right; ``design_effect`` is the
-    factor by which clustering inflates the variance.
+    ``value`` is above 0 where the candidate is better, also in metrics that should be small. ``low`` and
+    ``high`` are at two-sided ``level`` = 1 − 2·one-sided alpha; both are None when there are too few groups
+    to measure them. ``wins`` and ``losses`` are the rows that speak for and against the candidate.
+    ``discordant`` is the share of rows where exactly one of the two is right; in a metric with more than two
+    scores a row the mean squared difference of a row, which enters the variance in the same place.
+    ``design_effect`` is the factor by which clustering inflates the variance.
     """
 
     opponent: str

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtr
+from scipy.special import bdtr, bdtrc
 
 from tunesmith.records import PairedGain
 from tunesmith.stats.clusters import clustered_ratio, group_codes, t_quantile
@@ -33,42 +34,65 @@ def paired_gain(
     two-sided McNemar test; None unless every group is a single row. Raises ValueError when empty, of
     unequal length, or when ``alpha_one_sided`` is not between 0 and 0.5.
     """
+    candidate = np.asarray(candidate_correct, dtype=np.bool_).astype(np.float64)
+    rival = np.asarray(opponent_correct, dtype=np.bool_).astype(np.float64)
+    return paired_score_gain(candidate, rival, groups, opponent, alpha_one_sided)
+
+
+def paired_score_gain(
+    candidate_scores: npt.ArrayLike,
+    opponent_scores: npt.ArrayLike,
+    groups: Sequence[str],
+    opponent: str,
+    alpha_one_sided: float,
+    span: float | None = 1.0,
+) -> PairedGain:
+    """The same for any score per row (ROUGE, a user's own metric), shape (rows,), with 1 for right.
+
+    ``span`` is the width of the range a score can have: the size of the pseudo-win and the pseudo-loss. None
+    where the range has no end: then there are none. ``discordant`` is the mean squared difference. McNemar's
+    test is None unless every score is 0 or 1. Errors as in ``paired_gain``, and ValueError when a score is
+    not finite.
+    """
     if not 0 < alpha_one_sided < 0.5:
         raise ValueError(f"a one-sided level lies between 0 and 0.5, got {alpha_one_sided}")
-    candidate = np.asarray(candidate_correct, dtype=np.bool_)
-    rival = np.asarray(opponent_correct, dtype=np.bool_)
+    candidate = np.asarray(candidate_scores, dtype=np.float64)
+    rival = np.asarray(opponent_scores, dtype=np.float64)
     if not len(candidate) == len(rival) == len(groups) or len(candidate) == 0:
         raise ValueError(f"need equally many rows: {len(candidate)}, {len(rival)}, {len(groups)}")
-    difference = candidate.astype(np.float64) - rival
+    difference = candidate - rival
     wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
     rows = len(difference)
+    binary = bool(np.isin(candidate, (0, 1)).all() and np.isin(rival, (0, 1)).all())
 
     codes = group_codes(groups)
     group_count = int(codes.max()) + 1
-    with_pseudo = np.append(difference, [1.0, -1.0])
+    pseudo = [] if span is None else [span, -span]
+    with_pseudo = np.append(difference, pseudo)
     ratio = clustered_ratio(
-        with_pseudo, np.ones_like(with_pseudo), np.append(codes, [group_count, group_count + 1])
+        with_pseudo, np.ones_like(with_pseudo), np.append(codes, group_count + np.arange(len(pseudo)))
     )
-    if ratio.standard_error is None or ratio.design_effect is None:
-        raise AssertionError("two pseudo-rows in groups of their own always give a variance")
 
     level = 1 - 2 * alpha_one_sided
-    measured = group_count >= FEWEST_GROUPS
-    half = t_quantile(level, ratio.groups - 1) * ratio.standard_error
+    low = high = None
+    if group_count >= FEWEST_GROUPS and ratio.standard_error is not None:
+        half = t_quantile(level, ratio.groups - 1) * ratio.standard_error
+        most = math.inf if span is None else span
+        low, high = max(-most, ratio.value - half), min(most, ratio.value + half)
     return PairedGain(
         opponent=opponent,
-        value=(wins - losses) / rows,
-        low=max(-1.0, ratio.value - half) if measured else None,
-        high=min(1.0, ratio.value + half) if measured else None,
+        value=(wins - losses) / rows if binary else float(difference.mean()),
+        low=low,
+        high=high,
         level=level,
         rows=rows,
         groups=group_count,
         wins=wins,
         losses=losses,
-        discordant=(wins + losses) / rows,
-        design_effect=ratio.design_effect,
-        standard_error=ratio.standard_error if measured else None,
-        mcnemar_p=_mcnemar_exact(wins, losses) if group_count == rows else None,
+        discordant=float((difference**2).mean()),
+        design_effect=ratio.design_effect or 1.0,
+        standard_error=None if low is None else ratio.standard_error,
+        mcnemar_p=_mcnemar_exact(wins, losses) if binary and group_count == rows else None,
     )
 
 
@@ -81,6 +105,11 @@ def clearly_behind(
     """
     gain = paired_gain(correct, leader_correct, groups, "leader", alpha_one_sided)
     return gain.high is not None and gain.high < 0
+
+
+def more_often_than(wins: int, rows: int, share: float) -> float:
+    """One-sided p-value of the exact binomial test that wins are more than ``share`` of ``rows``."""
+    return float(bdtrc(wins - 1, rows, share))
 
 
 def _mcnemar_exact(wins: int, losses: int) -> float:

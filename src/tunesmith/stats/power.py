@@ -127,9 +127,17 @@ def rows_needed(
 
 
 def discordance_range(gain: PairedGain, level: float = 0.95) -> tuple[float, float]:
-    """Where the true share of disagreement lies: Wilson on the effective sample size of ``gain``."""
+    """Where the true disagreement lies: Wilson on the effective sample size of ``gain``.
+
+    That is right for a share, and wide for the mean square of scores between 0 and 1. Above 1, where only
+    scores with a wider range come, it is the normal interval of a variance, ± z·√(2/n) of itself.
+    """
     critical = _NORMAL.inv_cdf((1 + level) / 2)
-    return wilson(gain.discordant, gain.rows / max(1.0, gain.design_effect), critical)
+    effective = gain.rows / max(1.0, gain.design_effect)
+    if gain.discordant > 1:
+        half = gain.discordant * critical * math.sqrt(2 / effective)
+        return max(0.0, gain.discordant - half), gain.discordant + half
+    return wilson(gain.discordant, effective, critical)
 
 
 def _standard_error(gain: float, rows: int, discordant: float, design_effect: float) -> float:

@@ -1,0 +1,1 @@
+"""Metrics: one file per family, all names in ``catalogue.METRICS``, measured by ``measure``."""
