@@ -128,10 +128,10 @@ def _cut_finding(
 
 
 def _spans(text: str) -> Iterator[tuple[int, int, str]]:
-    """Lines, cut into sentences, with their places; normalised, and only those of four words or more."""
+    """Lines, cut into sentences, with their places; normalised; only statements of four words or more."""
     for match in _SENTENCE.finditer(text):
         unit = _DIGITS.sub("0", " ".join(match[0].split())).casefold()
-        if unit.count(" ") >= LINE_WORDS - 1:
+        if unit.count(" ") >= LINE_WORDS - 1 and not unit.endswith("?"):
             yield match.start(), match.end(), unit
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from html.entities import html5
 
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, answered
 from tunesmith.data.audit.texts import Change, changes, count, difference, fix_findings, share, texts
@@ -68,7 +69,7 @@ def without_html(text: str) -> str:
         text = _UNSEEN.sub(" ", text)
         text = _BLOCK_TAG.sub("\n", text)
         text = _TAG.sub("", text)
-    text = _ENTITY.sub(lambda match: html.unescape(match[0]), text).replace("\xa0", " ")
+    text = _ENTITY.sub(_character, text).replace("\xa0", " ")
     if had_tags:
         text = _LINE_RUNS.sub("\n", _SPACE_RUNS.sub(" ", text)).strip()
     return text
@@ -164,4 +165,11 @@ def check_html(data: AuditData) -> CheckResult:
 
 
 def _has_entity(text: str) -> bool:
-    return any(html.unescape(match) != match for match in _ENTITY.findall(text))
+    return any(_character(match) != match[0] for match in _ENTITY.finditer(text))
+
+
+def _character(entity: re.Match[str]) -> str:
+    """What an entity stands for; itself when no entity has exactly this name."""
+    if entity[0].startswith("&#"):
+        return html.unescape(entity[0])
+    return html5.get(entity[0][1:], entity[0])

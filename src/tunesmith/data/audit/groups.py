@@ -38,9 +38,10 @@ _CAPITALISED = frozenset(["polish"])
 _NOT_PEOPLE = re.compile(
     r"\b(?:american express|bank of america|french (?:fries|press|toast|doors?)|english breakfast"
     r"|german shepherds?|turkish delight|chinese whispers|indian ocean|brazil nuts?"
-    r"|food\W{1,3}\w+|(?:american|british|french|italian|spanish|greek|indian|chinese|japanese|mexican|korean|vietnamese|german"
-    r"|turkish|russian|canadian|australian) (?:food|cuisine|dish(?:es)?|meals?|restaurants?|places?|pub|wines?|cheese|coffee"
-    r"|dollars?|pounds?|pesos?|yen|yuan|rupees?|roubles?|rubles?|lira|currency)\b",
+    r"|food\W{1,3}\w+|(?:american|british|french|italian|spanish|greek|indian|chinese|japanese|mexican|korean"
+    r"|vietnamese|german|turkish|russian|canadian|australian) (?:food|cuisine|dish(?:es)?|meals?|restaurants?"
+    r"|places?|pub|wines?|cheese|coffee|dollars?|pounds?|pesos?|yen|yuan|rupees?|roubles?|rubles?|lira"
+    r"|currency))\b",
     re.I,
 )
 _WORD = re.compile(r"[^\W\d_]+(?:'[a-z]{2})?")
