@@ -55,7 +55,8 @@ def free_text(rows: int, seed: int = 0) -> AuditData:
 @pytest.mark.parametrize("data", [clean(), free_text(400)], ids=["labels", "free text"])
 def test_clean_data_has_no_finding(check: Callable[[AuditData], CheckResult], data: AuditData) -> None:
     result = check(data)
-    assert result.answer == "passed"
+    no_labels = check is check_label_spelling and len({row.target for row in data.rows}) > len(LABELS)
+    assert result.answer == ("unmeasured" if no_labels else "passed")
     assert not found_rows(result)
     assert result.sampled_rows is None
 
@@ -381,7 +382,6 @@ def test_every_fix_belongs_to_its_rows() -> None:
     data = AuditData((Row("a", "chat:1", messages, "<b>done</b>"),), (None,))
     (control,) = check_control_characters(data).findings
     assert (control.field, control.turn, control.fixed) == ("input", -1, ("cafe",))
-    assert len(LABELS) == 5
     fixes = {
         (f.field, f.turn): f.fixed
         for f in check_html(AuditData(data.rows + clean(9).rows, (None,) * 10)).findings

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from audit_samples import audit_data, clean, found_rows, precision_and_recall, texts
 from tunesmith.data.audit.privacy import (
     all_spans,
-    check_person_names,
     check_private_data,
     check_secrets,
     private_spans,
@@ -166,12 +165,6 @@ def test_each_finding_of_a_row_suggests_the_same_text() -> None:
     assert {finding.fixed for finding in (*private, *secrets)} == {
         ("[EMAIL_1], [IP_1], password: [SECRET_1]",)
     }
-
-
-def test_names_of_people_are_unmeasured_without_a_recogniser() -> None:
-    result = check_person_names(clean(10))
-    assert result.answer == "unmeasured"
-    assert "names of people" in result.summary
 
 
 PIECES = [*EMAILS, *PHONES, *CARDS, *IBANS, *IPS, *IDS, *SECRETS]

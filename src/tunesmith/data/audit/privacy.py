@@ -13,7 +13,7 @@ from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, answe
 from tunesmith.data.audit.national_ids import national_id_spans
 from tunesmith.data.audit.secrets import secret_spans
 from tunesmith.data.audit.spans import Placeholders, Span, apart, redacted
-from tunesmith.data.audit.texts import count, share, texts
+from tunesmith.data.audit.texts import share, texts
 
 
 @dataclass(frozen=True)
@@ -225,15 +225,3 @@ def _checked(data: AuditData, settings: PrivacySettings, check: str, secret: boo
         )
     rows = len({row for found in places.values() for row, _ in found})
     return answered(check, f"{share(rows, len(data.rows))} rows with {check}", findings)
-
-
-def check_person_names(data: AuditData) -> CheckResult:
-    """Names of people; unmeasured: no recogniser of names is part of this installation.
-
-    Names cannot be told from other words by rules, and nothing is claimed about them.
-    """
-    return CheckResult(
-        "names of people",
-        "unmeasured",
-        f"No recogniser of names is installed, so {count(len(data.rows), 'row')} may hold names of people.",
-    )

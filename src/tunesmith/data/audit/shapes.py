@@ -274,7 +274,7 @@ def check_label_spelling(data: AuditData) -> CheckResult:
     check = "label spelling"
     counts = label_counts(data)
     if counts is None:
-        return CheckResult(check, "passed", "Targets are free text: there are no labels to be spelled.")
+        return CheckResult(check, "unmeasured", "Targets are free text: there are no labels to be spelled.")
     rows_of: defaultdict[str, list[int]] = defaultdict(list)
     for index, row in enumerate(data.rows):
         rows_of[row.target].append(index)

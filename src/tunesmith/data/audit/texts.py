@@ -119,7 +119,7 @@ def count(number: int, one: str, many: str | None = None) -> str:
 
 def share(part: int, whole: int) -> str:
     """ "12 of 3,400 (0.35 %)"."""
-    if not whole:
+    if not part:
         return f"{part:,} of {whole:,}"
     percent = 100 * part / whole
     return f"{part:,} of {whole:,} ({percent:.{0 if percent >= 10 else 1 if percent >= 1 else 2}f} %)"
