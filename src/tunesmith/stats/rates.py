@@ -60,14 +60,27 @@ def rate_difference(
         level,
         "Agresti-Caffo difference of rates, cluster-t on group sums",
     )
-    units = np.unique(codes * 2 + inside, return_index=True)[1]
-    p_value = fisher_exact(
-        int((happened & inside)[units].sum()),
-        int(inside[units].sum()),
-        int((happened & ~inside)[units].sum()),
-        int((~inside)[units].sum()),
-    )
+    p_value = class_p_values(happened.astype(np.intp), inside, codes, classes=2)[1]
     return RateDifference(rate, other, int(inside.sum()), int((~inside).sum()), estimate, p_value)
+
+
+def class_p_values(
+    of_class: npt.NDArray[np.intp], part: npt.ArrayLike, codes: Codes, classes: int
+) -> list[float]:
+    """For each class, the p-value of :func:`rate_difference` that its rate is the same in both parts.
+
+    ``of_class``: the class of each row, 0 to ``classes`` − 1; all arguments of shape (rows,). One pass over
+    the rows serves every class.
+    """
+    inside = np.asarray(part, dtype=np.bool_)
+    units = np.unique(codes * 2 + inside, return_index=True)[1]
+    unit_class, unit_inside = of_class[units], inside[units]
+    here = np.bincount(unit_class[unit_inside], minlength=classes)
+    there = np.bincount(unit_class[~unit_inside], minlength=classes)
+    p_values: list[float] = fisher_exact(
+        here, int(unit_inside.sum()), there, int((~unit_inside).sum())
+    ).tolist()
+    return p_values
 
 
 def _difference_interval(
@@ -87,15 +100,19 @@ def _difference_interval(
     return float(rate - other - half), float(rate - other + half), groups
 
 
-def fisher_exact(events: int, rows: int, other_events: int, other_rows: int) -> float:
+def fisher_exact(
+    events: npt.ArrayLike, rows: int, other_events: npt.ArrayLike, other_rows: int
+) -> npt.NDArray[np.float64]:
     """Fisher's two-sided exact test that two rates are equal: twice the smaller tail, at most 1.
 
-    Twice the smaller tail, because summing the tables that are no likelier takes long with many rows.
+    ``events`` and ``other_events`` may be arrays of one shape, which the p-values then have. Twice the smaller
+    tail, because summing the tables that are no likelier takes long with many rows.
     """
-    total, happened = rows + other_rows, events + other_events
-    below = float(hypergeom.cdf(events, total, happened, rows))
-    above = float(hypergeom.sf(events - 1, total, happened, rows))
-    return min(1.0, 2 * min(below, above))
+    here, there = np.asarray(events), np.asarray(other_events)
+    total, happened = rows + other_rows, here + there
+    below = hypergeom.cdf(here, total, happened, rows)
+    above = hypergeom.sf(here - 1, total, happened, rows)
+    return np.asarray(np.minimum(1.0, 2 * np.minimum(below, above)), dtype=np.float64)
 
 
 def trend_p_value(events: npt.ArrayLike, order: npt.ArrayLike, blocks: int = TIME_BLOCKS) -> float:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, answered
 from tunesmith.data.audit.groups import LEXICON, groups_named
 from tunesmith.data.audit.texts import count, label_counts, share
 from tunesmith.errors import UserError
 from tunesmith.stats.multiplicity import holm
-from tunesmith.stats.rates import RateDifference, codes_of, rate_difference
+from tunesmith.stats.rates import RateDifference, class_p_values, codes_of, rate_difference
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,14 @@ class BiasSettings:
 
 @dataclass(frozen=True)
 class _Comparison:
+    """One label in one group: ``inside`` says which of ``rows`` belong to the group, the others do not."""
+
     dimension: str
     group: str
     label: str
-    rows: tuple[int, ...]
-    result: RateDifference
+    rows: npt.NDArray[np.intp]
+    inside: npt.NDArray[np.bool_]
+    p_value: float
 
 
 def check_label_rates(data: AuditData, settings: BiasSettings = BiasSettings()) -> CheckResult:
@@ -58,21 +62,28 @@ def check_label_rates(data: AuditData, settings: BiasSettings = BiasSettings()) 
     counts = label_counts(data)
     if counts is None:
         return CheckResult(check, "unmeasured", "Targets are free text: there are no label rates to compare.")
-    labels = [label for label, rows in counts.most_common() if rows >= settings.smallest_label]
-    targets = np.array([row.target for row in data.rows])
+    # Labels as numbers: an array of texts is as wide as its longest.
+    names = list(counts)
+    number = {label: place for place, label in enumerate(names)}
+    targets = np.array([number[row.target] for row in data.rows], dtype=np.intp)
     codes = codes_of([row.group for row in data.rows])
     comparisons: list[_Comparison] = []
     for dimension, membership in _dimensions(data, settings.fields).items():
-        comparisons += _compared(dimension, membership, targets, codes, labels, settings)
+        comparisons += _compared(dimension, membership, targets, codes, names, settings)
     if not comparisons:
         summary = f"No two groups with {settings.smallest_group} rows each are named: nothing to compare."
         return CheckResult(check, "unmeasured", summary)
-    adjusted = holm([comparison.result.p_value for comparison in comparisons])
-    findings = [
-        _finding(comparison, p_value)
-        for p_value, comparison in sorted(zip(adjusted, comparisons, strict=True), key=lambda item: item[0])
-        if p_value <= settings.alpha and _ratio(comparison.result) < settings.smallest_ratio
-    ]
+    adjusted = holm([comparison.p_value for comparison in comparisons])
+    findings = []
+    for p_value, comparison in sorted(zip(adjusted, comparisons, strict=True), key=lambda item: item[0]):
+        if p_value > settings.alpha:
+            break
+        events = targets[comparison.rows] == number[comparison.label]
+        _, local_codes = np.unique(codes[comparison.rows], return_inverse=True)
+        result = rate_difference(events, comparison.inside, local_codes)
+        if _ratio(result) < settings.smallest_ratio:
+            rows = comparison.rows[comparison.inside & events]
+            findings.append(_finding(comparison, result, p_value, tuple(rows.tolist())))
     summary = (
         f"{len(findings):,} of {len(comparisons):,} label rates of groups differ from those of other groups "
         f"(Holm, alpha {settings.alpha:g})"
@@ -100,26 +111,27 @@ def _dimensions(data: AuditData, fields: Sequence[str]) -> dict[str, dict[str, l
 def _compared(
     dimension: str,
     membership: dict[str, list[int]],
-    targets: np.ndarray[tuple[int], np.dtype[np.str_]],
-    codes: np.ndarray[tuple[int], np.dtype[np.intp]],
-    labels: Sequence[str],
+    targets: npt.NDArray[np.intp],
+    codes: npt.NDArray[np.intp],
+    names: Sequence[str],
     settings: BiasSettings,
 ) -> list[_Comparison]:
-    everyone = np.array(sorted(row for rows in membership.values() for row in rows), dtype=np.intp)
+    rows = np.array(sorted(row for members in membership.values() for row in members), dtype=np.intp)
+    if len(rows) == 0:
+        return []
+    of_class = targets[rows]
+    enough = np.bincount(of_class, minlength=len(names)) >= settings.smallest_label
     comparisons = []
     for group, members in sorted(membership.items()):
-        inside = np.isin(everyone, members)
+        inside = np.isin(rows, members)
         if min(inside.sum(), (~inside).sum()) < settings.smallest_group:
             continue
-        here = Counter(targets[everyone].tolist())
-        _, local_codes = np.unique(codes[everyone], return_inverse=True)
-        for label in labels:
-            if here[label] < settings.smallest_label:
-                continue
-            events = targets[everyone] == label
-            result = rate_difference(events, inside, local_codes)
-            rows = tuple(everyone[inside & events].tolist())
-            comparisons.append(_Comparison(dimension, group, label, rows, result))
+        p_values = class_p_values(of_class, inside, codes[rows], len(names))
+        comparisons += [
+            _Comparison(dimension, group, label, rows, inside, p_value)
+            for label, p_value, often in zip(names, p_values, enough.tolist(), strict=True)
+            if often
+        ]
         if len(membership) == 2:
             break  # the other group's differences are the same with the sign turned
     return comparisons
@@ -131,8 +143,9 @@ def _ratio(result: RateDifference) -> float:
     return low / high if high > 0 else 1.0
 
 
-def _finding(comparison: _Comparison, p_value: float) -> Finding:
-    result = comparison.result
+def _finding(
+    comparison: _Comparison, result: RateDifference, p_value: float, rows: tuple[int, ...]
+) -> Finding:
     difference = result.difference
     evidence = (
         f"{comparison.dimension}, {comparison.group}: label '{comparison.label}' in "
@@ -141,7 +154,7 @@ def _finding(comparison: _Comparison, p_value: float) -> Finding:
         f"{100 * difference.value:+.1f} points [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}], "
         f"{count(difference.groups, 'group')} of rows, p {p_value:.2g} after Holm"
     )
-    return Finding("label rate differs", "warning", comparison.rows, evidence, "ask")
+    return Finding("label rate differs", "warning", rows, evidence, "ask")
 
 
 def check_group_words(data: AuditData) -> CheckResult:

@@ -22,6 +22,8 @@ OPENING_WORDS = 3
 # A label seldom enough to be a slip of the pen, next to one that is this many times as frequent.
 SLIP_RATIO = 10
 SLIP_CHARACTERS = 5
+# Among more labels than this, many are one character apart on purpose.
+MOST_LABELS = 20_000
 
 _FENCE = re.compile(r"\A\s*```[A-Za-z0-9]*\s*\n(.*?)\n?\s*```\s*\Z", re.S)
 _TRAILING_COMMA = re.compile(r",(?=\s*[}\]])")
@@ -325,6 +327,8 @@ def _slips(chosen: Counter[str]) -> dict[str, str]:
     comparison of all pairs. Labels that differ in a digit are different things, and so are
     abbreviations in capitals.
     """
+    if len(chosen) > MOST_LABELS:
+        return {}
     near: defaultdict[str, list[str]] = defaultdict(list)
     names = [label for label in chosen if len(label) >= SLIP_CHARACTERS and not label.isupper()]
     for label in names:

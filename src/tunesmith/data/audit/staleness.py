@@ -120,10 +120,12 @@ def check_label_drift(data: AuditData, settings: StalenessSettings = StalenessSe
     times = np.array([dates[row].timestamp() for row in rows])
     if times.min() == times.max():
         return CheckResult(check, "unmeasured", f"Every row has the same date in column '{column}'.")
-    targets = np.array([data.rows[row].target for row in rows])
+    # Labels as numbers: an array of texts is as wide as its longest.
+    number = {label: place for place, label in enumerate(counts)}
+    targets = np.array([number[data.rows[row].target] for row in rows], dtype=np.intp)
     codes = codes_of([data.rows[row].group for row in rows])
     labels = [label for label, times_seen in counts.most_common() if times_seen >= settings.smallest_label]
-    adjusted = holm([trend_p_value(targets == label, times) for label in labels])
+    adjusted = holm([trend_p_value(targets == number[label], times) for label in labels])
     later = times > np.median(times)
     if not later.any():
         later = times >= np.median(times)
@@ -131,7 +133,7 @@ def check_label_drift(data: AuditData, settings: StalenessSettings = StalenessSe
     for p_value, label in sorted(zip(adjusted, labels, strict=True)):
         if p_value > settings.alpha:
             continue
-        change = rate_difference(targets == label, later, codes)
+        change = rate_difference(targets == number[label], later, codes)
         low, high = sorted((change.rate, change.other_rate))
         if low >= settings.smallest_ratio * high:
             continue
@@ -142,7 +144,7 @@ def check_label_drift(data: AuditData, settings: StalenessSettings = StalenessSe
             f"difference {100 * interval.value:+.1f} points "
             f"[{100 * interval.low:+.1f}, {100 * interval.high:+.1f}], trend p {p_value:.2g} after Holm"
         )
-        found = tuple(rows[targets == label].tolist())
+        found = tuple(rows[targets == number[label]].tolist())
         findings.append(Finding("label drift", "warning", found, evidence, "keep"))
     summary = (
         f"{len(findings):,} of {len(labels):,} labels with {settings.smallest_label} rows or more drift "
