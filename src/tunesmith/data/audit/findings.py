@@ -30,7 +30,8 @@ class Finding:
 
     ``rows`` are indices into the data, the most certain first. ``evidence`` is a sentence with its
     numbers. ``fixed`` holds, for a ``fix``, the text or target that each row would get, in the order of
-    ``rows``; ``field`` says which of the two ("input" or "target").
+    ``rows``; ``field`` says which of the two ("input" or "target"). A fix of the input replaces the content
+    of one message: ``turn`` counts from the end of the input, -1 is the last message before the answer.
     """
 
     kind: str
@@ -40,6 +41,7 @@ class Finding:
     repair: Repair
     field: Literal["input", "target"] | None = None
     fixed: tuple[str, ...] | None = None
+    turn: int = -1
 
 
 @dataclass(frozen=True)

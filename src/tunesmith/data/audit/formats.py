@@ -1,0 +1,174 @@
+"""Rows whose parts are missing, in the wrong order, or too long for the base model."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import get_args
+
+from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, Repair, Severity, answered
+from tunesmith.data.audit.texts import count, excerpt, share
+from tunesmith.records import Role, Row
+
+# What tables write where a value is missing.
+MISSING_WORDS = frozenset(
+    [
+        "nan",
+        "null",
+        "none",
+        "nil",
+        "n/a",
+        "#n/a",
+        "na",
+        "#value!",
+        "#ref!",
+        "undefined",
+        "tbd",
+        "todo",
+        "<na>",
+    ]
+)
+# A target "none" in more rows than this is a label, not a gap.
+MISSING_WORD_SHARE = 0.01
+
+TOKENS_OF_A_TEMPLATE = 256
+TOKENS_OF_A_TURN = 64
+
+_GREETING = "the assistant speaks first"
+
+
+@dataclass(frozen=True)
+class LengthLimit:
+    """The base's context. ``count_tokens`` gives a row's tokens as rendered for it, answer included."""
+
+    count_tokens: Callable[[Row], int]
+    context_tokens: int
+
+
+def check_empty_fields(data: AuditData) -> CheckResult:
+    """Rows without an input or a target, with a word such as "NaN" in its place, and columns with gaps."""
+    rows = len(data.rows)
+    no_input, no_target = [], []
+    input_words, target_words = [], []
+    for index, row in enumerate(data.rows):
+        asked = row.text.strip()
+        wanted = row.target.strip()
+        if not asked:
+            no_input.append(index)
+        elif len(asked) <= 10 and asked.casefold() in MISSING_WORDS:
+            input_words.append(index)
+        if not wanted:
+            no_target.append(index)
+        elif len(wanted) <= 10 and wanted.casefold() in MISSING_WORDS:
+            target_words.append(index)
+    findings = []
+    for field, found in (("input", no_input), ("target", no_target)):
+        if found:
+            first = data.rows[found[0]].source
+            evidence = f"{share(len(found), rows)} rows with an empty {field} (first: {first})"
+            findings.append(Finding(f"empty {field}", "error", tuple(found), evidence, "drop"))
+    for field, found in (("input", input_words), ("target", target_words)):
+        if found:
+            findings.append(_missing_words(data, field, found))
+    for column, values in data.fields.items():
+        gaps = tuple(index for index, value in enumerate(values) if value is None or not value.strip())
+        if 0 < len(gaps) < rows:
+            evidence = f"column '{column}': {share(len(gaps), rows)} rows have no value"
+            findings.append(Finding("gaps in a column", "note", gaps, evidence, "keep"))
+    bad = len({*no_input, *no_target, *input_words, *target_words})
+    summary = f"{share(bad, rows)} rows with an empty or missing input or target"
+    return answered("empty fields", summary, findings)
+
+
+def _missing_words(data: AuditData, field: str, found: list[int]) -> Finding:
+    row = data.rows[found[0]]
+    word = (row.text if field == "input" else row.target).strip()
+    rare = field == "input" or len(found) <= max(1, MISSING_WORD_SHARE * len(data.rows))
+    evidence = (
+        f"{share(len(found), len(data.rows))} rows have a word for 'missing' as {field}, such as '{word}'"
+    )
+    severity: Severity = "warning" if rare else "note"
+    if not rare:
+        evidence += ": often enough to be a label"
+    return Finding(f"word for a missing {field}", severity, tuple(found), evidence, "ask" if rare else "keep")
+
+
+def check_turns(data: AuditData) -> CheckResult:
+    """Conversations with unknown roles, a system turn in the middle, or turns that do not alternate.
+
+    The input ends where the answer follows: its last turn must not be the assistant's.
+    """
+    found: defaultdict[str, list[int]] = defaultdict(list)
+    for index, row in enumerate(data.rows):
+        problem = _turn_problem([message.role for message in row.messages])
+        if problem is not None:
+            found[problem].append(index)
+    findings = []
+    for problem, rows in sorted(found.items(), key=lambda item: -len(item[1])):
+        evidence = f"{count(len(rows), 'row')}: {problem} (first: {data.rows[rows[0]].source})"
+        severity: Severity = "note" if problem == _GREETING else "error"
+        repair: Repair = "keep" if problem == _GREETING else "set_aside"
+        findings.append(Finding("turn order", severity, tuple(rows), evidence, repair))
+    bad = sum(len(rows) for rows in found.values())
+    summary = f"{share(bad, len(data.rows))} rows with wrong roles or turns out of order"
+    return answered("turns", summary, findings)
+
+
+def _turn_problem(roles: list[Role]) -> str | None:
+    known = get_args(Role)
+    unknown = next((role for role in roles if role not in known), None)
+    if unknown is not None:
+        return f"the role '{unknown}' is not one of {', '.join(known)}"
+    if "system" in roles[1:]:
+        return "a system turn that is not the first"
+    said = roles[1:] if roles[:1] == ["system"] else roles
+    if "user" not in said:
+        return "no turn of the user: nothing is asked"
+    if said[-1] == "assistant":
+        return "the last turn before the answer is the assistant's"
+    if said[0] == "assistant":
+        return _GREETING
+    if any(first == second for first, second in pairwise(said)):
+        return "two turns of the same role in a row"
+    return None
+
+
+def check_lengths(data: AuditData, limit: LengthLimit | None) -> CheckResult:
+    """Rows that do not fit into the base's context; unmeasured without a base to count tokens for.
+
+    Tokens are counted only for rows that could be too long: no tokeniser makes more tokens than bytes, and
+    256 + 64 for each turn are allowed for the chat template.
+    """
+    check = "lengths"
+    if limit is None:
+        return CheckResult(check, "unmeasured", "No base model is named, so there is no context to fit into.")
+    too_long: list[tuple[int, int]] = []
+    longest = 0
+    for index, row in enumerate(data.rows):
+        if _most_tokens(row) <= limit.context_tokens:
+            continue
+        tokens = limit.count_tokens(row)
+        longest = max(longest, tokens)
+        if tokens > limit.context_tokens:
+            too_long.append((tokens, index))
+    if not too_long:
+        known = f"the longest has {longest:,}" if longest else "none is near it"
+        return answered(check, f"Every row fits into {limit.context_tokens:,} tokens; {known}.", [])
+    too_long.sort(key=lambda item: (-item[0], item[1]))
+    rows = tuple(index for _, index in too_long)
+    who = share(len(rows), len(data.rows))
+    summary = f"{who} rows are longer than the context of {limit.context_tokens:,} tokens"
+    first = data.rows[rows[0]]
+    evidence = f"{summary}; the longest has {too_long[0][0]:,} ({first.source}: {excerpt(first.text)})"
+    return answered(check, summary, [Finding("too long", "error", rows, evidence, "set_aside")])
+
+
+def _most_tokens(row: Row) -> int:
+    characters = sum(len(message.content) for message in row.messages) + len(row.target)
+    if row.target.isascii() and all(message.content.isascii() for message in row.messages):
+        size = characters
+    else:
+        size = 4 * characters
+    return size + TOKENS_OF_A_TEMPLATE + TOKENS_OF_A_TURN * (len(row.messages) + 1)
