@@ -130,8 +130,8 @@ def measure_forgetting(
     "all probes" leaves such domains out, as they would only dilute a drop. Fewer than 50 groups of probes
     give the interval [−1, 1]. ``text_margin`` is relative (0.03: three per cent more bits), ``probe_margin``
     a share of the items (0.02: two points of accuracy); both are kept for the guards. ``level`` is two-sided:
-    0.90 is for guards at one-sided 5 %. Raises ValueError when the two were scored on different texts or
-    probes.
+    0.90 is for guards at one-sided 5 %, ``guard_level`` for those of a contest. Raises ValueError when the
+    two were scored on different texts or probes.
     """
     items = probe_items()
     if base.texts != tuned.texts:

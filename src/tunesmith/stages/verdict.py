@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunesmith import ledger
 from tunesmith.candidates.answers import Answers
@@ -26,8 +27,11 @@ from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.session import Session
 from tunesmith.stages.train import TrainResult
-from tunesmith.stats.levels import alpha_for_opening
+from tunesmith.stats.levels import alpha_for_opening, guard_level
 from tunesmith.workspace import cached, stage_key
+
+if TYPE_CHECKING:
+    from tunesmith.evaluation.forgetting import GeneralScores
 
 PACKAGES = (
     "tunesmith.candidates",
@@ -90,7 +94,7 @@ def _decide(
     session: Session, dataset: Dataset, plan: Plan, opponents: OpponentsResult, train: TrainResult
 ) -> VerdictResult:
     from tunesmith.data.sealed import open_test
-    from tunesmith.evaluation.forgetting import guard_checks
+    from tunesmith.evaluation.forgetting import guard_checks, measure_forgetting
     from tunesmith.evaluation.scorecards import correctness, scorecard
     from tunesmith.evaluation.verdict import decide
     from tunesmith.stats.paired import paired_gain
@@ -98,11 +102,15 @@ def _decide(
     started = time.perf_counter()
     goal = session.task.goal
     tuned, finalists = train.validation.candidate, opponents.finalist_candidates()
-    forgetting = _forgetting(session, plan, train)
+    general = _general_scores(session, plan, train)
     contest = contest_id(tuned, finalists)
     names = [candidate.name for candidate in (tuned, *finalists)]
     rows, opening = open_test(dataset, session.folder.ledger, contest, names)
     alpha = alpha_for_opening(opening, goal.alpha)
+    margins = session.task.guards
+    forgetting = measure_forgetting(
+        *general, margins.general_text.margin, margins.probes.margin, guard_level(opening)
+    )
     labels = dataset.manifest.labels
     answers = {
         candidate.id: _sealed_answers(session, dataset, plan, train, candidate, rows)
@@ -127,9 +135,7 @@ def _decide(
     ]
     guards = (
         _leak_check(dataset),
-        *guard_checks(
-            forgetting, session.task.guards.general_text.blocking, session.task.guards.probes.blocking
-        ),
+        *guard_checks(forgetting, margins.general_text.blocking, margins.probes.blocking),
     )
     verdict = decide(
         gains,
@@ -170,20 +176,19 @@ def _leak_check(dataset: Dataset) -> Check:
     )
 
 
-def _forgetting(session: Session, plan: Plan, train: TrainResult) -> tuple[Forgetting, ...]:
+def _general_scores(session: Session, plan: Plan, train: TrainResult) -> tuple[GeneralScores, GeneralScores]:
+    """General texts and probes as scored by the base and by the tuned model."""
     from tunesmith.candidates.tuned import put_adapter
     from tunesmith.engine.lora import lora_disabled
-    from tunesmith.evaluation.forgetting import measure_forgetting
     from tunesmith.stages.general import base_general_scores, tuned_general_scores
 
-    settings, guards = session.task.train, session.task.guards
+    settings = session.task.train
     loaded = session.loaded(plan.precision)
     put_adapter(loaded, Path(train.training.adapter_folder), settings.rank, settings.alpha)
     with session.bar("verdict", "general ability of the base") as report, lora_disabled(loaded.model):
         base = base_general_scores(loaded, plan.precision, session.cache, report)
     with session.bar("verdict", "general ability of the tuned model") as report:
-        tuned = tuned_general_scores(loaded, base, report)
-    return measure_forgetting(base, tuned, guards.general_text.margin, guards.probes.margin)
+        return base, tuned_general_scores(loaded, base, report)
 
 
 def _sealed_answers(
