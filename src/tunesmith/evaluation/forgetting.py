@@ -59,6 +59,25 @@ class ProbeScores:
 
 
 @dataclass(frozen=True)
+class Material:
+    """How much a guard over all domains rests on."""
+
+    domain: str
+    items: int
+    groups: int
+
+
+def guard_material() -> tuple[Material, Material]:
+    """Texts and probes that every base is scored on, its own samples included; domains at chance, too."""
+    texts, samples, probes = general_texts(), len(sample_prompts()), probe_items()
+    documents = len({(text.domain, text.source) for text in texts})
+    return (
+        Material(ALL_TEXT, len(texts) + samples, documents + samples),
+        Material(ALL_PROBES, len(probes), len({item.group for item in probes})),
+    )
+
+
+@dataclass(frozen=True)
 class GeneralScores:
     """One model's scores on the general texts and the probes.
 

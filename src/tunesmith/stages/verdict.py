@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunesmith import ledger
 from tunesmith.candidates.answers import Answers
@@ -87,11 +87,18 @@ def reach_verdict(
         "precision": plan.precision,
     }
     folder = session.folder.stage("verdict", stage_key("verdict", inputs, PACKAGES))
-    return cached(folder, VerdictResult, lambda _: _decide(session, dataset, plan, opponents, train))[0]
+    return cached(
+        folder, VerdictResult, lambda path: _decide(session, dataset, plan, opponents, train, path)
+    )[0]
 
 
 def _decide(
-    session: Session, dataset: Dataset, plan: Plan, opponents: OpponentsResult, train: TrainResult
+    session: Session,
+    dataset: Dataset,
+    plan: Plan,
+    opponents: OpponentsResult,
+    train: TrainResult,
+    folder: Path,
 ) -> VerdictResult:
     from tunesmith.data.sealed import open_test
     from tunesmith.evaluation.forgetting import guard_checks, measure_forgetting
@@ -147,6 +154,8 @@ def _decide(
         tuned=cards[tuned.id].metrics["accuracy"],
         opponents=[cards[finalist.id] for finalist in finalists],
     )
+    ordered = (cards[tuned.id], *(cards[finalist.id] for finalist in finalists))
+    result = VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started)
     ledger.append(
         session.folder.ledger,
         "verdict",
@@ -159,10 +168,30 @@ def _decide(
             "rule": goal.rule,
             "candidate": tuned.id,
             "adapter_sha256": train.training.adapter_sha256,
+            "result": folder.name,
+            "result_sha256": content_hash(result),
+            "result_names": free_names(result),
         },
     )
-    ordered = (cards[tuned.id], *(cards[finalist.id] for finalist in finalists))
-    return VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started)
+    return result
+
+
+def free_names(record: Any, where: str = "") -> list[str]:
+    """The keys in a record that its type does not know: those of metrics and settings, each with its path.
+
+    The ledger keeps them, so that one that is lost from the stored result is missed.
+    """
+    names: list[str] = []
+    if is_dataclass(record):
+        for field in fields(record):
+            names += free_names(getattr(record, field.name), f"{where}.{field.name}" if where else field.name)
+    elif isinstance(record, dict):
+        for key, value in record.items():
+            names += [f"{where}.{key}", *free_names(value, f"{where}.{key}")]
+    elif isinstance(record, (list, tuple)):
+        for index, value in enumerate(record):
+            names += free_names(value, f"{where}[{index}]")
+    return names
 
 
 def _leak_check(dataset: Dataset) -> Check:
