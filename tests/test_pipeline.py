@@ -161,6 +161,20 @@ def test_another_candidate_on_the_same_test_is_a_second_line_at_a_stricter_level
     assert len([line for line in ledger.read(session.folder.ledger) if line.event == "test_opened"]) == 2
 
 
+def test_the_gate_answers_as_the_verdict_did(
+    home: Path, finished: tuple[Session, Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    session, _ = finished
+    session.folder.keep_task_file(home / "task-5.yaml")
+    judged = run_stages(_session(home, home / "runs", seed=5), "verdict").verdict
+    assert judged is not None
+    code = main(["gate", "toy", "--runs", str(home / "runs"), "--json"])
+    answer = json.loads(capsys.readouterr().out)
+    assert code == {"TRAIN": 0, "DON'T": 1, "CANNOT TELL YET": 3}[judged.verdict.decision]
+    assert answer["decision"] == judged.verdict.decision
+    assert all(check["answer"] == "passed" for check in answer["checks"][:5])
+
+
 def test_an_edited_ledger_line_is_found_and_named(
     home: Path, finished: tuple[Session, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,11 +11,13 @@ from sklearn.metrics import f1_score
 
 from tunesmith.errors import UserError
 from tunesmith.stats.intervals import (
+    agresti_coull,
     macro_f1_interval,
     mean_interval,
     proportion_interval,
     ratio_interval,
     relative_change_interval,
+    wilson,
 )
 
 clustered_booleans = st.lists(st.tuples(st.booleans(), st.sampled_from("abcdefgh")), min_size=1, max_size=60)
@@ -35,11 +37,27 @@ def clusters(random: np.random.Generator, rows: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("right", "rows"), [(0, 40), (40, 40), (1, 7), (888, 1000)])
-def test_a_proportion_of_single_rows_is_wilson(right: int, rows: int) -> None:
-    estimate = proportion_interval([True] * right + [False] * (rows - right), singles(rows))
+def test_wilson_equals_scipy_and_agresti_coull_contains_it_around_the_same_centre(
+    right: int, rows: int
+) -> None:
     reference = scipy_stats.binomtest(right, rows).proportion_ci(0.95, method="wilson")
-    assert (estimate.low, estimate.high) == pytest.approx((reference.low, reference.high))
-    assert estimate.method == "Wilson"
+    critical = float(scipy_stats.norm.ppf(0.975))
+    assert wilson(right / rows, rows, critical) == pytest.approx((reference.low, reference.high))
+    estimate = proportion_interval([True] * right + [False] * (rows - right), singles(rows))
+    assert estimate.low <= reference.low + 1e-12
+    assert estimate.high >= reference.high - 1e-12
+    if 0 < estimate.low < estimate.high < 1:
+        assert estimate.low + estimate.high == pytest.approx(reference.low + reference.high)
+    assert estimate.method == "Agresti–Coull"
+
+
+@pytest.mark.parametrize("rows", [100, 137, 400])
+def test_a_proportion_holds_every_true_share_in_at_least_93_5_percent_of_tests(rows: int) -> None:
+    right = np.arange(rows + 1)
+    bounds = np.array([agresti_coull(count / rows, rows, 1.959964) for count in right])
+    for share in np.concatenate([np.linspace(0.5, 0.99, 99), np.linspace(0.99, 0.9999, 50)]):
+        held = (bounds[:, 0] <= share) & (share <= bounds[:, 1])
+        assert scipy_stats.binom.pmf(right, rows, share)[held].sum() >= 0.935
 
 
 @pytest.mark.parametrize("right", [0, 1])
@@ -181,16 +199,15 @@ def test_macro_f1_equals_scikit_learn_over_the_labels_that_occur(rows: list[tupl
     assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
 
 
-def test_macro_f1_of_1200_rows_and_77_labels_takes_less_than_a_second_and_is_reproducible() -> None:
+def test_macro_f1_of_1200_rows_and_77_labels_takes_less_than_a_tenth_of_a_second() -> None:
     random = np.random.default_rng(2)
     targets = [str(label) for label in random.integers(0, 77, 1200)]
     answers = [target if random.random() < 0.85 else "0" for target in targets]
     groups = clusters(random, 1200).astype(str).tolist()
     labels = [str(label) for label in range(77)]
     begun = time.process_time()
-    estimate = macro_f1_interval(targets, answers, groups, labels, seed=5)
-    assert time.process_time() - begun < 1
-    assert estimate == macro_f1_interval(targets, answers, groups, labels, seed=5)
+    estimate = macro_f1_interval(targets, answers, groups, labels)
+    assert time.process_time() - begun < 0.1
     assert estimate.low < estimate.value < estimate.high
 
 
@@ -205,9 +222,16 @@ def test_macro_f1_over_many_rare_labels_holds_the_truth_where_plain_percentiles_
         return targets, np.where(random.random(rows) < 0.6, targets, wrong)
 
     truth = f1_score(*draw(400_000), average="macro")
-    repetitions, held = 100, 0
-    for seed in range(repetitions):
+    repetitions, held = 500, 0
+    for _ in range(repetitions):
         targets, answers = (part.astype(str).tolist() for part in draw(400))
-        estimate = macro_f1_interval(targets, answers, singles(400), labels, seed=seed)
+        estimate = macro_f1_interval(targets, answers, singles(400), labels)
         held += estimate.low <= truth <= estimate.high
-    assert held >= 88
+    assert held / repetitions >= 0.95 - 2.6 * (0.95 * 0.05 / repetitions) ** 0.5
+
+
+def test_macro_f1_keeps_a_width_where_nothing_is_wrong() -> None:
+    names = list("aabb") * 30
+    estimate = macro_f1_interval(names, names, singles(120), ["a", "b"])
+    assert (estimate.value, estimate.high) == (1, 1)
+    assert 0.94 < estimate.low < 0.98

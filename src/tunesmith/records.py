@@ -224,8 +224,42 @@ class PowerPoint:
 
 
 @dataclass(frozen=True)
+class GuardPower:
+    """What one guard can tell. ``spread``: the assumed standard deviation of the change of one group.
+
+    ``largest_loss_with_80_percent``: the largest true loss that still passes 8 times in 10; below 0, even an
+    unchanged model would fail more often.
+    """
+
+    guard: str
+    items: int
+    groups: int
+    margin: float
+    spread: float
+    chance_if_unchanged: float
+    chance_at_half_margin: float
+    largest_loss_with_80_percent: float
+
+
+@dataclass(frozen=True)
+class JointPower:
+    """The chance that all blocking guards pass for a model that has lost nothing.
+
+    ``at_least`` holds however the guards depend on each other, ``if_independent`` when they do not.
+    """
+
+    guards: tuple[GuardPower, ...]
+    alpha_one_sided: float
+    at_least: float
+    if_independent: float
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What can be known before anything is trained. Times and memory are for this machine."""
+    """What can be known before anything is trained. Times and memory are for this machine.
+
+    ``guards``: one for each spread that is assumed; empty when no guard blocks.
+    """
 
     test_rows: int
     test_groups: int
@@ -242,6 +276,7 @@ class Plan:
     estimated_verdict_seconds: float
     estimated_peak_memory_mb: float
     available_memory_mb: float
+    guards: tuple[JointPower, ...] = ()
 
 
 @dataclass(frozen=True)

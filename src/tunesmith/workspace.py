@@ -74,6 +74,10 @@ class TaskFolder:
         """The folder of one stage; ``key`` comes from :func:`stage_key`."""
         return self.path / "stages" / f"{stage}-{key[:12]}"
 
+    def results(self, stage: str) -> tuple[Path, ...]:
+        """Every stored ``result.json`` of one stage; other inputs, or other code, gave each its folder."""
+        return tuple(sorted(self.path.glob(f"stages/{stage}-*/{RESULT}")))
+
     def keep_task_file(self, task_file: Path) -> None:
         """Copy the task file that is being run, and remember where it lies."""
         if task_file.absolute() == self.task_file.absolute():
@@ -146,6 +150,11 @@ class Workspace:
 def checkpoints(stage_folder: Path) -> Path:
     """Where the train stage keeps what it needs to continue."""
     return stage_folder / "checkpoints"
+
+
+def adapter_folder(stage_folder: Path) -> Path:
+    """Where the train stage keeps the adapter that it made."""
+    return stage_folder / "adapter"
 
 
 def stage_key(stage: str, inputs: Any, packages: Sequence[str], source_root: Path = SOURCE_ROOT) -> str:

@@ -59,6 +59,25 @@ class ProbeScores:
 
 
 @dataclass(frozen=True)
+class Material:
+    """How much a guard over all domains rests on."""
+
+    domain: str
+    items: int
+    groups: int
+
+
+def guard_material() -> tuple[Material, Material]:
+    """Texts and probes that every base is scored on, its own samples included; domains at chance, too."""
+    texts, samples, probes = general_texts(), len(sample_prompts()), probe_items()
+    documents = len({(text.domain, text.source) for text in texts})
+    return (
+        Material(ALL_TEXT, len(texts) + samples, documents + samples),
+        Material(ALL_PROBES, len(probes), len({item.group for item in probes})),
+    )
+
+
+@dataclass(frozen=True)
 class GeneralScores:
     """One model's scores on the general texts and the probes.
 
@@ -130,8 +149,8 @@ def measure_forgetting(
     "all probes" leaves such domains out, as they would only dilute a drop. Fewer than 50 groups of probes
     give the interval [−1, 1]. ``text_margin`` is relative (0.03: three per cent more bits), ``probe_margin``
     a share of the items (0.02: two points of accuracy); both are kept for the guards. ``level`` is two-sided:
-    0.90 is for guards at one-sided 5 %. Raises ValueError when the two were scored on different texts or
-    probes.
+    0.90 is for guards at one-sided 5 %, ``guard_level`` for those of a contest. Raises ValueError when the
+    two were scored on different texts or probes.
     """
     items = probe_items()
     if base.texts != tuned.texts:

@@ -87,6 +87,13 @@ def plan_lines(plan: Plan) -> RenderableType:
             f"{numbers.number(plan.test_rows)} test rows: 80 % chance of TRAIN from a true gain of "
             f"{_range(gains, 1)} points on, if {_range(shares, 0)} % of rows tell the two apart"
         )
+    if plan.guards:
+        names = " and ".join(guard.guard for guard in plan.guards[0].guards)
+        chances = [joint.if_independent for joint in plan.guards]
+        lines.append(
+            f"a model that forgot nothing passes the blocking guards ({names}) with a chance of "
+            f"{_range(chances, 0)} %"
+        )
     lines += [
         f"about {numbers.duration(plan.estimated_opponents_seconds)} for the opponents, "
         f"{numbers.duration(plan.estimated_train_seconds)} for training, "

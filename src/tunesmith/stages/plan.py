@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunesmith.records import Dataset, Plan, Row
+from tunesmith.records import Dataset, JointPower, Plan, Row
 from tunesmith.stages.memory import available_mb, peak_mb, reset_peak
 from tunesmith.stages.session import Session, machine
 from tunesmith.stats.levels import alpha_for_opening
@@ -24,10 +24,16 @@ PACKAGES = (
     "tunesmith.training",
     "tunesmith.candidates",
     "tunesmith.stats",
+    "tunesmith.evaluation.forgetting",
+    "tunesmith.evaluation.probes",
+    "tunesmith.evaluation.texts",
     "tunesmith.records",
     "tunesmith.stages.plan",
 )
 PROBED_ROWS = 8
+# How much one document's bits, and one probe's answer, may vary between base and tuned model: calm and rough.
+TEXT_SPREADS = (0.03, 0.12)
+PROBE_SPREADS = (0.22, 0.39)  # 5 and 15 of 100 answers change
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ def make_plan(session: Session, dataset: Dataset) -> PlanResult:
     inputs = {
         "dataset": dataset.manifest.version,
         "goal": task.goal.model_dump(),
+        "guards": task.guards.model_dump(),
         "instruction": task.instruction,
         "opponents": task.opponents.model_dump(),
         "train": task.train.model_dump(),
@@ -102,8 +109,35 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         + seconds.general,
         estimated_peak_memory_mb=peak_mb(),
         available_memory_mb=available_mb(),
+        guards=_guards(session),
     )
     return PlanResult(plan, time.perf_counter() - started)
+
+
+def _guards(session: Session) -> tuple[JointPower, ...]:
+    """The power of the blocking guards, if changes are calm and if they are rough."""
+    from tunesmith.evaluation.forgetting import guard_material
+    from tunesmith.stats.power_guards import guard_power, joint_power
+
+    guards = session.task.guards
+    asked = [
+        (material, guard.margin, spreads)
+        for material, guard, spreads in zip(
+            guard_material(), (guards.general_text, guards.probes), (TEXT_SPREADS, PROBE_SPREADS), strict=True
+        )
+        if guard.blocking
+    ]
+    alpha = alpha_for_opening(1)
+    return tuple(
+        joint_power(
+            [
+                guard_power(material.domain, material.items, material.groups, margin, spreads[rough], alpha)
+                for material, margin, spreads in asked
+            ],
+            alpha,
+        )
+        for rough in ((0, 1) if asked else ())
+    )
 
 
 def _checked(session: Session, loaded: LoadedModel, rows: list[Row], name: str) -> list[Tokens]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tunesmith.records import Cost, Dataset, FileHash, Plan, Scorecard, Training
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.session import Session, machine, usable_cores
-from tunesmith.workspace import cached, checkpoints, stage_key
+from tunesmith.workspace import adapter_folder, cached, checkpoints, stage_key
 
 PACKAGES = (
     "tunesmith.engine",
@@ -90,7 +90,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     check_rendering(loaded, rendered[0], train)
     with session.bar("train", f"{loaded.base.name}, LoRA r={settings.rank}") as report:
         fitted = fit(loaded, rendered[0], rendered[1], settings, checkpoints(folder), report)
-    adapter = folder / "adapter"
+    adapter = adapter_folder(folder)
     weights = {name: (layer.lora_a, layer.lora_b) for name, layer in lora_layers(loaded.model).items()}
     adapter_sha256 = save_adapter(
         adapter, weights, settings.rank, settings.alpha, loaded.base.name, loaded.base.sha256

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +30,11 @@ from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.session import Session
 from tunesmith.stages.train import TrainResult
-from tunesmith.stats.levels import alpha_for_opening
+from tunesmith.stats.levels import alpha_for_opening, guard_level
 from tunesmith.workspace import cached, stage_key
+
+if TYPE_CHECKING:
+    from tunesmith.evaluation.forgetting import GeneralScores
 
 PACKAGES = (
     "tunesmith.candidates",
@@ -86,14 +90,21 @@ def reach_verdict(
         "precision": plan.precision,
     }
     folder = session.folder.stage("verdict", stage_key("verdict", inputs, PACKAGES))
-    return cached(folder, VerdictResult, lambda _: _decide(session, dataset, plan, opponents, train))[0]
+    return cached(
+        folder, VerdictResult, lambda path: _decide(session, dataset, plan, opponents, train, path)
+    )[0]
 
 
 def _decide(
-    session: Session, dataset: Dataset, plan: Plan, opponents: OpponentsResult, train: TrainResult
+    session: Session,
+    dataset: Dataset,
+    plan: Plan,
+    opponents: OpponentsResult,
+    train: TrainResult,
+    folder: Path,
 ) -> VerdictResult:
     from tunesmith.data.sealed import open_test
-    from tunesmith.evaluation.forgetting import guard_checks
+    from tunesmith.evaluation.forgetting import guard_checks, measure_forgetting
     from tunesmith.evaluation.scorecards import correctness, scorecard
     from tunesmith.evaluation.verdict import decide
     from tunesmith.stats.paired import paired_gain
@@ -101,11 +112,15 @@ def _decide(
     started = time.perf_counter()
     goal = session.task.goal
     tuned, finalists = train.validation.candidate, opponents.finalist_candidates()
-    forgetting = _forgetting(session, plan, train)
+    general = _general_scores(session, plan, train)
     contest = contest_id(tuned, finalists)
     names = [candidate.name for candidate in (tuned, *finalists)]
     rows, opening = open_test(dataset, session.folder.ledger, contest, names)
     alpha = alpha_for_opening(opening, goal.alpha)
+    margins = session.task.guards
+    forgetting = measure_forgetting(
+        *general, margins.general_text.margin, margins.probes.margin, guard_level(opening)
+    )
     labels = dataset.manifest.labels
     cards: dict[str, Scorecard] = {}
     right: dict[str, NDArray[np.float64]] = {}
@@ -131,9 +146,7 @@ def _decide(
     ]
     guards = (
         _leak_check(dataset),
-        *guard_checks(
-            forgetting, session.task.guards.general_text.blocking, session.task.guards.probes.blocking
-        ),
+        *guard_checks(forgetting, margins.general_text.blocking, margins.probes.blocking),
     )
     verdict = decide(
         gains,
@@ -145,6 +158,8 @@ def _decide(
         tuned=cards[tuned.id].metrics["accuracy"],
         opponents=[cards[finalist.id] for finalist in finalists],
     )
+    ordered = (cards[tuned.id], *(cards[finalist.id] for finalist in finalists))
+    result = VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started)
     ledger.append(
         session.folder.ledger,
         "verdict",
@@ -157,10 +172,30 @@ def _decide(
             "rule": goal.rule,
             "candidate": tuned.id,
             "adapter_sha256": train.training.adapter_sha256,
+            "result": folder.name,
+            "result_sha256": content_hash(result),
+            "result_names": free_names(result),
         },
     )
-    ordered = (cards[tuned.id], *(cards[finalist.id] for finalist in finalists))
-    return VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started)
+    return result
+
+
+def free_names(record: Any, where: str = "") -> list[str]:
+    """The keys in a record that its type does not know: those of metrics and settings, each with its path.
+
+    The ledger keeps them, so that one that is lost from the stored result is missed.
+    """
+    names: list[str] = []
+    if is_dataclass(record):
+        for field in fields(record):
+            names += free_names(getattr(record, field.name), f"{where}.{field.name}" if where else field.name)
+    elif isinstance(record, dict):
+        for key, value in record.items():
+            names += [f"{where}.{key}", *free_names(value, f"{where}.{key}")]
+    elif isinstance(record, (list, tuple)):
+        for index, value in enumerate(record):
+            names += free_names(value, f"{where}[{index}]")
+    return names
 
 
 def _fair_draw(rows: Sequence[Row], count: int | None) -> list[int]:
@@ -180,20 +215,19 @@ def _leak_check(dataset: Dataset) -> Check:
     )
 
 
-def _forgetting(session: Session, plan: Plan, train: TrainResult) -> tuple[Forgetting, ...]:
+def _general_scores(session: Session, plan: Plan, train: TrainResult) -> tuple[GeneralScores, GeneralScores]:
+    """General texts and probes as scored by the base and by the tuned model."""
     from tunesmith.candidates.tuned import put_adapter
     from tunesmith.engine.lora import lora_disabled
-    from tunesmith.evaluation.forgetting import measure_forgetting
     from tunesmith.stages.general import base_general_scores, tuned_general_scores
 
-    settings, guards = session.task.train, session.task.guards
+    settings = session.task.train
     loaded = session.loaded(plan.precision)
     put_adapter(loaded, Path(train.training.adapter_folder), settings.rank, settings.alpha)
     with session.bar("verdict", "general ability of the base") as report, lora_disabled(loaded.model):
         base = base_general_scores(loaded, plan.precision, session.cache, report)
     with session.bar("verdict", "general ability of the tuned model") as report:
-        tuned = tuned_general_scores(loaded, base, report)
-    return measure_forgetting(base, tuned, guards.general_text.margin, guards.probes.margin)
+        return base, tuned_general_scores(loaded, base, report)
 
 
 def _sealed_answers(

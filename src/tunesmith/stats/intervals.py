@@ -14,9 +14,6 @@ from tunesmith.errors import UserError
 from tunesmith.records import Estimate
 from tunesmith.stats.clusters import Codes, Floats, clustered_ratio, group_codes, t_quantile
 
-_RESAMPLES = 2000
-_CELLS_AT_ONCE = 4_000_000
-
 
 def wilson(share: float, rows: float, critical: float) -> tuple[float, float]:
     """Wilson's score interval (1927) for a share of ``rows`` (which may be an effective, fractional number).
@@ -30,8 +27,21 @@ def wilson(share: float, rows: float, critical: float) -> tuple[float, float]:
     return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
+def agresti_coull(share: float, rows: float, critical: float) -> tuple[float, float]:
+    """The interval of Agresti and Coull (1998) for a share of ``rows``, which may be fractional; in [0, 1].
+
+    The plain interval after adding critical²/2 rows that are right and as many that are wrong. It has the
+    centre of Wilson's and contains it. From 100 rows upwards its exact coverage at 95 % is at least 93.9 %
+    whatever the true share; Wilson's falls to 92 % at a true share of 0.99 and to 84 % at 0.998.
+    """
+    added = critical**2
+    centre = (share * rows + added / 2) / (rows + added)
+    half = critical * math.sqrt(centre * (1 - centre) / (rows + added))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
 def proportion_interval(correct: npt.ArrayLike, groups: Sequence[str], level: float = 0.95) -> Estimate:
-    """Share of rows that are correct; Wilson, on the effective sample size when rows are clustered.
+    """Share of rows that are correct; Agresti–Coull, on the effective sample size when rows are clustered.
 
     ``correct``: booleans, shape (rows,). The effective size is rows over the design effect, never more
     than the rows (Korn and Graubard 1998; Dean and Pagano 2015), and Student's t of groups − 1 replaces
@@ -45,8 +55,8 @@ def proportion_interval(correct: npt.ArrayLike, groups: Sequence[str], level: fl
     ratio = clustered_ratio(values, np.ones_like(values), codes)
     if ratio.groups == ratio.rows:
         critical = NormalDist().inv_cdf((1 + level) / 2)
-        low, high = wilson(ratio.value, ratio.rows, critical)
-        return Estimate(ratio.value, low, high, ratio.rows, ratio.groups, level, "Wilson")
+        low, high = agresti_coull(ratio.value, ratio.rows, critical)
+        return Estimate(ratio.value, low, high, ratio.rows, ratio.groups, level, "Agresti–Coull")
     typical = round(float((np.bincount(codes) ** 2).sum()) / ratio.rows)
     with_pseudo = clustered_ratio(
         np.concatenate([values, np.zeros(typical), np.ones(typical)]),
@@ -54,8 +64,8 @@ def proportion_interval(correct: npt.ArrayLike, groups: Sequence[str], level: fl
         np.concatenate([codes, np.full(typical, ratio.groups), np.full(typical, ratio.groups + 1)]),
     )
     critical = t_quantile(level, max(1, ratio.groups - 1))
-    low, high = wilson(ratio.value, ratio.rows / max(1.0, with_pseudo.design_effect or 1.0), critical)
-    method = "Wilson on the effective sample size (clustered by group)"
+    low, high = agresti_coull(ratio.value, ratio.rows / max(1.0, with_pseudo.design_effect or 1.0), critical)
+    method = "Agresti–Coull on the effective sample size (clustered by group)"
     return Estimate(ratio.value, low, high, ratio.rows, ratio.groups, level, method)
 
 
@@ -108,16 +118,16 @@ def macro_f1_interval(
     groups: Sequence[str],
     labels: Sequence[str],
     level: float = 0.95,
-    seed: int = 0,
 ) -> Estimate:
-    """Macro-F1 over those ``labels`` that occur in ``targets``, with a cluster bootstrap over groups.
+    """Macro-F1 over those ``labels`` that occur in ``targets``, with an interval clustered by group.
 
-    The value equals scikit-learn's ``f1_score(average="macro", labels=present, zero_division=0)``. Whole
-    groups are drawn with replacement, 2,000 times; a label that a resample lost does not count in it. The
-    percentiles are shifted by twice the bootstrap's bias, because macro-F1 over rare labels is biased down
-    and resampling doubles that. (77 labels, 1,200 rows, F1 0.58, simulated: the truth is above plain
-    percentiles in 20 % of runs instead of 2.5 %, above shifted ones in 5 %.) With no mistake in the data no
-    resample has one, and the interval is a point: read the accuracy's interval then.
+    The value equals scikit-learn's ``f1_score(average="macro", labels=present, zero_division=0)``. F1 of a
+    label is a ratio of sums, 2·right/(targets + answers), so the variance is that of the summed residuals of
+    a group, and the bias of such ratios (macro-F1 over rare labels is biased down) is known to second order
+    (Cochran, Sampling Techniques, 3rd ed., section 6.8). The interval is that of Agresti and Coull around
+    the value less its bias, on the number of rows that would give a share this variance. (Simulated at
+    95 %, see docs/operating-characteristics.md: a percentile bootstrap over groups holds the truth in 92 % of
+    tests with 100 rows of which 95 % are right, and is a point where all are.)
     Raises ValueError when empty, of unequal length, or when no label occurs.
     """
     if not len(targets) == len(answers) == len(groups) or not targets:
@@ -127,26 +137,22 @@ def macro_f1_interval(
     if not present:
         raise ValueError("none of the labels occurs in the targets")
     codes = group_codes(groups)
-    counts = _label_counts(targets, answers, codes, present)
-    group_count = len(counts)
-    value = float(_macro_f1(counts.sum(axis=0, keepdims=True), len(present))[0])
+    right, named = _label_counts(targets, answers, codes, present)
+    group_count, rows = len(right), len(targets)
+    total = named.sum(axis=0)
+    f1 = 2 * right.sum(axis=0) / total
+    value = float(f1.mean())
 
-    random = np.random.default_rng(seed)
-    at_once = max(1, _CELLS_AT_ONCE // group_count)
-    scores: list[Floats] = []
-    for start in range(0, _RESAMPLES, at_once):
-        size = min(at_once, _RESAMPLES - start)
-        drawn = random.integers(0, group_count, (size, group_count))
-        drawn += np.arange(size)[:, None] * group_count
-        times = np.bincount(drawn.ravel(), minlength=size * group_count).reshape(size, group_count)
-        scores.append(_macro_f1(times.astype(np.float32) @ counts, len(present)))
-    resampled = np.concatenate(scores)
-    # nan: a resample without any of the labels has no macro-F1.
-    low, high = np.nanquantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-    shift = 2 * (float(np.nanmean(resampled)) - value)
-    low, high = max(0.0, min(value, float(low) - shift)), min(1.0, max(value, float(high) - shift))
-    method = f"bias-shifted percentile cluster bootstrap over groups, {_RESAMPLES} resamples"
-    return Estimate(value, low, high, len(targets), group_count, level, method)
+    residuals = (2 * right - f1 * named) / total
+    once_more = group_count / (group_count - 1) if group_count > 1 else 1.0
+    variance = once_more * float((residuals.mean(axis=1) ** 2).sum())
+    bias = -once_more * float((residuals * named / total).sum(axis=0).mean())
+    centre = min(1.0, max(0.0, value - bias))
+    spread = centre * (1 - centre)
+    effective = min(float(rows), spread / variance) if variance > 0 and spread > 0 else float(group_count)
+    low, high = agresti_coull(centre, effective, t_quantile(level, max(1, group_count - 1)))
+    method = "linearised variance by group, Agresti–Coull on the effective sample size"
+    return Estimate(value, min(value, low), max(value, high), rows, group_count, level, method)
 
 
 def _cluster_t(
@@ -167,26 +173,16 @@ def _cluster_t(
 
 def _label_counts(
     targets: Sequence[str], answers: Sequence[str], codes: Codes, labels: Sequence[str]
-) -> npt.NDArray[np.float32]:
-    """Shape (groups, 3·labels): per group, rows right, rows of each target, rows of each answer."""
+) -> tuple[Floats, Floats]:
+    """Per group and label, shape (groups, labels): rows right; and rows with this target plus this answer."""
     column = {label: index for index, label in enumerate(labels)}
-    width = len(labels)
-    counts = np.zeros((int(codes.max()) + 1, 3 * width), dtype=np.float32)
-    for code, target, answer in zip(codes.tolist(), targets, answers, strict=True):
-        wanted, given = column.get(target), column.get(answer)
-        if wanted is not None:
-            counts[code, width + wanted] += 1
-            if target == answer:
-                counts[code, wanted] += 1
-        if given is not None:
-            counts[code, 2 * width + given] += 1
-    return counts
+    width, group_count = len(labels), int(codes.max()) + 1
+    # Other labels are counted in a last column that is dropped.
+    wanted = codes * (width + 1) + np.array([column.get(target, width) for target in targets])
+    given = codes * (width + 1) + np.array([column.get(answer, width) for answer in answers])
 
+    def counted(cells: Codes) -> Floats:
+        counts = np.bincount(cells, minlength=group_count * (width + 1)).astype(np.float64)
+        return counts.reshape(group_count, width + 1)[:, :width]
 
-def _macro_f1(counts: npt.NDArray[np.float32], width: int) -> Floats:
-    """F1 = 2·right / (targets + answers), averaged over labels with a target. (n, 3·width) -> (n,)"""
-    right, wanted, given = (counts[:, part * width : (part + 1) * width] for part in range(3))
-    occurs = wanted > 0
-    f1 = np.where(occurs, 2 * right / np.maximum(wanted + given, 1), 0).astype(np.float64)
-    number = occurs.sum(axis=1)
-    return np.where(number > 0, f1.sum(axis=1) / np.maximum(number, 1), np.nan)
+    return counted(wanted[wanted == given]), counted(wanted) + counted(given)
