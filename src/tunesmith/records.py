@@ -236,11 +236,16 @@ class TrainPoint:
 
 @dataclass(frozen=True)
 class ValidationPoint:
-    """Validation while training. ``loss`` is per supervised token, in nats."""
+    """Validation while training. ``loss`` is per supervised token, in nats.
+
+    ``train_loss`` is the same on a fixed sample of training rows; ``metric`` the task metric, where watched.
+    """
 
     step: int
     epoch: float
     loss: float
+    train_loss: float | None = None
+    metric: Estimate | None = None
 
 
 @dataclass(frozen=True)
