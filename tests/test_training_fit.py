@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tunesmith.engine.lora import attach_lora, lora_layers, lora_parameters
 from tunesmith.errors import UserError
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import Tokens, instructed, render_row
+from tunesmith.records import Estimate
 from tunesmith.task.settings import TrainSettings
 from tunesmith.training import fit as fit_module
 from tunesmith.training.batches import epoch_batches
@@ -28,6 +29,7 @@ from tunesmith.training.fit import fit
 from tunesmith.training.guard import Guard
 from tunesmith.training.measure import measure_steps
 from tunesmith.training.schedule import Schedule
+from tunesmith.training.validation import WATCHED_TRAINING_ROWS
 
 LABELS = ("billing", "delivery", "refund", "greeting")
 SETTINGS = TrainSettings(rank=4, alpha=8.0, learning_rate=3e-3, epochs=2, batch_size=8, weight_decay=0.01)
@@ -246,6 +248,64 @@ def test_training_stops_early_and_the_model_holds_the_best_step(base: Path, tmp_
     again = adapted(base, settings)
     assert fit(again, train, validation, settings, tmp_path) == fitted
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(weights(again), held, strict=True))
+
+
+def scripted(values: Sequence[float]) -> Callable[[], Estimate]:
+    """A metric that takes these values at the validations, one after the other."""
+    left = iter(values)
+
+    def measure() -> Estimate:
+        value = next(left)
+        return Estimate(value, value - 0.1, value + 0.1, 20, 20, 0.95, "scripted")
+
+    return measure
+
+
+def test_the_best_step_may_be_that_of_the_metric_and_the_loss_decides_between_equals(
+    base: Path, tmp_path: Path
+) -> None:
+    settings = SETTINGS.model_copy(update={"best_by": "metric", "patience": 3})
+    loaded = adapted(base, settings)
+    train, validation = rows_of(loaded, 60), rows_of(loaded, 20, seed=1)
+    metric = scripted([0.2, 0.7, 0.7, 0.5, 0.6, 0.7, 0.1, 0.1])
+    fitted = fit(loaded, train, validation, settings, tmp_path / "metric", metric=metric)
+    assert [point.metric.value for point in fitted.validation if point.metric][:3] == [0.2, 0.7, 0.7]
+    tied = [point for point in fitted.validation if point.metric and point.metric.value == 0.7]
+    assert len(tied) > 1
+    assert fitted.best_step == min(tied, key=lambda point: point.loss).step
+    # Three validations without a better one end it, though the loss still falls.
+    falling = scripted([0.9, *[0.1] * 7])
+    stopped = fit(adapted(base, settings), train, validation, settings, tmp_path / "stopped", metric=falling)
+    assert stopped.stopped_early
+    assert stopped.best_step == stopped.validation[0].step
+    assert len(stopped.validation) == 4
+    # The weights kept are those of that step.
+    textbook = Textbook(base, loaded, settings)
+    with torch.no_grad():
+        kept = min(tied, key=lambda point: point.loss)
+        assert float(textbook.loss(validation)) == pytest.approx(kept.loss, rel=1e-5)
+
+
+def test_losses_are_watched_row_by_row_on_validation_and_on_the_same_training_rows(
+    base: Path, tmp_path: Path
+) -> None:
+    loaded = adapted(base)
+    train, validation = rows_of(loaded, 150), rows_of(loaded, 20, seed=1)
+    settings = SETTINGS.model_copy(update={"epochs": 1.0, "patience": 100})
+    fitted = fit(loaded, train, validation, settings, tmp_path)
+    assert len(fitted.watched_rows) == len(set(fitted.watched_rows)) == WATCHED_TRAINING_ROWS
+    assert max(fitted.watched_rows) >= 140
+    textbook = Textbook(base, loaded, settings)
+    at = [point.step for point in fitted.validation].index(fitted.best_step)
+    for rows, losses in (
+        (validation, fitted.validation_losses[at]),
+        ([train[row] for row in fitted.watched_rows], fitted.training_losses[at]),
+    ):
+        with torch.no_grad():
+            own = [float(textbook.loss([row])) * sum(row.learn) for row in rows]
+        assert losses == pytest.approx(own, rel=1e-4)
+    tokens = sum(sum(train[row].learn) for row in fitted.watched_rows)
+    assert fitted.validation[at].train_loss == pytest.approx(sum(fitted.training_losses[at]) / tokens)
 
 
 @pytest.mark.parametrize("learning_rate", [1e9, 1e30])
