@@ -107,8 +107,9 @@ def test_what_cannot_be_told_is_unmeasured() -> None:
     assert "may or may not reach 0.0" in wide.sentence
     few = judge_course(STEPS, curve(RISING, 0.01, 0, rows=49))
     assert few.sentence == "unmeasured: 49 groups in validation, and 50 are needed"
-    short = judge_course(STEPS[:2], curve(RISING[:2], 0.01, 0))
-    assert short.sentence == "unmeasured: 2 validations, and 3 are needed"
+    short = judge_course(STEPS[:1], curve(RISING[:1], 0.01, 0))
+    assert short.sentence == "unmeasured: validation was scored less than 2 times"
+    assert judge_course(STEPS[:2], curve(RISING[:2], 0.01, 0)).course == "still learning"
 
 
 def test_curves_without_any_noise_do_no_harm() -> None:

@@ -356,31 +356,6 @@ def test_the_rows_named_are_those_of_the_part_in_which_it_was_seen(tmp_path: Pat
     guard.check_weights([torch.full((2, 2), 3e38)])  # large, but numbers
 
 
-def test_the_learning_rate_warms_up_and_decays_linearly() -> None:
-    settings = TrainSettings(learning_rate=1.0 - 1e-9, epochs=2, batch_size=10, warmup_share=0.2)
-    schedule = Schedule(100, settings)
-    rates = [schedule.learning_rate(step) for step in range(schedule.steps)]
-    expected = [0.25, 0.5, 0.75, 1.0] + [count / 16 for count in range(16, 0, -1)]
-    assert rates == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("rows", "changes", "steps", "validations"),
-    [
-        (100, {"epochs": 1.0, "validations_per_epoch": 2}, 10, {5, 10}),
-        (95, {"epochs": 1.5, "validations_per_epoch": 1}, 15, {10, 15}),
-        (100, {"epochs": 0.5, "validations_per_epoch": 4}, 5, {2, 5}),
-        (3, {"epochs": 2.0, "validations_per_epoch": 4}, 2, {1, 2}),
-        (3, {"epochs": 0.1, "validations_per_epoch": 1}, 1, {1}),
-    ],
-)
-def test_validation_falls_where_it_is_asked_for_and_always_on_the_last_step(
-    rows: int, changes: dict[str, float], steps: int, validations: set[int]
-) -> None:
-    schedule = Schedule(rows, TrainSettings(batch_size=10).model_copy(update=changes))
-    assert (schedule.steps, schedule.validation_steps) == (steps, validations)
-
-
 def test_every_row_is_in_exactly_one_batch_of_an_epoch_and_batches_are_of_like_length() -> None:
     lengths = [(37 * index) % 200 + 20 for index in range(1000)]
     batches = epoch_batches(lengths, 16, seed=3, epoch=1)

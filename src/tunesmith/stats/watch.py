@@ -9,7 +9,7 @@ relevant from ``RELEVANT_SHARE`` of the lowest loss on, and from ``RELEVANT_NATS
   (Bonferroni). Where the loss on training rows surely rose too it is not overfitting but diverging.
 - still learning: over about the last quarter of the run the loss surely fell, and the estimate is relevant.
 - converged: neither a relevant fall over that quarter nor a relevant rise since the lowest is plausible.
-- unmeasured: the rows cannot tell, or there are fewer than 3 validations or 50 groups.
+- unmeasured: the rows cannot tell, or there are fewer than 2 validations or 50 groups.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tunesmith.stats.paired import FEWEST_GROUPS
 LEVEL = 0.95
 RELEVANT_SHARE = 0.05
 RELEVANT_NATS = 0.005
-FEWEST_VALIDATIONS = 3
+FEWEST_VALIDATIONS = 2
 LAST_PART = 0.25
 
 
@@ -54,7 +54,7 @@ def judge_course(
     groups = len(set(validation.groups))
     if len(steps) < FEWEST_VALIDATIONS or groups < FEWEST_GROUPS:
         reason = (
-            f"{len(steps)} validations, and {FEWEST_VALIDATIONS} are needed"
+            f"validation was scored less than {FEWEST_VALIDATIONS} times"
             if len(steps) < FEWEST_VALIDATIONS
             else f"{groups} groups in validation, and {FEWEST_GROUPS} are needed"
         )
