@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from report_samples import hostile_summary, summary, thin_summary
-from tunesmith.records import Decision, RunSummary
+from report_samples import hostile_summary, share, summary, thin_summary
+from tunesmith.records import Decision, Estimate, LongRow, RunSummary, WatchedCourse
 from tunesmith.report import curves, figures, numbers
 from tunesmith.report.page import row_accounting, write_report
 from tunesmith.report.terminal import print_summary, verdict_lines
@@ -133,6 +133,46 @@ def test_every_candidate_appears_with_its_interval_and_n(tmp_path: Path) -> None
                 assert numbers.sample(metric.rows, metric.groups) in text
     for gain in run.verdict.gains:
         assert f"n = {numbers.sample(gain.rows, gain.groups)}" in text
+
+
+def watched_run() -> RunSummary:
+    """A run whose metric was watched, that overfitted, and some of whose rows were too long."""
+    run = summary()
+    rise = Estimate(0.031, 0.012, 0.05, 400, 371, 0.99, "cluster-t")
+    sentence = "overfitting since step 141: since then the validation loss rose, +0.031 [-0.012, +0.050]"
+    points = tuple(
+        replace(point, train_loss=point.loss * 0.7, metric=share(0.8 + point.step / 2000, 256, 240))
+        for point in run.training.validation
+    )
+    long = (
+        *(LongRow(f"id-{index}", f"notices.jsonl:{index}", 900 + index, None) for index in range(60)),
+        LongRow("id-cut", "notices.jsonl:88", 777, 512),
+    )
+    course = WatchedCourse("overfitting", sentence, 141, rise, rise, None)
+    return replace(run, training=replace(run.training, validation=points, course=course, long_rows=long))
+
+
+def test_the_course_the_watched_metric_and_long_rows_are_told(tmp_path: Path) -> None:
+    run = watched_run()
+    page = Page(rendered(run, tmp_path))
+    assert page.balanced
+    assert "overfitting since step 141: since then the validation loss rose, +0.031 [−0.012" in page.text
+    metric = run.training.validation[3].metric
+    assert metric is not None
+    assert numbers.bounds(metric.low, metric.high) in page.text
+    assert "n = 256 rows in 240 groups of validation" in page.text
+    assert "60 left out (notices.jsonl:0, " in page.text
+    assert "and 50 more); 1 cut (notices.jsonl:88)" in page.text
+    assert "id-49" in page.text
+    assert "The first 50 of 61" in page.text
+    told = printed(run, 200)
+    assert "overfitting since step 141" in told
+    kept = next(p.metric for p in run.training.validation if p.step == run.training.best_step)
+    assert kept is not None
+    assert f"task metric there: {numbers.estimate(kept)}".replace("\u00a0", " ") in told
+    assert "1 cut (notices.jsonl:88)" in told
+    plain = curves.training_plot(summary().training)
+    assert curves.training_plot(run.training).count("stroke-dasharray") > plain.count("stroke-dasharray")
 
 
 def test_checks_are_told_apart_by_word_and_by_shape(tmp_path: Path) -> None:

@@ -229,6 +229,7 @@ train:
             "opponents: {few_shot: [3, 3]}\ntrain:\n",
             "14: opponents.few_shot: a number is given twice",
         ),
+        ("train:\n", "train:\n  best_by: metric\n", "train.best_by: metric is not measured while training"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
 from tiny import load_tiny, make_tiny_base, toy_rows
+from tunesmith.engine.forward import plain_summed_loss
 from tunesmith.engine.lora import attach_lora, lora_layers, lora_parameters
 from tunesmith.errors import UserError
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import Tokens, instructed, render_row
+from tunesmith.records import Estimate
 from tunesmith.task.settings import TrainSettings
 from tunesmith.training import fit as fit_module
 from tunesmith.training.batches import epoch_batches
 from tunesmith.training.fit import fit
+from tunesmith.training.guard import Guard
 from tunesmith.training.measure import measure_steps
 from tunesmith.training.schedule import Schedule
+from tunesmith.training.validation import WATCHED_TRAINING_ROWS
 
 LABELS = ("billing", "delivery", "refund", "greeting")
 SETTINGS = TrainSettings(rank=4, alpha=8.0, learning_rate=3e-3, epochs=2, batch_size=8, weight_decay=0.01)
@@ -49,7 +56,7 @@ def weights(loaded: LoadedModel) -> list[Tensor]:
 
 
 class Textbook:
-    """PEFT's LoRA on Transformers' own forward, whole padded rows, full logits, PyTorch's plain AdamW."""
+    """PEFT's LoRA on Transformers' own forward, whole padded rows, full logits, plain optimisers."""
 
     def __init__(self, base: Path, start: LoadedModel, settings: TrainSettings) -> None:
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager")
@@ -65,11 +72,27 @@ class Textbook:
                 theirs.lora_A["default"].weight.copy_(layer.lora_a)
                 theirs.lora_B["default"].weight.copy_(layer.lora_b)
                 self.parameters += [theirs.lora_A["default"].weight, theirs.lora_B["default"].weight]
-        self.optimiser = torch.optim.AdamW(
-            self.parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=False
+        rate, decay = settings.learning_rate, settings.weight_decay
+        self.optimiser: torch.optim.Optimizer = (
+            torch.optim.SGD(self.parameters, lr=rate, weight_decay=decay, momentum=settings.momentum)
+            if settings.optimiser == "sgd"
+            else torch.optim.AdamW(self.parameters, lr=rate, weight_decay=decay, fused=False)
         )
 
     def loss(self, rows: Sequence[Tokens]) -> Tensor:
+        """Mean −log p over the learned tokens."""
+        return self._loss(rows, 0.0, "token")
+
+    def objective(self, rows: Sequence[Tokens]) -> Tensor:
+        """The data's part of what the settings minimise."""
+        return self._loss(rows, self.settings.label_smoothing, self.settings.loss_per)
+
+    def penalty(self) -> Tensor:
+        squares = sum((parameter**2).sum() for parameter in self.parameters)
+        sizes = sum(parameter.abs().sum() for parameter in self.parameters)
+        return torch.as_tensor(self.settings.l1_penalty * sizes + self.settings.l2_penalty / 2 * squares)
+
+    def _loss(self, rows: Sequence[Tokens], smoothing: float, per: str) -> Tensor:
         longest = max(len(row.ids) for row in rows)
         ids = torch.zeros(len(rows), longest, dtype=torch.long)
         mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
@@ -80,31 +103,50 @@ class Textbook:
                 if learn:
                     labels[index, at] = row.ids[at]
         logits = self.model(input_ids=ids, attention_mask=mask).logits[:, :-1]
-        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
+        if per == "token":
+            return cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), label_smoothing=smoothing)
+        by_row = [
+            cross_entropy(own, wanted, label_smoothing=smoothing)
+            for own, wanted in zip(logits, labels[:, 1:], strict=True)
+        ]
+        return torch.stack(by_row).mean()
 
     def step(self, rows: Sequence[Tokens], learning_rate: float) -> tuple[float, float]:
         self.optimiser.param_groups[0]["lr"] = learning_rate
         self.optimiser.zero_grad()
-        loss = self.loss(rows)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        loss = self.objective(rows)
+        (loss + self.penalty()).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.max_gradient_norm)
         self.optimiser.step()
         return float(loss.detach()), float(norm)
 
 
-def test_losses_gradient_norms_and_weights_are_those_of_a_textbook_loop(base: Path, tmp_path: Path) -> None:
-    settings = SETTINGS.model_copy(update={"patience": 1000})
+OBJECTIVES: list[dict[str, Any]] = [
+    {},
+    {"optimiser": "sgd", "learning_rate": 0.3, "momentum": 0.8, "schedule": "cosine"},
+    {"label_smoothing": 0.1, "schedule": "wsd", "decay_share": 0.5},
+    {"loss_per": "example", "accumulate": 2, "batch_size": 4},
+    {"loss_per": "example", "label_smoothing": 0.2, "optimiser": "sgd", "learning_rate": 0.1},
+    {"l1_penalty": 1e-3, "l2_penalty": 1e-2, "optimiser": "sgd", "learning_rate": 0.1, "weight_decay": 0.0},
+]
+
+
+@pytest.mark.parametrize("changes", OBJECTIVES, ids=str)
+def test_losses_gradient_norms_and_weights_are_those_of_a_textbook_loop(
+    base: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    settings = SETTINGS.model_copy(update={"patience": 1000, **changes})
     loaded = adapted(base, settings)
     train, validation = rows_of(loaded, 60), rows_of(loaded, 20, seed=1)
     textbook = Textbook(base, loaded, settings)
     schedule = Schedule(len(train), settings)
     expected, norms, validations = [], [], []
     best: tuple[float, list[Tensor]] = (math.inf, [])
+    lengths = [len(row.ids) for row in train]
+    rows_per_step = settings.batch_size * settings.accumulate
     for step in range(schedule.steps):
         epoch, index = divmod(step, schedule.steps_per_epoch)
-        chosen = epoch_batches([len(row.ids) for row in train], settings.batch_size, settings.seed, epoch)[
-            index
-        ]
+        chosen = epoch_batches(lengths, rows_per_step, settings.seed, epoch)[index]
         loss, norm = textbook.step([train[row] for row in chosen], schedule.learning_rate(step))
         expected.append(loss)
         norms.append(norm)
@@ -121,6 +163,27 @@ def test_losses_gradient_norms_and_weights_are_those_of_a_textbook_loop(base: Pa
     assert [point.loss for point in fitted.validation] == pytest.approx(validations, rel=1e-5)
     for ours, theirs in zip(weights(loaded), best[1], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_a_run_on_the_plain_path_takes_the_same_steps(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SETTINGS.model_copy(
+        update={"optimiser": "sgd", "learning_rate": 0.1, "label_smoothing": 0.1, "loss_per": "example"}
+    )
+    runs = []
+    for path in ("fast", "plain"):
+        if path == "plain":
+            monkeypatch.setattr(fit_module, "choose_loss", lambda model, batch: (plain_summed_loss, "plain"))
+        loaded = adapted(base, settings)
+        runs.append(fit(loaded, rows_of(loaded, 30), rows_of(loaded, 9, 1), settings, tmp_path / path))
+    fast, plain = runs
+    assert [point.loss for point in plain.train] == pytest.approx([p.loss for p in fast.train], rel=1e-5)
+    assert [point.loss for point in plain.validation] == pytest.approx(
+        [p.loss for p in fast.validation], rel=1e-5
+    )
+    for ours, theirs in zip(fast.validation_losses, plain.validation_losses, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
 
 
 def test_the_label_is_learned(base: Path, tmp_path: Path) -> None:
@@ -187,6 +250,64 @@ def test_training_stops_early_and_the_model_holds_the_best_step(base: Path, tmp_
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(weights(again), held, strict=True))
 
 
+def scripted(values: Sequence[float]) -> Callable[[], Estimate]:
+    """A metric that takes these values at the validations, one after the other."""
+    left = iter(values)
+
+    def measure() -> Estimate:
+        value = next(left)
+        return Estimate(value, value - 0.1, value + 0.1, 20, 20, 0.95, "scripted")
+
+    return measure
+
+
+def test_the_best_step_may_be_that_of_the_metric_and_the_loss_decides_between_equals(
+    base: Path, tmp_path: Path
+) -> None:
+    settings = SETTINGS.model_copy(update={"best_by": "metric", "patience": 3})
+    loaded = adapted(base, settings)
+    train, validation = rows_of(loaded, 60), rows_of(loaded, 20, seed=1)
+    metric = scripted([0.2, 0.7, 0.7, 0.5, 0.6, 0.7, 0.1, 0.1])
+    fitted = fit(loaded, train, validation, settings, tmp_path / "metric", metric=metric)
+    assert [point.metric.value for point in fitted.validation if point.metric][:3] == [0.2, 0.7, 0.7]
+    tied = [point for point in fitted.validation if point.metric and point.metric.value == 0.7]
+    assert len(tied) > 1
+    assert fitted.best_step == min(tied, key=lambda point: point.loss).step
+    # Three validations without a better one end it, though the loss still falls.
+    falling = scripted([0.9, *[0.1] * 7])
+    stopped = fit(adapted(base, settings), train, validation, settings, tmp_path / "stopped", metric=falling)
+    assert stopped.stopped_early
+    assert stopped.best_step == stopped.validation[0].step
+    assert len(stopped.validation) == 4
+    # The weights kept are those of that step.
+    textbook = Textbook(base, loaded, settings)
+    with torch.no_grad():
+        kept = min(tied, key=lambda point: point.loss)
+        assert float(textbook.loss(validation)) == pytest.approx(kept.loss, rel=1e-5)
+
+
+def test_losses_are_watched_row_by_row_on_validation_and_on_the_same_training_rows(
+    base: Path, tmp_path: Path
+) -> None:
+    loaded = adapted(base)
+    train, validation = rows_of(loaded, 150), rows_of(loaded, 20, seed=1)
+    settings = SETTINGS.model_copy(update={"epochs": 1.0, "patience": 100})
+    fitted = fit(loaded, train, validation, settings, tmp_path)
+    assert len(fitted.watched_rows) == len(set(fitted.watched_rows)) == WATCHED_TRAINING_ROWS
+    assert max(fitted.watched_rows) >= 140
+    textbook = Textbook(base, loaded, settings)
+    at = [point.step for point in fitted.validation].index(fitted.best_step)
+    for rows, losses in (
+        (validation, fitted.validation_losses[at]),
+        ([train[row] for row in fitted.watched_rows], fitted.training_losses[at]),
+    ):
+        with torch.no_grad():
+            own = [float(textbook.loss([row])) * sum(row.learn) for row in rows]
+        assert losses == pytest.approx(own, rel=1e-4)
+    tokens = sum(sum(train[row].learn) for row in fitted.watched_rows)
+    assert fitted.validation[at].train_loss == pytest.approx(sum(fitted.training_losses[at]) / tokens)
+
+
 @pytest.mark.parametrize("learning_rate", [1e9, 1e30])
 def test_a_loss_that_is_not_finite_stops_training_and_names_the_step(
     base: Path, tmp_path: Path, learning_rate: float
@@ -198,7 +319,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_names_the_step(
     assert "lower train.learning_rate (now 1e+" in caught.value.fix
 
 
-def test_what_was_trained_before_a_loss_became_infinite_is_kept(base: Path, tmp_path: Path) -> None:
+def test_what_was_trained_before_a_loss_became_infinite_is_kept_and_named(base: Path, tmp_path: Path) -> None:
     loaded = adapted(base)
     seen: list[int] = []
 
@@ -208,36 +329,31 @@ def test_what_was_trained_before_a_loss_became_infinite_is_kept(base: Path, tmp_
             with torch.no_grad():
                 lora_parameters(loaded.model)[0].fill_(math.inf)
 
-    with pytest.raises(UserError, match="training stopped at step 8"):
-        fit(loaded, rows_of(loaded, 60), rows_of(loaded, 10, seed=1), SETTINGS, tmp_path, plant_infinity)
+    train = rows_of(loaded, 60)
+    sources = [f"notices.jsonl:{index + 1}" for index in range(60)]
+    with pytest.raises(UserError, match="training stopped at step 8") as caught:
+        fit(loaded, train, rows_of(loaded, 10, seed=1), SETTINGS, tmp_path, plant_infinity, sources)
     kept = sorted(path.name for path in tmp_path.glob("step-*"))
     assert seen[-1] == 7
     assert kept == ["step-000004", "step-000006"]
+    assert f"the last good checkpoint is {tmp_path / 'step-000006'}" in caught.value.what
+    batch = epoch_batches([len(row.ids) for row in train], SETTINGS.batch_size, SETTINGS.seed, 0)[7]
+    named = set(re.findall(r"notices\.jsonl:\d+", caught.value.what))
+    assert named == {sources[row] for row in batch}
 
 
-def test_the_learning_rate_warms_up_and_decays_linearly() -> None:
-    settings = TrainSettings(learning_rate=1.0 - 1e-9, epochs=2, batch_size=10, warmup_share=0.2)
-    schedule = Schedule(100, settings)
-    rates = [schedule.learning_rate(step) for step in range(schedule.steps)]
-    expected = [0.25, 0.5, 0.75, 1.0] + [count / 16 for count in range(16, 0, -1)]
-    assert rates == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("rows", "changes", "steps", "validations"),
-    [
-        (100, {"epochs": 1.0, "validations_per_epoch": 2}, 10, {5, 10}),
-        (95, {"epochs": 1.5, "validations_per_epoch": 1}, 15, {10, 15}),
-        (100, {"epochs": 0.5, "validations_per_epoch": 4}, 5, {2, 5}),
-        (3, {"epochs": 2.0, "validations_per_epoch": 4}, 2, {1, 2}),
-        (3, {"epochs": 0.1, "validations_per_epoch": 1}, 1, {1}),
-    ],
-)
-def test_validation_falls_where_it_is_asked_for_and_always_on_the_last_step(
-    rows: int, changes: dict[str, float], steps: int, validations: set[int]
-) -> None:
-    schedule = Schedule(rows, TrainSettings(batch_size=10).model_copy(update=changes))
-    assert (schedule.steps, schedule.validation_steps) == (steps, validations)
+def test_the_rows_named_are_those_of_the_part_in_which_it_was_seen(tmp_path: Path) -> None:
+    guard = Guard(3, SETTINGS, tmp_path, [["a:1", "a:2"], [f"b:{row}" for row in range(25)]])
+    guard.check("loss is 1.0", 1.0)
+    with pytest.raises(
+        UserError, match=r"step 3: the loss is nan\. Rows of its batch: a:1, a:2; no checkpoint"
+    ):
+        guard.check("loss is nan", math.nan, part=0)
+    with pytest.raises(UserError, match=r"batch: b:0, .*b:19 and 5 more;"):
+        guard.check("loss is inf", math.inf, part=1)
+    with pytest.raises(UserError, match="the weights are not finite"):
+        guard.check_weights([torch.ones(3), torch.tensor([[1.0, -math.inf]])])
+    guard.check_weights([torch.full((2, 2), 3e38)])  # large, but numbers
 
 
 def test_every_row_is_in_exactly_one_batch_of_an_epoch_and_batches_are_of_like_length() -> None:

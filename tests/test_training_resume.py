@@ -7,15 +7,22 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from tiny import load_tiny, make_tiny_base, toy_rows
+from tunesmith.engine.forward import Batch, summed_loss
 from tunesmith.engine.lora import attach_lora, lora_layers, lora_parameters
 from tunesmith.errors import UserError
 from tunesmith.files import file_sha256
@@ -25,6 +32,7 @@ from tunesmith.models.rendering import Tokens, instructed, render_row
 from tunesmith.progress import Report, silent
 from tunesmith.records import TrainPoint
 from tunesmith.task.settings import TrainSettings
+from tunesmith.training import fit as fit_module
 from tunesmith.training.checkpoints import Progress, State, load_checkpoint, save_checkpoint
 from tunesmith.training.fit import Fit, fit
 
@@ -189,6 +197,70 @@ def test_processes_stopped_by_ctrl_c_and_by_kill_end_with_the_same_adapter_file(
     )
 
 
+SHORTER: dict[str, dict[str, Any]] = {
+    "adamw": {},
+    "sgd": {"optimiser": "sgd", "learning_rate": 0.5},
+    "adamw, accumulated": {"batch_size": 4, "accumulate": 2},
+    "sgd, accumulated, all objectives": {
+        "optimiser": "sgd", "batch_size": 4, "accumulate": 2, "label_smoothing": 0.1, "loss_per": "example",
+        "l1_penalty": 1e-4, "l2_penalty": 1e-3, "schedule": "wsd",
+    },
+    "adamw8bit": {"optimiser": "adamw8bit", "rank": 64},
+}  # fmt: skip
+
+
+@cache
+def shorter(base: Path, name: str) -> tuple[Fit, list[Tensor]]:
+    """An uninterrupted run of 7 steps."""
+    with tempfile.TemporaryDirectory() as folder:
+        whole = train(base, Path(folder), settings=shorter_settings(name))
+    assert whole[0].steps == 7
+    return whole
+
+
+def shorter_settings(name: str) -> TrainSettings:
+    return SETTINGS.model_copy(update={"epochs": 1.0, **SHORTER[name]})
+
+
+@settings(max_examples=8, deadline=None)
+@given(name=st.sampled_from(list(SHORTER)), stop=st.integers(1, 7), kind=st.sampled_from(["signal", "raise"]))
+def test_resuming_at_any_batch_gives_the_bits_of_never_stopping(
+    base: Path, name: str, stop: int, kind: str
+) -> None:
+    def end(done: int, total: int, note: str = "") -> None:
+        if done == stop and kind == "raise":
+            raise KeyboardInterrupt
+        if done == stop:
+            signal.raise_signal(signal.SIGINT)
+
+    with tempfile.TemporaryDirectory() as folder:
+        with pytest.raises(KeyboardInterrupt):
+            train(base, Path(folder), end, shorter_settings(name))
+        resumed = train(base, Path(folder), settings=shorter_settings(name))
+    assert_same(resumed, shorter(base, name))
+
+
+@pytest.mark.parametrize("stop", [1, 6])
+def test_random_numbers_go_on_where_they_stopped(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    def noisy(model: PreTrainedModel, batch: Batch, smoothing: float = 0.0) -> Tensor:
+        return summed_loss(model, batch, smoothing) * (1 + 0.1 * torch.rand(()))
+
+    monkeypatch.setattr(fit_module, "choose_loss", lambda model, batch: (noisy, None))
+    chosen = SETTINGS.model_copy(update={"epochs": 1.0})
+    torch.manual_seed(stop)  # whatever was drawn before plays no part
+    before = torch.get_rng_state()
+    whole = train(base, tmp_path / "whole", settings=chosen)
+    with pytest.raises(KeyboardInterrupt):
+        train(base, tmp_path / "stopped", stop_at(stop), chosen)
+    torch.rand(3)
+    assert_same(train(base, tmp_path / "stopped", settings=chosen), whole)
+    torch.set_rng_state(before)
+    train(base, tmp_path / "other", settings=chosen.model_copy(update={"epochs": 0.2}))
+    assert torch.equal(torch.get_rng_state(), before)  # and nothing after it is changed
+
+
 def stop_at(step: int) -> Report:
     def stop(done: int, total: int, note: str = "") -> None:
         if done == step:
@@ -246,7 +318,9 @@ def test_a_torn_checkpoint_is_passed_over(
 def test_what_a_killed_process_left_half_written_is_cleared_away(tmp_path: Path) -> None:
     (tmp_path / ".partial-abc").mkdir()
     (tmp_path / ".partial-abc" / "state.safetensors").write_bytes(b"half")
-    state = State([torch.ones(2)], [torch.zeros(2)], [torch.zeros(2)], [])
+    memory = [{"exp_avg": torch.zeros(2)}]
+    random = torch.get_rng_state()
+    state = State([torch.ones(2)], memory, [], random, torch.zeros(1, 3), torch.zeros(1, 2))
     for step in (2, 4, 6):
         save_checkpoint(tmp_path, Progress({"a": "1"}, step), state)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000004", "step-000006"]

@@ -12,6 +12,7 @@ Role = Literal["system", "user", "assistant"]
 SplitName = Literal["train", "validation", "test"]
 Answer = Literal["passed", "failed", "unmeasured"]
 Decision = Literal["TRAIN", "DON'T", "CANNOT TELL YET"]
+Course = Literal["still learning", "converged", "overfitting", "diverging", "unmeasured"]
 CandidateKind = Literal["constant", "classical", "prompt", "tuned"]
 
 # JSON-like settings of a candidate; only the code that made them reads them again.
@@ -293,16 +294,44 @@ class TrainPoint:
 
 @dataclass(frozen=True)
 class ValidationPoint:
-    """Validation while training. ``loss`` is per supervised token, in nats."""
+    """Validation while training. Losses are per supervised token, in nats; ``metric`` where it is watched."""
 
     step: int
     epoch: float
     loss: float
+    train_loss: float | None = None
+    metric: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class LongRow:
+    """A training row of too many ``tokens``: cut to ``kept_tokens``, or dropped (None)."""
+
+    row_id: str
+    source: str
+    tokens: int
+    kept_tokens: int | None
+
+
+@dataclass(frozen=True)
+class WatchedCourse:
+    """Where training was heading when it ended, by the rule in ``stats/watch.py``, with its evidence.
+
+    Changes of the loss (nats per token): ``rise`` from its lowest to the last validation, ``training_rise``
+    the same on watched training rows, ``recent`` over about the last quarter. None: nothing to compare.
+    """
+
+    course: Course
+    sentence: str
+    since_step: int | None
+    rise: Estimate | None
+    recent: Estimate | None
+    training_rise: Estimate | None
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a tuned candidate came to be."""
+    """How a tuned candidate came to be. ``long_rows`` are training rows that were dropped or cut."""
 
     train: tuple[TrainPoint, ...]
     validation: tuple[ValidationPoint, ...]
@@ -320,6 +349,8 @@ class Training:
     cost: Cost
     adapter_folder: str
     adapter_sha256: str
+    long_rows: tuple[LongRow, ...] = ()
+    course: WatchedCourse | None = None
 
 
 @dataclass(frozen=True)

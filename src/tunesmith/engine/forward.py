@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.engine.attention import ATTENTION_NAME, Packed, register
 from tunesmith.engine.decoder import decode, decodes
-from tunesmith.engine.head import summed_cross_entropy
+from tunesmith.engine.head import cross_entropies, summed_cross_entropy
 from tunesmith.engine.packing import pack_rows
 
 
@@ -26,6 +26,7 @@ class Batch:
     ``rows`` and ``positions`` [supervised] say which hidden state of the whole row predicts ``targets``
     [supervised]: position p predicts token p + 1. ``useful_tokens`` counts tokens as rendered, without
     padding and with the prefix in every row; ``computed_tokens`` counts what is put through the model.
+    ``weights`` [supervised] multiply the losses of the targets; None where all count as one.
     """
 
     prefix: Tensor
@@ -36,6 +37,7 @@ class Batch:
     useful_tokens: int
     computed_tokens: int
     lengths: Tensor
+    weights: Tensor | None = None
 
 
 def make_batch(
@@ -134,18 +136,44 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     return packed_hidden(model, ids, Packed(packing, None), starts[batch.rows] + batch.positions)
 
 
-def summed_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """Sum of −log p over the supervised tokens, in nats, by the fast path."""
+def summed_loss(model: PreTrainedModel, batch: Batch, smoothing: float = 0.0) -> Tensor:
+    """Weighted sum over the supervised tokens of −log p, or of its smoothed form, in nats, by the fast path.
+
+    See :func:`tunesmith.engine.head.summed_cross_entropy`.
+    """
     weight, bias = head_of(model)
-    return summed_cross_entropy(hidden_states(model, batch), weight, bias, batch.targets)
+    hidden = hidden_states(model, batch)
+    return summed_cross_entropy(hidden, weight, bias, batch.targets, smoothing, batch.weights)
 
 
-def plain_summed_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
+def plain_summed_loss(model: PreTrainedModel, batch: Batch, smoothing: float = 0.0) -> Tensor:
     """The same by the model's own forward, whole rows, an explicit mask and full logits."""
+    picked = _plain_logits(model, batch)
+    if batch.weights is None:
+        return F.cross_entropy(picked, batch.targets, reduction="sum", label_smoothing=smoothing)
+    losses = F.cross_entropy(picked, batch.targets, reduction="none", label_smoothing=smoothing)
+    return (losses * batch.weights).sum()
+
+
+@torch.no_grad()
+def token_losses(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """−log p of every supervised token, in nats, fp32 [supervised], by the fast path."""
+    weight, bias = head_of(model)
+    return cross_entropies(hidden_states(model, batch), weight, bias, batch.targets)
+
+
+@torch.no_grad()
+def plain_token_losses(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """The same by the model's own forward."""
+    return F.cross_entropy(_plain_logits(model, batch), batch.targets, reduction="none")
+
+
+def _plain_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """The logits [supervised, vocabulary] that predict the batch's targets, fp32."""
     rows = len(batch.suffixes)
     prefix_tokens = len(batch.prefix)
     ids = torch.cat([batch.prefix.expand(rows, -1), batch.suffixes], dim=1)
     mask = (torch.arange(ids.shape[1]) < prefix_tokens + batch.lengths[:, None]).long()
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    picked = logits[batch.rows, batch.positions].float()
-    return F.cross_entropy(picked, batch.targets, reduction="sum")
+    picked: Tensor = logits[batch.rows, batch.positions].float()
+    return picked

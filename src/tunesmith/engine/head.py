@@ -20,7 +20,15 @@ POSITIONS_PER_CHUNK = 256
 
 class _FrozenHeadCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        smoothing: float,
+        position_weights: Tensor | None,
+    ) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         for start in range(0, len(hidden), POSITIONS_PER_CHUNK):
@@ -29,29 +37,59 @@ class _FrozenHeadCrossEntropy(torch.autograd.Function):
                 torch.nn.functional.linear(hidden[rows], weight, bias).float(), dim=-1
             )
             picked = targets[rows, None]
-            total -= log_probabilities.gather(1, picked).sum()
+            losses = -log_probabilities.gather(1, picked)
+            if smoothing:
+                losses = (1 - smoothing) * losses - smoothing * log_probabilities.mean(dim=1, keepdim=True)
+            counts = None if position_weights is None else position_weights[rows, None]
+            total += (losses if counts is None else losses * counts).sum()
             if gradient is not None:
-                probabilities = log_probabilities.exp_()
-                probabilities.scatter_add_(1, picked, torch.full_like(picked, -1, dtype=torch.float32))
-                gradient[rows] = probabilities.to(weight.dtype) @ weight
+                # p − the target distribution: 1 − smoothing on the target, smoothing/V everywhere.
+                logits_gradient = log_probabilities.exp_()
+                on_target = torch.full_like(picked, smoothing - 1, dtype=torch.float32)
+                logits_gradient.scatter_add_(1, picked, on_target)
+                if smoothing:
+                    logits_gradient -= smoothing / len(weight)
+                if counts is not None:
+                    logits_gradient *= counts
+                gradient[rows] = logits_gradient.to(weight.dtype) @ weight
         ctx.save_for_backward(gradient)
         return total
 
     @staticmethod
     def backward(ctx: Any, *output_gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient * output_gradients[0].to(gradient.dtype), None, None, None
+        return gradient * output_gradients[0].to(gradient.dtype), None, None, None, None, None
 
 
-def summed_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+def summed_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    smoothing: float = 0.0,
+    position_weights: Tensor | None = None,
+) -> Tensor:
     """Sum over positions of −log p(target), in nats, as an fp32 scalar.
 
     ``hidden`` is [positions, width], ``weight`` the frozen head [vocabulary, width], ``targets``
-    [positions]. Differentiable in ``hidden``.
+    [positions]. With ``smoothing`` ε a position's loss is (1−ε)·(−log p(target)) + ε·mean over the
+    vocabulary of −log p (Szegedy et al. 2015, arXiv 1512.00567, as in PyTorch); ``position_weights``
+    [positions] multiply the positions' losses. Differentiable in ``hidden``.
     """
     apply: Any = _FrozenHeadCrossEntropy.apply
-    total: Tensor = apply(hidden, weight, bias, targets)
+    total: Tensor = apply(hidden, weight, bias, targets, smoothing, position_weights)
     return total
+
+
+@torch.no_grad()
+def cross_entropies(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+    """−log p(target) of every position, in nats, fp32 [positions]; shapes as above."""
+    losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+    for start in range(0, len(hidden), POSITIONS_PER_CHUNK):
+        rows = slice(start, start + POSITIONS_PER_CHUNK)
+        logits = torch.nn.functional.linear(hidden[rows], weight, bias).float()
+        losses[rows] = -torch.log_softmax(logits, dim=-1).gather(1, targets[rows, None])[:, 0]
+    return losses
 
 
 def own_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,7 +20,11 @@ LOSS_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 GRADIENT_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1.5e-1}
 HIDDEN_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 
-LossFunction = Callable[[PreTrainedModel, Batch], Tensor]
+
+class LossFunction(Protocol):
+    """``summed_loss`` or ``plain_summed_loss``."""
+
+    def __call__(self, model: PreTrainedModel, batch: Batch, smoothing: float = 0.0) -> Tensor: ...
 
 
 def choose_loss(

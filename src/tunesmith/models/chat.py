@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import TemplateError
-
 from tunesmith.errors import UserError
 from tunesmith.records import Message
 
@@ -90,9 +88,9 @@ class ChatFormat:
                 return_dict=False,
                 sanitize_control_tokens=sanitize,
             )
-        except (TemplateError, TypeError, ValueError) as error:
+        except Exception as error:  # a template's own code can raise anything
             raise UserError(
-                f"base: the chat template fails on this task's messages ({error})",
+                f"base: the chat template fails on this task's messages ({error or type(error).__name__})",
                 fix="check the roles and texts of the messages, or choose a base with another chat template",
             ) from error
         return ids
@@ -151,7 +149,7 @@ def _text(tokenizer: Any, template: str, messages: Sequence[Message], prompting:
     """The template's text, empty where it refuses the messages."""
     try:
         text: str = _apply(tokenizer, template, messages, prompting, tokenize=False)
-    except (TemplateError, TypeError, ValueError):
+    except Exception:  # a template's own code can raise anything
         return ""
     return text
 

@@ -91,8 +91,10 @@ def _loss_axes(
     steps, losses = [p.step for p in training.train], [p.loss for p in training.train]
     validation_steps = [p.step for p in training.validation]
     validation_losses = [p.loss for p in training.validation]
-    values = [value for value in (*losses, *validation_losses) if value > 0]
-    logarithmic = len(values) == len(losses) + len(validation_losses) and max(values) > 15 * min(values)
+    watched = [(p.step, p.train_loss) for p in training.validation if p.train_loss is not None]
+    shown = [*losses, *validation_losses, *(loss for _, loss in watched)]
+    values = [value for value in shown if value > 0]
+    logarithmic = len(values) == len(shown) and max(values) > 15 * min(values)
     scale = ", logarithmic scale" if logarithmic else ""
     axes = _axes(figure, page, box, f"loss per supervised token, nats{scale}")
     if logarithmic:
@@ -103,6 +105,9 @@ def _loss_axes(
     line = smoothed(losses)
     axes.plot(steps, losses, color=LINE, linewidth=0.9)
     axes.plot(steps, line, color=INK, linewidth=1.5)
+    if watched:
+        watched_steps, watched_losses = zip(*watched, strict=True)
+        axes.plot(watched_steps, watched_losses, color=INK, linewidth=1.2, linestyle=(0, (3, 2)))
     axes.plot(
         validation_steps, validation_losses, color=ACCENT, linewidth=1.8, marker="o", markersize=5,
         markerfacecolor=PAPER, markeredgecolor=ACCENT, markeredgewidth=1.4, clip_on=False,

@@ -7,10 +7,12 @@ does not break.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from tunesmith.records import Estimate, Forgetting, PairedGain, SplitName, Verdict
+from tunesmith.records import Estimate, Forgetting, LongRow, PairedGain, SplitName, Verdict
 from tunesmith.stats.paired import FEWEST_GROUPS
 
+LONG_ROWS_LISTED = 10
 SPLIT_TITLES: dict[SplitName, str] = {"train": "train", "validation": "validation", "test": "sealed test"}
 
 
@@ -114,6 +116,19 @@ def without_decision(verdict: Verdict) -> str:
     """The verdict's sentence without the decision it may begin with, for use after a headline."""
     text = verdict.sentence.removeprefix(f"{verdict.decision}. ").removeprefix(f"{verdict.decision} train: ")
     return text[:1].upper() + text[1:]
+
+
+def long_rows(rows: Sequence[LongRow]) -> str:
+    """How many training rows were too long, and what became of them: counted and listed."""
+    dropped = [row for row in rows if row.kept_tokens is None]
+    cut = [row for row in rows if row.kept_tokens is not None]
+    parts = []
+    for count, word, group in ((len(dropped), "left out", dropped), (len(cut), "cut", cut)):
+        if count:
+            shown = ", ".join(row.source for row in group[:LONG_ROWS_LISTED])
+            more = f" and {number(count - LONG_ROWS_LISTED)} more" if count > LONG_ROWS_LISTED else ""
+            parts.append(f"{number(count)} {word} ({shown}{more})")
+    return f"training rows of too many tokens: {'; '.join(parts)}"
 
 
 def unmeasured_because(item: Forgetting) -> str | None:

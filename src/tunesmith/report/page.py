@@ -20,6 +20,7 @@ RULES = {
 }
 METRIC_TITLES = {"accuracy": "Accuracy", "macro_f1": "Macro-F1"}
 LONGEST_EXAMPLE = 700
+LONG_ROWS_SHOWN = 50
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def write_report(summary: RunSummary, path: Path) -> None:
         "milliseconds": numbers.milliseconds,
         "typeset": numbers.typeset,
         "unmeasured_because": numbers.unmeasured_because,
+        "long_rows": numbers.long_rows,
         "bounds": numbers.bounds,
         "level": numbers.level,
         "duration": numbers.duration,
@@ -85,6 +87,7 @@ def write_report(summary: RunSummary, path: Path) -> None:
             ("test", summary.test_scorecards),
         ],
         candidates=all_candidates(summary),
+        long_rows_shown=LONG_ROWS_SHOWN,
         accounting=row_accounting(summary.manifest),
         comparisons=planned_and_happened(summary),
         stages=stage_costs(summary),

@@ -16,6 +16,7 @@ from rich.text import Text
 from tunesmith.records import (
     Candidate,
     Decision,
+    Estimate,
     Forgetting,
     Manifest,
     Plan,
@@ -125,6 +126,12 @@ def training_lines(training: Training, candidate: Candidate | None = None) -> Re
             f"val loss {training.validation[0].loss:.2f} → {best.loss:.2f} at step "
             f"{numbers.number(best.step)} of {numbers.number(training.steps)}{stopped}"
         )
+        if best.metric is not None:
+            lines.append(f"task metric there: {numbers.estimate(best.metric)}, n = {_n(best.metric)}")
+    if training.course is not None:
+        lines.append(numbers.typeset(training.course.sentence))
+    if training.long_rows:
+        lines.append(numbers.long_rows(training.long_rows))
     lines.append(
         f"{numbers.duration(training.cost.seconds)}, {numbers.number(training.tokens_per_second)} tokens/s, "
         f"{numbers.memory(training.cost.peak_memory_mb)} at most; {training.precision}, "
@@ -196,6 +203,10 @@ def _sample(cards: Sequence[Scorecard]) -> list[str]:
     split, first = measured[0]
     sample = numbers.sample(first.rows, first.groups)
     return [f"({numbers.SPLIT_TITLES[split]}: {sample}; {numbers.level(first.level)} intervals)"]
+
+
+def _n(value: Estimate) -> str:
+    return numbers.sample(value.rows, value.groups)
 
 
 def _range(shares: Sequence[float], digits: int) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tunesmith.records import Dataset, JointPower, Plan, Row
 from tunesmith.stages.memory import available_mb, peak_mb, reset_peak
 from tunesmith.stages.session import Session, machine
+from tunesmith.stages.train import METRIC_ROWS
 from tunesmith.stats.levels import alpha_for_opening
 from tunesmith.stats.power import power_points
 from tunesmith.workspace import cached, stage_key
@@ -68,7 +69,12 @@ def make_plan(session: Session, dataset: Dataset) -> PlanResult:
 def _plan(session: Session, dataset: Dataset) -> PlanResult:
     from tunesmith.data.versions import read_split
     from tunesmith.engine.precision import probe_precision
+    from tunesmith.models.rendering import check_rendering
+    from tunesmith.training.long_rows import training_rows
+    from tunesmith.training.optimisers import check_optimiser
+    from tunesmith.training.validation import watched_training_rows
 
+    check_optimiser(session.task.train)
     started = time.perf_counter()
     goal = session.task.goal
     test = dataset.manifest.splits["test"]
@@ -81,15 +87,19 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     session.say("measuring speed and memory on a few of the rows")
     train, validation = read_split(dataset, "train"), read_split(dataset, "validation")
     loaded = session.load_again(probe.precision)
-    train_tokens, validation_tokens = (
-        _checked(session, loaded, rows, name) for rows, name in ((train, "train"), (validation, "validation"))
-    )
+    trained_on = training_rows(loaded, session.task.instruction, train, session.task.train)
+    check_rendering(loaded, trained_on.tokens, trained_on.rows)
+    train_tokens = trained_on.tokens
+    validation_tokens = _checked(session, loaded, validation, "validation")
     reset_peak()
     seconds = _measure(session, loaded, train_tokens, train, validation, dataset.manifest.labels)
     settings = session.task.train
     trained = round(sum(len(tokens.ids) for tokens in train_tokens) * settings.epochs)
-    validated = sum(len(tokens.ids) for tokens in validation_tokens)
+    watched = [train_tokens[row] for row in watched_training_rows(len(train_tokens))]
+    validated = sum(len(tokens.ids) for tokens in (*validation_tokens, *watched))
     validations = max(1.0, settings.validations_per_epoch * settings.epochs)
+    watched_metric = min(METRIC_ROWS, len(validation)) if settings.watch_metric else 0
+    measured_rows = validations * watched_metric
     plan = Plan(
         test_rows=test.rows,
         test_groups=test.groups,
@@ -103,7 +113,7 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         train_tokens=trained,
         estimated_train_seconds=trained * seconds.trained_token
         + validations * validated * seconds.validated_token
-        + len(validation) * seconds.tuned_row,
+        + (len(validation) + measured_rows) * seconds.tuned_row,
         estimated_opponents_seconds=len(validation) * sum(seconds.prompt_rows) + seconds.classical,
         estimated_verdict_seconds=test.rows * (max(seconds.prompt_rows, default=0.0) + seconds.tuned_row)
         + seconds.general,

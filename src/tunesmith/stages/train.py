@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tunesmith.records import Cost, Dataset, FileHash, Plan, Scorecard, Training
+from tunesmith.records import (
+    Cost,
+    Dataset,
+    Estimate,
+    FileHash,
+    Plan,
+    Row,
+    Scorecard,
+    Training,
+    WatchedCourse,
+)
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.session import Session, machine, usable_cores
 from tunesmith.workspace import adapter_folder, cached, checkpoints, stage_key
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from tunesmith.candidates.tuned import TunedModel
+    from tunesmith.models.rendering import Tokens
+    from tunesmith.training.fit import Fit
+    from tunesmith.training.long_rows import TrainingRows
+    from tunesmith.training.validation import Metric
 
 PACKAGES = (
     "tunesmith.engine",
@@ -19,12 +38,15 @@ PACKAGES = (
     "tunesmith.candidates.tuned",
     "tunesmith.candidates.answers",
     "tunesmith.evaluation.scorecards",
+    "tunesmith.stats",
     "tunesmith.stages.train",
     "tunesmith.records",
 )
 
 # Labels left out when validation is scored hold at most this share of the best one's probability.
 CALIBRATION_MASS = 0.01
+# Where the metric is watched while training, it is measured on at most so many rows of validation.
+METRIC_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -75,6 +97,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     from tunesmith.models.adapters import save_adapter
     from tunesmith.models.rendering import check_rendering, instructed, render_row
     from tunesmith.training.fit import fit
+    from tunesmith.training.long_rows import training_rows
 
     started = time.perf_counter()
     task, settings = session.task, session.task.train
@@ -83,13 +106,23 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     loaded = session.load_again(plan.precision)
     reset_peak()
     attach_lora(loaded.model, settings.rank, settings.alpha, settings.seed)
-    rendered = [
-        [render_row(loaded, instructed(task.instruction, row), row.target) for row in rows]
-        for rows in (train, validation)
-    ]
-    check_rendering(loaded, rendered[0], train)
+    trained_on = training_rows(loaded, task.instruction, train, settings)
+    check_rendering(loaded, trained_on.tokens, trained_on.rows)
+    validated = [render_row(loaded, instructed(task.instruction, row), row.target) for row in validation]
+    labels = dataset.manifest.labels
+    tuned = TunedModel(loaded, task.instruction, labels)
+    metric = _accuracy_on(tuned, validation) if settings.watch_metric else None
     with session.bar("train", f"{loaded.base.name}, LoRA r={settings.rank}") as report:
-        fitted = fit(loaded, rendered[0], rendered[1], settings, checkpoints(folder), report)
+        fitted = fit(
+            loaded,
+            trained_on.tokens,
+            validated,
+            settings,
+            checkpoints(folder),
+            report,
+            [row.source for row in trained_on.rows],
+            metric,
+        )
     adapter = adapter_folder(folder)
     weights = {name: (layer.lora_a, layer.lora_b) for name, layer in lora_layers(loaded.model).items()}
     adapter_sha256 = save_adapter(
@@ -97,8 +130,6 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     )
     trained_seconds = fitted.seconds
 
-    labels = dataset.manifest.labels
-    tuned = TunedModel(loaded, task.instruction, labels)
     scoring = time.perf_counter()
     with session.bar("train", "tuned model on validation") as report:
         scores = score_tuned(tuned, validation, CALIBRATION_MASS, report)
@@ -123,9 +154,11 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
         precision=plan.precision,
         threads=torch.get_num_threads(),
         fast_paths=fitted.fast_paths,
-        cost=Cost(trained_seconds, len(train), fitted.trained_tokens, peak_mb()),
+        cost=Cost(trained_seconds, len(trained_on.rows), fitted.trained_tokens, peak_mb()),
         adapter_folder=str(adapter),
         adapter_sha256=adapter_sha256,
+        long_rows=trained_on.long,
+        course=_course(fitted, trained_on, validation, validated),
     )
     files = tuple(
         FileHash(f"adapter/{path.name}", file_sha256(path), path.stat().st_size)
@@ -134,3 +167,42 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     # What was needed to go on is no longer needed, and is several times the adapter's size.
     shutil.rmtree(checkpoints(folder), ignore_errors=True)
     return TrainResult(training, card, files, fitted.message, time.perf_counter() - started)
+
+
+def _accuracy_on(tuned: TunedModel, validation: Sequence[Row]) -> Metric:
+    """The task metric while training: accuracy by label scoring, on evenly spaced rows of validation."""
+    from tunesmith.candidates.answers import answers_from_scores
+    from tunesmith.candidates.tuned import score_tuned
+    from tunesmith.evaluation.scorecards import correctness
+    from tunesmith.stats.intervals import proportion_interval
+
+    count = min(METRIC_ROWS, len(validation))
+    rows = [validation[position * len(validation) // count] for position in range(count)]
+
+    def accuracy() -> Estimate:
+        scores = score_tuned(tuned, rows, None)
+        answers = answers_from_scores(scores.log_probabilities, tuned.labels, scores.tokens)
+        return proportion_interval(correctness(rows, answers.labels), [row.group for row in rows])
+
+    return accuracy
+
+
+def _course(
+    fitted: Fit, trained_on: TrainingRows, validation: Sequence[Row], validated: Sequence[Tokens]
+) -> WatchedCourse:
+    from tunesmith.stats.watch import WatchedLosses, judge_course
+
+    watched = fitted.watched_rows
+    return judge_course(
+        [point.step for point in fitted.validation],
+        WatchedLosses(
+            fitted.validation_losses,
+            [sum(row.learn) for row in validated],
+            [row.group for row in validation],
+        ),
+        WatchedLosses(
+            fitted.training_losses,
+            [sum(trained_on.tokens[row].learn) for row in watched],
+            [trained_on.rows[row].group for row in watched],
+        ),
+    )

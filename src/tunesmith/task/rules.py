@@ -15,7 +15,7 @@ def broken_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
 
     ``task`` is what a file says, unvalidated: values of a wrong type are passed over, not judged.
     """
-    data, split, opponents = (task.get(name) for name in ("data", "split", "opponents"))
+    data, split, opponents, train = (task.get(name) for name in ("data", "split", "opponents", "train"))
     if isinstance(data, Mapping):
         yield from _broken_data_rules(data)
     if isinstance(split, Mapping):
@@ -27,6 +27,8 @@ def broken_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
             yield ("split", "test"), "there is already a test file (data.test_path): leave one of the two out"
     if isinstance(opponents, Mapping):
         yield from _broken_opponent_rules(opponents)
+    if isinstance(train, Mapping):
+        yield from _broken_watch_rules(train)
 
 
 def _broken_split_rules(split: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
@@ -43,6 +45,11 @@ def _broken_opponent_rules(opponents: Mapping[str, Any]) -> Iterator[tuple[Where
             yield ("opponents", "few_shot"), "a number is given twice"
         if opponents.get("classical") is False and opponents.get("zero_shot") is False and not few_shot:
             yield ("opponents",), "all are off: a gain needs an opponent; leave at least one on"
+
+
+def _broken_watch_rules(train: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
+    if train.get("best_by") == "metric" and train.get("watch_metric") is not True:
+        yield ("train", "best_by"), "metric is not measured while training: add train.watch_metric: true"
 
 
 def _broken_data_rules(data: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:

@@ -240,12 +240,55 @@ class TrainSettings(_Section):
     batch_size: Count = Field(
         default=16, description="Rows per optimiser step. Lower it when memory runs out or rows are few."
     )
+    accumulate: Count = Field(
+        default=1,
+        description="Batches whose gradients add up to one optimiser step: batch_size 4 and accumulate 4 "
+        "take the step of batch_size 16 in less memory.",
+    )
+    optimiser: Literal["adamw", "sgd", "adamw8bit"] = Field(
+        default="adamw",
+        description="adamw suits nearly everything. sgd (with momentum) needs a far larger learning rate. "
+        "adamw8bit keeps its moments in 8 bits, for full fine-tuning in little memory (needs "
+        "bitsandbytes: `pip install 'tunesmith[qlora]'`).",
+    )
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.9, description="With optimiser sgd: the share of the last step that is kept in the next."
+    )
+    schedule: Literal["linear", "constant", "cosine", "wsd"] = Field(
+        default="linear",
+        description="What the learning rate does after its warm-up. linear and cosine: it falls to 0. "
+        "constant: it stays. wsd: it stays, then falls to 0 linearly in the last decay_share of the steps.",
+    )
+    decay_share: Share = Field(
+        default=0.2, description="With schedule wsd: the share of the steps in which the learning rate falls."
+    )
     warmup_share: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.1, description="The share of the steps in which the learning rate climbs to its peak."
     )
     weight_decay: Annotated[float, Field(ge=0)] = Field(
         default=0.0,
-        description="Decoupled weight decay (AdamW). 0.01 to 0.1 may help when training overfits.",
+        description="Weight decay: decoupled with AdamW, added to the gradient with sgd; one-dimensional "
+        "weights (norms, biases) are spared. 0.01 to 0.1 may help when training overfits.",
+    )
+    l1_penalty: Annotated[float, Field(ge=0)] = Field(
+        default=0.0,
+        description="Adds this times the sum of |change| to the loss: few weights change. Changes count from "
+        "the base: for an adapter from zero, else from the weights at the start.",
+    )
+    l2_penalty: Annotated[float, Field(ge=0)] = Field(
+        default=0.0,
+        description="Adds half of this times the sum of change² to the loss: weights stay near the base. "
+        "Changes count as for l1_penalty.",
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="The share of each right token's weight that is spread over the whole vocabulary in "
+        "training. 0.05 to 0.1 may help with noisy labels. Validation losses stay unsmoothed.",
+    )
+    loss_per: Literal["token", "example"] = Field(
+        default="token",
+        description="token: every learned token counts the same, so long answers count more. example: every "
+        "row counts the same.",
     )
     max_gradient_norm: Positive = Field(
         default=1.0,
@@ -256,7 +299,30 @@ class TrainSettings(_Section):
         description="How often validation is scored in one epoch; the best of these checkpoints is kept.",
     )
     patience: Count = Field(
-        default=3, description="Training stops after this many validations in a row without a better loss."
+        default=3,
+        description="Training stops after this many validations in a row without a better one (see best_by).",
+    )
+    watch_metric: bool = Field(
+        default=False,
+        description="Also measure the task metric at every validation, on a sample of up to 256 validation "
+        "rows. It takes about as long as the validation loss, or longer with many labels.",
+    )
+    best_by: Literal["loss", "metric"] = Field(
+        default="loss",
+        description="What makes a checkpoint the best, and stops training early: the validation loss, or the "
+        "task metric (with watch_metric: true; the loss decides between equals).",
+    )
+    long_rows: Literal["error", "drop", "truncate_left", "truncate_right"] = Field(
+        default="error",
+        description="What to do with training rows of more than max_tokens. drop: leave them out. "
+        "truncate_left and truncate_right: cut the longest message of the prompt at its beginning or end. "
+        "Answers are never cut, and every row dropped or cut is counted and listed.",
+    )
+    max_tokens: Annotated[int, Field(ge=8)] | None = Field(
+        default=None,
+        description="The longest training row, in tokens with prompt and answer. The base's context unless "
+        "you give fewer.",
+        examples=[1024],
     )
     seed: Annotated[int, Field(ge=0)] = Field(
         default=0, description="The seed of the adapter's start and of the order of the rows."

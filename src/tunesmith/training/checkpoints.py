@@ -19,6 +19,7 @@ from tunesmith.records import TrainPoint, ValidationPoint
 CHECKPOINTS_KEPT = 2
 
 _PARTIAL = ".partial-"
+_WHOLE = ("generator", "validation_losses", "training_losses")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Progress:
     validation: tuple[ValidationPoint, ...] = ()
     best_step: int = 0
     best_loss: float | None = None
+    best_metric: float | None = None
     trained_tokens: int = 0
     supervised_tokens: int = 0
     seconds: float = 0.0
@@ -42,12 +44,19 @@ class Progress:
 
 @dataclass(frozen=True)
 class State:
-    """The tensors of a run: parameters, Adam's two moments, and the best parameters so far (or none)."""
+    """The tensors of a run.
+
+    ``optimiser`` holds what it remembers of every parameter; ``best`` are the best parameters so far (empty
+    before the first validation); ``generator`` is the state of PyTorch's random numbers;
+    ``validation_losses`` [validations, rows] and ``training_losses`` [validations, watched rows] are in nats.
+    """
 
     parameters: list[Tensor]
-    first_moments: list[Tensor]
-    second_moments: list[Tensor]
+    optimiser: list[dict[str, Tensor]]
     best: list[Tensor]
+    generator: Tensor
+    validation_losses: Tensor
+    training_losses: Tensor
 
 
 def save_checkpoint(folder: Path, progress: Progress, state: State) -> None:
@@ -58,13 +67,8 @@ def save_checkpoint(folder: Path, progress: Progress, state: State) -> None:
     target = folder / f"step-{progress.step:06d}"
     scratch = Path(tempfile.mkdtemp(dir=folder, prefix=_PARTIAL))
     try:
-        tensors = {
-            f"{name}.{index}": tensor.detach().contiguous()
-            for name, group in vars(state).items()
-            for index, tensor in enumerate(group)
-        }
         with atomic_path(scratch / "state.safetensors") as temporary:
-            save_file(tensors, temporary)
+            save_file(_by_name(state), temporary)
         write_json(scratch / "progress.json", progress)
         if target.exists():
             shutil.rmtree(target)
@@ -97,18 +101,46 @@ def load_checkpoint(
     return None
 
 
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Where the newest checkpoint lies; None where there is none."""
+    return max(folder.glob("step-*"), default=None)
+
+
+def _by_name(state: State) -> dict[str, Tensor]:
+    tensors = {name: getattr(state, name) for name in _WHOLE}
+    for name, group in (("parameters", state.parameters), ("best", state.best)):
+        tensors |= {f"{name}.{index}": tensor for index, tensor in enumerate(group)}
+    for index, remembered in enumerate(state.optimiser):
+        tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in remembered.items()}
+    # bitsandbytes gives all parameters one table of quantiles; a file holds every tensor by itself.
+    alone, seen = dict[str, Tensor](), set[int]()
+    for name, tensor in tensors.items():
+        shared = tensor.data_ptr() in seen
+        alone[name] = tensor.clone() if shared else tensor.detach().contiguous()
+        seen.add(tensor.data_ptr())
+    return alone
+
+
 def _state(tensors: dict[str, Tensor], shapes: list[tuple[int, ...]]) -> State | None:
     """The tensors in their groups, or None where some are missing."""
-    groups = []
-    for name in State.__dataclass_fields__:
-        found = [tensors.get(f"{name}.{index}") for index in range(len(shapes))]
-        # Tensors of a loaded file may lie in a mapping of it: what trains on gets memory of its own.
-        group = [tensor.clone() for tensor in found if tensor is not None]
-        none_yet = name == "best" and not group
-        if not none_yet and [tuple(tensor.shape) for tensor in group] != shapes:
+    # Tensors of a loaded file may lie in a mapping of it: what trains on gets memory of its own.
+    own = {name: tensor.clone() for name, tensor in tensors.items()}
+    groups: dict[str, list[Tensor]] = {}
+    for name in ("parameters", "best"):
+        found = [own.get(f"{name}.{index}") for index in range(len(shapes))]
+        groups[name] = [tensor for tensor in found if tensor is not None]
+        none_yet = name == "best" and not groups[name]
+        if not none_yet and [tuple(tensor.shape) for tensor in groups[name]] != shapes:
             return None
-        groups.append(group)
-    return State(*groups)
+    remembered: list[dict[str, Tensor]] = [{} for _ in shapes]
+    for name, tensor in own.items():
+        kind, _, rest = name.partition(".")
+        if kind == "optimiser":
+            index, _, what = rest.partition(".")
+            remembered[int(index)][what] = tensor
+    if not all(name in own for name in _WHOLE) or len({bool(memory) for memory in remembered}) > 1:
+        return None
+    return State(groups["parameters"], remembered, groups["best"], *(own[name] for name in _WHOLE))
 
 
 def _other_configuration(path: Path, then: dict[str, str], now: dict[str, str]) -> UserError:

@@ -1,13 +1,9 @@
-"""The training loop: LoRA by supervised learning, watched on validation, resumable to the bit."""
+"""The training loop: supervised learning, watched on validation, resumable to the bit."""
 
 from __future__ import annotations
 
-import math
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +15,6 @@ from tunesmith.engine.forward import Batch, common_prefix, make_batch, summed_lo
 from tunesmith.engine.lora import lora_parameters
 from tunesmith.engine.scoring import batches_by_length
 from tunesmith.engine.selfcheck import LossFunction, choose_loss
-from tunesmith.errors import UserError
 from tunesmith.files import content_hash
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import Tokens
@@ -27,28 +22,40 @@ from tunesmith.progress import Report, silent
 from tunesmith.records import TrainPoint, ValidationPoint
 from tunesmith.task.settings import TrainSettings
 from tunesmith.training.batches import epoch_batches
-from tunesmith.training.checkpoints import Progress, State, load_checkpoint, save_checkpoint
+from tunesmith.training.checkpoints import (
+    Progress,
+    State,
+    load_checkpoint,
+    save_checkpoint,
+)
+from tunesmith.training.guard import Guard
+from tunesmith.training.interrupts import interrupt_after_step
+from tunesmith.training.optimisers import Penalties, make_optimiser, optimiser_state, restore_optimiser
 from tunesmith.training.schedule import Schedule
+from tunesmith.training.validation import Metric, Watch, per_example
 
 STEPS_BETWEEN_CHECKPOINTS = 20
 
 # Activations of about 0.7 MB a token (135M base) are held for the backward pass: longer batches are cut
 # into parts whose gradients add up to the same step.
 TOKENS_PER_MICRO_BATCH = 2048
-ADAM_BETAS = (0.9, 0.999)
-ADAM_EPSILON = 1e-8
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What a run of the loop leaves behind; the model then holds the best adapter.
+    """What a run of the loop leaves behind; the model then holds the best weights.
 
     ``tokens_per_second`` counts tokens as rendered, without padding, in training steps alone.
+    ``validation_losses`` [validations][rows] and ``training_losses`` [validations][watched rows] are the
+    sums of −log p over each row's learned tokens; ``watched_rows`` are the indices of those training rows.
     ``fast_paths`` names the exact shortcuts that were taken; ``message`` says why one was not.
     """
 
     train: tuple[TrainPoint, ...]
     validation: tuple[ValidationPoint, ...]
+    validation_losses: tuple[tuple[float, ...], ...]
+    training_losses: tuple[tuple[float, ...], ...]
+    watched_rows: tuple[int, ...]
     best_step: int
     stopped_early: bool
     steps: int
@@ -67,61 +74,63 @@ def fit(
     settings: TrainSettings,
     checkpoints: Path,
     report: Report = silent,
+    sources: Sequence[str] | None = None,
+    metric: Metric | None = None,
 ) -> Fit:
-    """Train the adapter attached to ``loaded`` and leave it at the step with the lowest validation loss.
+    """Train ``loaded`` and leave it at its best step: lowest validation loss, or highest ``metric``.
 
-    The loss is the mean −log p over a batch's learned tokens, in nats. AdamW with linear warm-up and
-    linear decay; training stops after ``settings.patience`` validations without improvement. Stopped by
-    Ctrl-C it finishes the step, writes a checkpoint and raises KeyboardInterrupt; called again with the
-    same arguments it goes on and ends with the weights of an uninterrupted run, bit for bit on the same
-    machine with the same number of threads. Raises UserError when a loss is not finite, or when the
-    checkpoints are those of another configuration.
+    The loss is the mean −log p over a batch's learned tokens, in nats, smoothed and weighted as the settings
+    say; validation losses never are. Training stops after ``settings.patience`` validations without
+    improvement. Stopped by Ctrl-C it finishes the step, writes a checkpoint and raises KeyboardInterrupt;
+    called again with the same arguments it goes on and ends with the weights of an uninterrupted run, bit
+    for bit on the same machine with the same number of threads. ``sources`` name the training rows in
+    messages; ``metric`` is measured at every validation, and needed by ``settings.best_by``. Raises UserError
+    when a loss or a weight is not finite, or when the checkpoints are those of another configuration.
     """
+    if settings.best_by == "metric" and metric is None:
+        raise ValueError("the best step by a metric needs the metric")
     parameters = lora_parameters(loaded.model)
-    optimiser = torch.optim.AdamW(
-        parameters,
-        lr=settings.learning_rate,
-        betas=ADAM_BETAS,
-        eps=ADAM_EPSILON,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+    optimiser = make_optimiser(parameters, settings)
+    penalties = Penalties(loaded.model, parameters, settings)
     schedule = Schedule(len(train), settings)
     shared = common_prefix(
         [row.ids for row in (*train, *validation)],
         [row.learn.index(True) for row in (*train, *validation)],
     )
     lengths = [len(row.ids) for row in train]
-    validation_batches = [
-        _batch(loaded, validation, chosen, shared)
-        for chosen in batches_by_length([len(row.ids) for row in validation])
-    ]
+    watch = Watch(train, validation, loaded.pad_token, shared, metric)
     config = _config(loaded, train, validation, settings)
     shortest = sorted(range(len(train)), key=lambda index: lengths[index])[:2]
     loss_of, message = choose_loss(loaded.model, _batch(loaded, train, shortest, shared))
+    names = sources or [f"training row {index + 1}" for index in range(len(train))]
 
-    progress = Progress(config)
-    best: list[Tensor] = []
+    progress, best = Progress(config), list[Tensor]()
+    generator = torch.Generator().manual_seed(settings.seed).get_state()
     resumed = load_checkpoint(checkpoints, config, [tuple(parameter.shape) for parameter in parameters])
     if resumed is not None:
         progress, state = resumed
-        _restore(optimiser, parameters, state, progress.step)
-        best = state.best
+        with torch.no_grad():
+            for parameter, value in zip(parameters, state.parameters, strict=True):
+                parameter.copy_(value)
+        restore_optimiser(optimiser, parameters, state.optimiser)
+        best, generator = state.best, state.generator
+        watch.validation_losses, watch.training_losses = state.validation_losses, state.training_losses
     started = time.perf_counter() - progress.seconds
     epoch, batches = -1, list[list[int]]()
-    with _interrupt_after_step() as interrupted:
+    with torch.random.fork_rng(devices=[]), interrupt_after_step() as interrupted:
+        torch.set_rng_state(generator)
         while progress.step < schedule.steps and not _out_of_patience(progress, settings.patience):
             if progress.step // schedule.steps_per_epoch != epoch:
                 epoch = progress.step // schedule.steps_per_epoch
-                batches = epoch_batches(lengths, settings.batch_size, settings.seed, epoch)
+                rows_per_step = settings.batch_size * settings.accumulate
+                batches = epoch_batches(lengths, rows_per_step, settings.seed, epoch)
             chosen = batches[progress.step % schedule.steps_per_epoch]
-            micro_batches = [
-                _batch(loaded, train, [chosen[at] for at in part], shared)
-                for part in batches_by_length([lengths[row] for row in chosen], TOKENS_PER_MICRO_BATCH)
-            ]
-            point = _step(
-                loaded, loss_of, micro_batches, optimiser, parameters, schedule, progress.step, settings
+            parts = _parts(chosen, lengths, settings.batch_size)
+            micro_batches = [_batch(loaded, train, part, shared) for part in parts]
+            guard = Guard(
+                progress.step + 1, settings, checkpoints, [[names[row] for row in p] for p in parts]
             )
+            point = _step(loaded, loss_of, micro_batches, optimiser, penalties, parameters, schedule, guard)
             tokens = sum(part.useful_tokens for part in micro_batches)
             supervised = sum(len(part.targets) for part in micro_batches)
             progress = replace(
@@ -134,17 +143,23 @@ def fit(
             )
             validates = point.step in schedule.validation_steps
             if validates:
-                loss = _validation_loss(loaded, loss_of, validation_batches)
-                _check_finite(point.step, f"validation loss is {loss}", settings, loss)
-                seen = ValidationPoint(point.step, point.epoch, loss)
+                seen = watch.measure(loaded.model, loss_of, point)
+                guard.check(f"validation loss is {seen.loss}", seen.loss)
                 progress = replace(progress, validation=(*progress.validation, seen))
-                if progress.best_loss is None or loss < progress.best_loss:
-                    progress = replace(progress, best_step=point.step, best_loss=loss)
+                if _is_better(seen, progress, settings):
+                    score = None if seen.metric is None else seen.metric.value
+                    progress = replace(progress, best_step=seen.step, best_loss=seen.loss, best_metric=score)
                     best = [parameter.detach().clone() for parameter in parameters]
             progress = replace(progress, seconds=time.perf_counter() - started)
             stop = interrupted.is_set()
             if validates or stop or point.step % STEPS_BETWEEN_CHECKPOINTS == 0:
-                save_checkpoint(checkpoints, progress, _state(optimiser, parameters, best))
+                guard.check_weights(parameters)
+                remembered = optimiser_state(optimiser, parameters)
+                random = torch.get_rng_state()
+                state = State(
+                    list(parameters), remembered, best, random, watch.validation_losses, watch.training_losses
+                )
+                save_checkpoint(checkpoints, progress, state)
             report(point.step, schedule.steps, _note(progress))
             if stop:
                 raise KeyboardInterrupt
@@ -154,6 +169,9 @@ def fit(
     return Fit(
         progress.train,
         progress.validation,
+        tuple(map(tuple, watch.validation_losses.tolist())),
+        tuple(map(tuple, watch.training_losses.tolist())),
+        tuple(watch.training_rows),
         progress.best_step,
         progress.step < schedule.steps,
         progress.step,
@@ -171,24 +189,34 @@ def _step(
     loss_of: LossFunction,
     micro_batches: Sequence[Batch],
     optimiser: torch.optim.Optimizer,
+    penalties: Penalties,
     parameters: Sequence[Tensor],
     schedule: Schedule,
-    step: int,
-    settings: TrainSettings,
+    guard: Guard,
 ) -> TrainPoint:
     started = time.perf_counter()
+    settings = guard.settings
+    step = guard.step - 1
     learning_rate = schedule.learning_rate(step)
     for group in optimiser.param_groups:
         group["lr"] = learning_rate
     optimiser.zero_grad(set_to_none=True)
-    targets = sum(len(batch.targets) for batch in micro_batches)
+    # One divisor for the whole step, so that its parts add up to what the whole would give.
+    if settings.loss_per == "example":
+        micro_batches = [replace(batch, weights=per_example(batch)) for batch in micro_batches]
+        divisor = sum(len(batch.suffixes) for batch in micro_batches)
+    else:
+        divisor = sum(len(batch.targets) for batch in micro_batches)
     value = 0.0
-    for batch in micro_batches:
-        loss = loss_of(loaded.model, batch) / targets
+    for number, batch in enumerate(micro_batches):
+        loss = loss_of(loaded.model, batch, settings.label_smoothing) / divisor
+        part = float(loss.detach())
+        guard.check(f"loss is {part}", part, part=number)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        value += float(loss.detach())
+        value += part
+    penalties.add_gradients()
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.max_gradient_norm))
-    _check_finite(step + 1, f"loss is {value} and the gradient norm {norm}", settings, value, norm)
+    guard.check(f"loss is {value} and the gradient norm {norm}", value, norm)
     optimiser.step()
     seconds = time.perf_counter() - started
     return TrainPoint(
@@ -201,25 +229,29 @@ def _step(
     )
 
 
-def _check_finite(step: int, found: str, settings: TrainSettings, *values: float) -> None:
-    if not all(math.isfinite(value) for value in values):
-        raise UserError(
-            f"training stopped at step {step}: the {found}",
-            fix=f"lower train.learning_rate (now {settings.learning_rate:g}) and run again",
-        )
-
-
-@torch.no_grad()
-def _validation_loss(loaded: LoadedModel, loss_of: LossFunction, batches: Sequence[Batch]) -> float:
-    """Mean −log p per learned token, in nats."""
-    total = sum(float(loss_of(loaded.model, batch)) for batch in batches)
-    return total / sum(len(batch.targets) for batch in batches)
-
-
 def _batch(loaded: LoadedModel, rows: Sequence[Tokens], chosen: Sequence[int], shared: int) -> Batch:
     ids = [rows[index].ids for index in chosen]
     learn = [rows[index].learn for index in chosen]
     return make_batch(ids, learn, loaded.pad_token, shared)
+
+
+def _parts(chosen: Sequence[int], lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """The rows of one step in parts of like length, small enough to be held for the backward pass."""
+    by_length = batches_by_length([lengths[row] for row in chosen], TOKENS_PER_MICRO_BATCH)
+    return [
+        [chosen[at] for at in part[start : start + batch_size]]
+        for part in by_length
+        for start in range(0, len(part), batch_size)
+    ]
+
+
+def _is_better(seen: ValidationPoint, progress: Progress, settings: TrainSettings) -> bool:
+    if progress.best_loss is None:
+        return True
+    if settings.best_by == "metric" and seen.metric is not None and seen.metric.value != progress.best_metric:
+        assert progress.best_metric is not None
+        return seen.metric.value > progress.best_metric
+    return seen.loss < progress.best_loss
 
 
 def _config(
@@ -255,46 +287,3 @@ def _fast_paths(loaded: LoadedModel, loss_of: LossFunction, shared: int) -> tupl
     prefix = (f"{shared} prefix tokens computed once a batch",) if shared else ()
     attention = f"{loaded.model.config._attn_implementation} attention"
     return (*prefix, "output head at supervised positions only", attention)
-
-
-def _state(optimiser: torch.optim.Optimizer, parameters: Sequence[Tensor], best: list[Tensor]) -> State:
-    states = [optimiser.state[parameter] for parameter in parameters]
-    return State(
-        list(parameters),
-        [state["exp_avg"] for state in states],
-        [state["exp_avg_sq"] for state in states],
-        best,
-    )
-
-
-def _restore(optimiser: torch.optim.Optimizer, parameters: Sequence[Tensor], state: State, step: int) -> None:
-    with torch.no_grad():
-        for index, parameter in enumerate(parameters):
-            parameter.copy_(state.parameters[index])
-            optimiser.state[parameter] = {
-                "step": torch.tensor(float(step)),
-                "exp_avg": state.first_moments[index],
-                "exp_avg_sq": state.second_moments[index],
-            }
-
-
-@contextmanager
-def _interrupt_after_step() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into a flag read between steps; a second one stops at once."""
-    flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def on_interrupt(number: int, frame: object) -> None:
-        flag.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield flag
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if flag.is_set():  # pressed in the very last moment
-        raise KeyboardInterrupt
