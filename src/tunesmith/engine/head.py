@@ -2,7 +2,7 @@
 
 The gradient of the hidden states is formed in the forward pass, chunk by chunk, so no [positions,
 vocabulary] tensor outlives a chunk (the idea of Liger's and Apple's fused cross-entropies, arXiv
-2411.09009, for a frozen head).
+2411.09009, for a frozen head). A head that is trained too gets its gradient in the same pass.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttenti
 POSITIONS_PER_CHUNK = 256
 
 
-class _FrozenHeadCrossEntropy(torch.autograd.Function):
+class _FusedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        of_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        of_bias = None
+        if bias is not None and ctx.needs_input_grad[2]:
+            of_bias = torch.zeros_like(bias, dtype=torch.float32)
         for start in range(0, len(hidden), POSITIONS_PER_CHUNK):
             rows = slice(start, start + POSITIONS_PER_CHUNK)
             log_probabilities = torch.log_softmax(
@@ -30,26 +34,40 @@ class _FrozenHeadCrossEntropy(torch.autograd.Function):
             )
             picked = targets[rows, None]
             total -= log_probabilities.gather(1, picked).sum()
+            if gradient is None and of_weight is None and of_bias is None:
+                continue
+            of_logits = log_probabilities.exp_()
+            of_logits.scatter_add_(1, picked, torch.full_like(picked, -1, dtype=torch.float32))
+            if of_bias is not None:
+                of_bias += of_logits.sum(0)
+            of_logits = of_logits.to(weight.dtype)
             if gradient is not None:
-                probabilities = log_probabilities.exp_()
-                probabilities.scatter_add_(1, picked, torch.full_like(picked, -1, dtype=torch.float32))
-                gradient[rows] = probabilities.to(weight.dtype) @ weight
-        ctx.save_for_backward(gradient)
+                gradient[rows] = of_logits @ weight
+            if of_weight is not None:
+                of_weight += of_logits.T @ hidden[rows]
+        ctx.save_for_backward(gradient, of_weight, of_bias)
+        ctx.dtype = weight.dtype
         return total
 
     @staticmethod
     def backward(ctx: Any, *output_gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * output_gradients[0].to(gradient.dtype), None, None, None
+        gradient, of_weight, of_bias = ctx.saved_tensors
+        scale = output_gradients[0]
+        return (
+            None if gradient is None else gradient * scale.to(gradient.dtype),
+            None if of_weight is None else (of_weight * scale).to(ctx.dtype),
+            None if of_bias is None else (of_bias * scale).to(ctx.dtype),
+            None,
+        )
 
 
 def summed_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
     """Sum over positions of −log p(target), in nats, as an fp32 scalar.
 
-    ``hidden`` is [positions, width], ``weight`` the frozen head [vocabulary, width], ``targets``
-    [positions]. Differentiable in ``hidden``.
+    ``hidden`` is [positions, width], ``weight`` the head [vocabulary, width], ``targets``
+    [positions]. Differentiable in ``hidden`` and, where they are trained, in ``weight`` and ``bias``.
     """
-    apply: Any = _FrozenHeadCrossEntropy.apply
+    apply: Any = _FusedCrossEntropy.apply
     total: Tensor = apply(hidden, weight, bias, targets)
     return total
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from tunesmith.records import Estimate, Forgetting, PairedGain, SplitName, Verdict
+from tunesmith.records import Agreement, Estimate, Forgetting, PairedGain, SplitName, Verdict
 from tunesmith.stats.paired import FEWEST_GROUPS
 
 SPLIT_TITLES: dict[SplitName, str] = {"train": "train", "validation": "validation", "test": "sealed test"}
@@ -53,6 +53,15 @@ def gain(value: PairedGain) -> str:
     if value.low is None or value.high is None:
         return f"{points(value.value)}, interval unmeasured"
     return f"{points(value.value)} {bounds(value.low, value.high)}"
+
+
+def agreement(value: Agreement) -> str:
+    """How closely the log-probabilities of the tuned model agree with those others compute."""
+    adapter = "" if value.peft is None else f"{value.peft:.1g} from PEFT's arithmetic and "
+    return (
+        f"saved and read back: log-probabilities of {number(value.rows)} answers at most {adapter}"
+        f"{value.merged:.1g} nats from the weights Transformers loads"
+    )
 
 
 def sample(rows: int, groups: int) -> str:

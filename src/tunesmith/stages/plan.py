@@ -140,7 +140,7 @@ def _measure(
     from tunesmith.candidates.classical import estimate_tuning_seconds
     from tunesmith.candidates.prompts import Prompting, score_prompt, variant_rules
     from tunesmith.candidates.tuned import TunedModel, score_tuned
-    from tunesmith.engine.lora import attach_lora
+    from tunesmith.engine.adapters import make_trainable
     from tunesmith.stages.general import scored_tokens
     from tunesmith.training.measure import measure_steps
 
@@ -162,7 +162,7 @@ def _measure(
         timed_rows(partial(score_prompt, prompting, count, rows, variant_rules(prompting, no_prior)))[0]
         for count in counts
     ]
-    attach_lora(loaded.model, task.train.rank, task.train.alpha, task.train.seed)
+    make_trainable(loaded.model, task.train)
     rates = measure_steps(loaded, tokens, task.train.batch_size, task.train.seed)
     tuned = TunedModel(loaded, task.instruction, labels)
     tuned_row, tokens_per_second = timed_rows(lambda: score_tuned(tuned, rows, None))

@@ -15,7 +15,7 @@ def broken_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
 
     ``task`` is what a file says, unvalidated: values of a wrong type are passed over, not judged.
     """
-    data, split, opponents = (task.get(name) for name in ("data", "split", "opponents"))
+    data, split, opponents, train = (task.get(name) for name in ("data", "split", "opponents", "train"))
     if isinstance(data, Mapping):
         yield from _broken_data_rules(data)
     if isinstance(split, Mapping):
@@ -27,6 +27,8 @@ def broken_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
             yield ("split", "test"), "there is already a test file (data.test_path): leave one of the two out"
     if isinstance(opponents, Mapping):
         yield from _broken_opponent_rules(opponents)
+    if isinstance(train, Mapping):
+        yield from _broken_train_rules(train)
 
 
 def _broken_split_rules(split: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
@@ -43,6 +45,21 @@ def _broken_opponent_rules(opponents: Mapping[str, Any]) -> Iterator[tuple[Where
             yield ("opponents", "few_shot"), "a number is given twice"
         if opponents.get("classical") is False and opponents.get("zero_shot") is False and not few_shot:
             yield ("opponents",), "all are off: a gain needs an opponent; leave at least one on"
+
+
+def _broken_train_rules(train: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
+    for name in ("targets", "modules_to_save"):
+        given = train.get(name)
+        if isinstance(given, (list, tuple)) and len(set(map(str, given))) < len(given):
+            yield ("train", name), "a name is given twice"
+    if train.get("method") != "full":
+        return
+    for name in ("adapter_dropout", "targets", "modules_to_save", "start_from"):
+        if train.get(name):
+            fix = (
+                "; to go on from a fully tuned model, give its folder as base" if name == "start_from" else ""
+            )
+            yield ("train", name), f"not together with method: full, which has no adapter: leave it out{fix}"
 
 
 def _broken_data_rules(data: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:

@@ -16,7 +16,8 @@ import transformers
 from torch import Tensor
 
 from tunesmith.engine.forward import Batch, common_prefix, make_batch, summed_loss
-from tunesmith.engine.lora import lora_parameters
+from tunesmith.engine.full import masters_to_weights
+from tunesmith.engine.lora import adapter_dropout, trainable_parameters
 from tunesmith.engine.scoring import batches_by_length
 from tunesmith.engine.selfcheck import LossFunction, choose_loss
 from tunesmith.errors import UserError
@@ -77,7 +78,7 @@ def fit(
     machine with the same number of threads. Raises UserError when a loss is not finite, or when the
     checkpoints are those of another configuration.
     """
-    parameters = lora_parameters(loaded.model)
+    parameters = trainable_parameters(loaded.model)
     optimiser = torch.optim.AdamW(
         parameters,
         lr=settings.learning_rate,
@@ -106,6 +107,7 @@ def fit(
     if resumed is not None:
         progress, state = resumed
         _restore(optimiser, parameters, state, progress.step)
+        masters_to_weights(loaded.model)
         best = state.best
     started = time.perf_counter() - progress.seconds
     epoch, batches = -1, list[list[int]]()
@@ -151,6 +153,7 @@ def fit(
     with torch.no_grad():
         for parameter, value in zip(parameters, best, strict=True):
             parameter.copy_(value)
+    masters_to_weights(loaded.model)
     return Fit(
         progress.train,
         progress.validation,
@@ -183,13 +186,15 @@ def _step(
     optimiser.zero_grad(set_to_none=True)
     targets = sum(len(batch.targets) for batch in micro_batches)
     value = 0.0
-    for batch in micro_batches:
-        loss = loss_of(loaded.model, batch) / targets
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        value += float(loss.detach())
+    with adapter_dropout(loaded.model, settings.seed, step):
+        for batch in micro_batches:
+            loss = loss_of(loaded.model, batch) / targets
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            value += float(loss.detach())
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.max_gradient_norm))
     _check_finite(step + 1, f"loss is {value} and the gradient norm {norm}", settings, value, norm)
     optimiser.step()
+    masters_to_weights(loaded.model)
     seconds = time.perf_counter() - started
     return TrainPoint(
         step + 1,
