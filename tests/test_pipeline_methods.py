@@ -72,7 +72,7 @@ def test_full_fine_tuning_from_task_to_answer(home: Path) -> None:
     assert {"config.json", "model.safetensors", "tokenizer.json", "base.json"} <= {
         p.name for p in folder.iterdir()
     }
-    assert "nats from the weights Transformers loads" in told(run)
+    assert "nats from the saved model's" in told(run)
     changes = [item.change.value for item in run.summary.forgetting]
     assert any(change != 0 for change in changes)  # the base was measured as it was, beside the tuned model
     assert ask(session, "where is my parcel").answer in LABELS

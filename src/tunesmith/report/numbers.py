@@ -57,10 +57,11 @@ def gain(value: PairedGain) -> str:
 
 def agreement(value: Agreement) -> str:
     """How closely the log-probabilities of the tuned model agree with those others compute."""
-    adapter = "" if value.peft is None else f"{value.peft:.1g} from PEFT's arithmetic and "
+    adapter = "" if value.peft is None else f"{value.peft:.1g} nats from PEFT's arithmetic and "
+    weights = "the saved model's" if value.peft is None else "those of merged weights"
     return (
-        f"saved and read back: log-probabilities of {number(value.rows)} answers at most {adapter}"
-        f"{value.merged:.1g} nats from the weights Transformers loads"
+        f"saved and read back: log-probabilities of {number(value.rows)} answers are at most {adapter}"
+        f"{value.merged:.1g} nats from {weights}"
     )
 
 
