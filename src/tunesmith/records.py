@@ -248,7 +248,7 @@ class Agreement:
     """How far our log-probabilities of a few rows' answers lie from those of others, in nats, at most.
 
     ``peft`` is from the saved adapter by PEFT's arithmetic (None without an adapter), ``merged`` from the
-    weights that Transformers loads. In bf16 rounding alone makes some hundredths.
+    weights that Transformers loads. In bf16 rounding alone makes some tenths, and more where merging rounds.
     """
 
     rows: int
