@@ -41,6 +41,7 @@ _GPT2: dict[str, Any] = {
 }
 _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", _SIZES),
+    "llama, wide": ("llama", {**_SIZES, "hidden_size": 64, "intermediate_size": 128, "head_dim": 16}),
     "llama with biases": ("llama", {**_SIZES, "attention_bias": True, "mlp_bias": True}),
     "llama, one head per key": ("llama", {**_SIZES, "num_key_value_heads": 4}),
     "mistral": ("mistral", {**_SIZES, "sliding_window": None}),

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from tunesmith.files import content_hash
 from tunesmith.records import (
+    Agreement,
     Answer,
     Candidate,
     CandidateKind,
@@ -116,6 +117,7 @@ def training() -> Training:
         cost=Cost(243.6, 1500, 196_412, 2310.0),
         adapter_folder="runs/licence-notices/adapter",
         adapter_sha256=content_hash("adapter"),
+        agreement=Agreement(8, 0.031, 0.052),
     )  # fmt: skip
 
 

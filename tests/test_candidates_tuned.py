@@ -22,7 +22,8 @@ from tunesmith.candidates.tuned import (
     score_tuned,
     tuned_candidate,
 )
-from tunesmith.engine.lora import attach_lora, lora_disabled, lora_layers
+from tunesmith.engine.adapters import read_adapter
+from tunesmith.engine.lora import attach_lora, lora_disabled
 from tunesmith.engine.scoring import LabelScores
 from tunesmith.errors import UserError
 from tunesmith.models.adapters import save_adapter
@@ -48,8 +49,7 @@ def scored(loaded: LoadedModel, rows: list[Row]) -> LabelScores:
 
 def save_null_adapter(loaded: LoadedModel, folder: Path) -> Path:
     attach_lora(loaded.model, RANK, ALPHA, seed=5)
-    weights = {name: (layer.lora_a, layer.lora_b) for name, layer in lora_layers(loaded.model).items()}
-    save_adapter(folder, weights, RANK, ALPHA, loaded.base.name, loaded.base.sha256)
+    save_adapter(folder, read_adapter(loaded.model), loaded.base.name, loaded.base.sha256)
     return folder
 
 
@@ -58,7 +58,7 @@ def test_an_adapter_whose_b_is_zero_answers_exactly_as_the_base(base: Path, tmp_
     null = save_null_adapter(load_tiny(base), tmp_path / "null")
     plain = scored(load_tiny(base), rows).log_probabilities
     loaded = load_tiny(base)
-    put_adapter(loaded, null, RANK, ALPHA)
+    put_adapter(loaded, null)
     np.testing.assert_array_equal(scored(loaded, rows).log_probabilities, plain)
     with lora_disabled(loaded.model):
         np.testing.assert_array_equal(scored(loaded, rows).log_probabilities, plain)

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from engine_tiny import PAD, random_rows, randomise_adapters, relative_difference, tiny_model
 from tunesmith.engine.forward import Batch, common_prefix, make_batch, plain_summed_loss, summed_loss
-from tunesmith.engine.lora import attach_lora, lora_disabled, lora_layers, lora_parameters
+from tunesmith.engine.lora import attach_lora, lora_disabled, lora_layers, trainable_parameters
 from tunesmith.engine.scoring import score_labels
 from tunesmith.engine.selfcheck import LossFunction
 from tunesmith.engine.trees import label_tree
@@ -46,7 +46,7 @@ def loss_and_gradients(
     loss: LossFunction, model: PreTrainedModel, batch: Batch
 ) -> tuple[float, list[torch.Tensor]]:
     value = loss(model, batch)
-    return float(value.detach()), list(torch.autograd.grad(value, lora_parameters(model)))
+    return float(value.detach()), list(torch.autograd.grad(value, trainable_parameters(model)))
 
 
 def assert_fast_is_plain(model: PreTrainedModel, batch: Batch) -> None:
@@ -107,7 +107,7 @@ def test_a_changed_adapter_changes_the_fast_loss_as_it_does_the_plain_one() -> N
     model = adapted("llama")
     batch = batch_of([6, 8], prefix=4, learned=3)
     before = float(summed_loss(model, batch).detach())
-    optimiser = torch.optim.AdamW(lora_parameters(model), lr=0.05, fused=True)
+    optimiser = torch.optim.AdamW(trainable_parameters(model), lr=0.05, fused=True)
     summed_loss(model, batch).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     optimiser.step()
     assert float(summed_loss(model, batch).detach()) < before
@@ -165,7 +165,7 @@ def test_a_step_between_forward_and_backward_is_an_error_not_a_wrong_gradient() 
     batch = batch_of([6, 8], prefix=4, learned=3)
     loss = summed_loss(model, batch)
     with torch.no_grad():
-        for parameter in lora_parameters(model):
+        for parameter in trainable_parameters(model):
             parameter.add_(0.1)
     summed_loss(model, batch)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -242,12 +242,12 @@ def test_a_new_adapter_is_drawn_as_peft_draws_it_and_answers_as_the_base() -> No
     assert "lm_head" not in names
     for layer in lora_layers(model).values():
         assert float(layer.lora_b.abs().max()) == 0.0
-        bound = layer.base.in_features**-0.5
+        bound = layer.lora_a.shape[1] ** -0.5
         assert bound * 0.8 < float(layer.lora_a.detach().abs().max()) <= bound
     again = tiny_model("llama")
     attach_lora(again, rank=4, alpha=8.0, seed=0)
-    for left, right in zip(lora_parameters(model), lora_parameters(again), strict=True):
+    for left, right in zip(trainable_parameters(model), trainable_parameters(again), strict=True):
         assert torch.equal(left, right)
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == sum(
-        p.numel() for p in lora_parameters(model)
+        p.numel() for p in trainable_parameters(model)
     )

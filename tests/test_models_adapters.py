@@ -12,10 +12,11 @@ from transformers import AutoModelForCausalLM
 
 from tiny import load_tiny, make_tiny_base
 from tunesmith.candidates.tuned import put_adapter
+from tunesmith.engine.adapters import read_adapter
 from tunesmith.engine.lora import attach_lora, lora_disabled, lora_layers
 from tunesmith.errors import UserError
 from tunesmith.files import file_sha256
-from tunesmith.models.adapters import WEIGHTS_FILE, load_adapter, save_adapter
+from tunesmith.models.adapters import WEIGHTS_FILE, Adapter, load_adapter, save_adapter
 from tunesmith.models.loading import LoadedModel
 
 RANK, ALPHA = 4, 12.0
@@ -39,8 +40,7 @@ def tuned(base: Path) -> LoadedModel:
 
 
 def save(loaded: LoadedModel, folder: Path) -> str:
-    weights = {name: (layer.lora_a, layer.lora_b) for name, layer in lora_layers(loaded.model).items()}
-    return save_adapter(folder, weights, RANK, ALPHA, loaded.base.name, loaded.base.sha256)
+    return save_adapter(folder, read_adapter(loaded.model), loaded.base.name, loaded.base.sha256)
 
 
 def test_a_saved_adapter_loads_in_peft_and_gives_the_same_logits(
@@ -61,7 +61,7 @@ def test_a_saved_adapter_is_read_back_to_the_bit(tuned: LoadedModel, base: Path,
     sha256 = save(tuned, tmp_path / "adapter")
     assert sha256 == file_sha256(tmp_path / "adapter" / WEIGHTS_FILE)
     fresh = load_tiny(base)
-    put_adapter(fresh, tmp_path / "adapter", RANK, ALPHA)
+    put_adapter(fresh, tmp_path / "adapter")
     assert torch.equal(fresh.model(IDS).logits, tuned.model(IDS).logits)
 
 
@@ -71,15 +71,19 @@ def test_one_adapter_replaces_another_with_its_own_scaling(
     save(tuned, tmp_path / "adapter")
     fresh = load_tiny(base)
     attach_lora(fresh.model, RANK, 2 * ALPHA, seed=0)
-    put_adapter(fresh, tmp_path / "adapter", RANK, ALPHA)
+    put_adapter(fresh, tmp_path / "adapter")
     assert torch.equal(fresh.model(IDS).logits, tuned.model(IDS).logits)
 
 
-def test_an_adapter_of_another_base_is_refused(tuned: LoadedModel, tmp_path: Path) -> None:
+def test_an_adapter_of_another_base_is_refused_and_both_hashes_are_named(
+    tuned: LoadedModel, tmp_path: Path
+) -> None:
     save(tuned, tmp_path / "adapter")
     other = load_tiny(make_tiny_base(tmp_path / "other", seed=1))
-    with pytest.raises(UserError, match="was trained on base weights"):
-        put_adapter(other, tmp_path / "adapter", RANK, ALPHA)
+    with pytest.raises(UserError, match="was trained on base weights") as caught:
+        put_adapter(other, tmp_path / "adapter")
+    assert tuned.base.sha256[:12] in caught.value.what
+    assert other.base.sha256[:12] in caught.value.what
     assert not lora_layers(other.model)
 
 
@@ -88,15 +92,22 @@ def test_an_adapter_of_another_rank_or_of_other_layers_is_refused(
 ) -> None:
     save(tuned, tmp_path / "adapter")
     fresh = load_tiny(base)
+    attach_lora(fresh.model, 8, ALPHA, seed=0)
     with pytest.raises(UserError, match=r"matrices of .* are \[4, 128\] and .*, not \[8, 128\]"):
-        put_adapter(fresh, tmp_path / "adapter", 8, ALPHA)
-    weights = {"model.layers.0.mlp.up_proj": (torch.zeros(4, 64), torch.zeros(128, 4))}
-    save_adapter(tmp_path / "one", weights, RANK, ALPHA, "base", tuned.base.sha256)
+        put_adapter(fresh, tmp_path / "adapter")
+    one = Adapter("lora", 4, ALPHA, {"model.layers.0.mlp.up_proj": (torch.zeros(4, 64), torch.zeros(128, 4))})
+    save_adapter(tmp_path / "one", one, "base", tuned.base.sha256)
     with pytest.raises(UserError, match="do not have the same layers"):
-        put_adapter(fresh, tmp_path / "one", RANK, ALPHA)
+        put_adapter(fresh, tmp_path / "one")
+    other = Adapter(
+        "lora", 4, ALPHA, {"model.layers.7.mlp.up_proj": (torch.zeros(4, 64), torch.zeros(128, 4))}
+    )
+    save_adapter(tmp_path / "other", other, "base", tuned.base.sha256)
+    with pytest.raises(UserError, match=r"do not have the same layers \(such as model.layers.7"):
+        put_adapter(load_tiny(base), tmp_path / "other")
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "no B", "no base", "odd base"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "no B", "no base", "odd base", "no config"])
 def test_a_damaged_adapter_is_refused(tuned: LoadedModel, tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "adapter"
     save(tuned, folder)
@@ -111,6 +122,8 @@ def test_a_damaged_adapter_is_refused(tuned: LoadedModel, tmp_path: Path, damage
         save_file(tensors, weights)
     elif damage == "no base":
         (folder / "base.json").unlink()
+    elif damage == "no config":
+        (folder / "adapter_config.json").write_text("{}", encoding="utf-8")
     else:
         (folder / "base.json").write_text("[1]", encoding="utf-8")
     with pytest.raises(UserError, match=r"cannot be read|damaged"):

@@ -175,6 +175,16 @@ def test_the_course_the_watched_metric_and_long_rows_are_told(tmp_path: Path) ->
     assert curves.training_plot(run.training).count("stroke-dasharray") > plain.count("stroke-dasharray")
 
 
+def test_how_closely_saved_weights_agree_is_told(tmp_path: Path) -> None:
+    run = summary()
+    text = Page(rendered(run, tmp_path)).text
+    assert (
+        "of 8 answers are at most 0.03 nats from PEFT's arithmetic and 0.05 nats from those of merged" in text
+    )
+    unmeasured = replace(run, training=replace(run.training, agreement=None))
+    assert "PEFT" not in Page(rendered(unmeasured, tmp_path)).text
+
+
 def test_checks_are_told_apart_by_word_and_by_shape(tmp_path: Path) -> None:
     html = rendered(summary("DON'T"), tmp_path)
     rows = re.findall(r'<tr><td><span class="answer"><svg.*?</svg>\w+', html, flags=re.DOTALL)

@@ -101,7 +101,7 @@ def test_relative_paths_start_at_the_folder_of_the_file(
     [
         ("learning_rat: 1e-3", "train.learning_rat: unknown key (did you mean learning_rate?)"),
         ("gain: 0.1", "train.gain: unknown key (did you mean goal.gain?)"),
-        ("zzzzz: 1", "train.zzzzz: unknown key (known here: rank, alpha"),
+        ("zzzzz: 1", "train.zzzzz: unknown key (known here: method, rank, alpha"),
     ],
 )
 def test_an_unknown_key_gets_the_nearest_valid_one(tmp_path: Path, wrong: str, suggested: str) -> None:
@@ -230,12 +230,31 @@ train:
             "14: opponents.few_shot: a number is given twice",
         ),
         ("train:\n", "train:\n  best_by: metric\n", "train.best_by: metric is not measured while training"),
+        ("train:\n", "train:\n  targets: [q_proj, q_proj]\n", "15: train.targets: a name is given twice"),
+        *(
+            (
+                "train:\n",
+                f"train:\n  method: full\n  {setting}\n",
+                f"16: train.{setting.partition(':')[0]}: not together with method: full",
+            )
+            for setting in (
+                "targets: [q_proj]",
+                "modules_to_save: [lm_head]",
+                "adapter_dropout: 0.1",
+                "start_from: runs/adapter",
+            )
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(
     tmp_path: Path, old: str, new: str, told: str
 ) -> None:
     assert any(told in problem for problem in problems(tmp_path, changed(old, new)))
+
+
+def test_all_that_contradicts_full_fine_tuning_is_told_at_once(tmp_path: Path) -> None:
+    text = changed("train:\n", "train: {method: full, targets: [a], adapter_dropout: 0.1, start_from: b}\n#")
+    assert len(problems(tmp_path, text.replace("  learning_rate: 1e-3\n", ""))) == 3
 
 
 def test_rules_hold_for_tasks_made_in_python_too(tmp_path: Path) -> None:

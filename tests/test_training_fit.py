@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from tiny import load_tiny, make_tiny_base, toy_rows
 from tunesmith.engine.forward import plain_summed_loss
-from tunesmith.engine.lora import attach_lora, lora_layers, lora_parameters
+from tunesmith.engine.lora import attach_lora, lora_layers, trainable_parameters
 from tunesmith.errors import UserError
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import Tokens, instructed, render_row
@@ -52,7 +52,7 @@ def rows_of(loaded: LoadedModel, count: int, seed: int = 0) -> list[Tokens]:
 
 
 def weights(loaded: LoadedModel) -> list[Tensor]:
-    return [parameter.detach().clone() for parameter in lora_parameters(loaded.model)]
+    return [parameter.detach().clone() for parameter in trainable_parameters(loaded.model)]
 
 
 class Textbook:
@@ -327,7 +327,7 @@ def test_what_was_trained_before_a_loss_became_infinite_is_kept_and_named(base: 
         seen.append(done)
         if done == 7:
             with torch.no_grad():
-                lora_parameters(loaded.model)[0].fill_(math.inf)
+                trainable_parameters(loaded.model)[0].fill_(math.inf)
 
     train = rows_of(loaded, 60)
     sources = [f"notices.jsonl:{index + 1}" for index in range(60)]
@@ -375,4 +375,4 @@ def test_measuring_steps_leaves_the_adapter_as_it_was(base: Path) -> None:
     assert rates.train_tokens_per_second > 0
     assert rates.validation_tokens_per_second > 0
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(weights(loaded), before, strict=True))
-    assert all(parameter.grad is None for parameter in lora_parameters(loaded.model))
+    assert all(parameter.grad is None for parameter in trainable_parameters(loaded.model))

@@ -26,7 +26,7 @@ from tunesmith.engine.forward import (
     token_losses,
 )
 from tunesmith.engine.head import cross_entropies, summed_cross_entropy
-from tunesmith.engine.lora import attach_lora, lora_layers, lora_parameters
+from tunesmith.engine.lora import attach_lora, lora_layers, trainable_parameters
 from tunesmith.errors import UserError
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import Tokens, instructed, render_row
@@ -103,7 +103,7 @@ def test_smoothed_and_weighted_losses_equal_the_plain_ones(family: str) -> None:
     torch.testing.assert_close(sums, torch.ones(4))
     fast, plain = summed_loss(model, weighted, 0.1), plain_summed_loss(model, weighted, 0.1)
     assert float(fast.detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
-    parameters = lora_parameters(model)
+    parameters = trainable_parameters(model)
     fast_gradients = list(torch.autograd.grad(fast, parameters))
     assert relative_difference(fast_gradients, list(torch.autograd.grad(plain, parameters))) < 1e-5
     by_token = token_losses(model, batch)
@@ -174,7 +174,7 @@ def test_accumulated_batches_take_the_step_of_the_big_batch(
     assert big.steps == small.steps == 3
     assert [p.loss for p in small.train] == pytest.approx([p.loss for p in big.train], rel=1e-6)
     for ours, theirs in zip(
-        lora_parameters(small_model.model), lora_parameters(big_model.model), strict=True
+        trainable_parameters(small_model.model), trainable_parameters(big_model.model), strict=True
     ):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
     # Not the mean of the small batches' means, which would differ: answers are of unlike length.
@@ -190,7 +190,7 @@ def test_eight_bit_adamw_keeps_its_moments_in_bytes_and_learns_as_adamw_does(
     whole, _ = train(base, tmp_path / "whole", changes)
     assert eight.validation[-1].loss == pytest.approx(whole.validation[-1].loss, rel=0.05)
     assert eight.validation[-1].loss < 0.9 * eight.validation[0].loss
-    parameters = lora_parameters(model.model)
+    parameters = trainable_parameters(model.model)
     optimiser = make_optimiser(parameters, SETTINGS.model_copy(update={"optimiser": "adamw8bit"}))
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)

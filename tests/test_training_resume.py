@@ -22,8 +22,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tiny import load_tiny, make_tiny_base, toy_rows
+from tunesmith.engine.adapters import read_adapter
 from tunesmith.engine.forward import Batch, summed_loss
-from tunesmith.engine.lora import attach_lora, lora_layers, lora_parameters
+from tunesmith.engine.lora import attach_lora, trainable_parameters
 from tunesmith.errors import UserError
 from tunesmith.files import file_sha256
 from tunesmith.models.adapters import save_adapter
@@ -64,7 +65,7 @@ def train(
     loaded = load_tiny(base)
     attach_lora(loaded.model, settings.rank, settings.alpha, settings.seed)
     fitted = fit(loaded, rendered(loaded, 56, 0), rendered(loaded, 12, 1), settings, checkpoints, report)
-    return fitted, [parameter.detach().clone() for parameter in lora_parameters(loaded.model)]
+    return fitted, [parameter.detach().clone() for parameter in trainable_parameters(loaded.model)]
 
 
 def assert_same(stopped: tuple[Fit, list[Tensor]], uninterrupted: tuple[Fit, list[Tensor]]) -> None:
@@ -168,8 +169,7 @@ def finish(base: Path, checkpoints: Path, adapter: Path) -> None:
         print(done, flush=True)  # noqa: T201  # the parent waits for it
 
     fit(loaded, rendered(loaded, 56, 0), rendered(loaded, 12, 1), SETTINGS, checkpoints, say)
-    weights = {name: (layer.lora_a, layer.lora_b) for name, layer in lora_layers(loaded.model).items()}
-    save_adapter(adapter, weights, SETTINGS.rank, SETTINGS.alpha, "tiny", loaded.base.sha256)
+    save_adapter(adapter, read_adapter(loaded.model), "tiny", loaded.base.sha256)
 
 
 def test_processes_stopped_by_ctrl_c_and_by_kill_end_with_the_same_adapter_file(

@@ -19,7 +19,7 @@ from tunesmith.stages.opponents import OpponentsResult, measure_opponents
 from tunesmith.stages.plan import PlanResult, make_plan
 from tunesmith.stages.session import Session
 from tunesmith.stages.summary import summarise, write_summary
-from tunesmith.stages.train import TrainResult, train_adapter
+from tunesmith.stages.train import TrainResult, check_training, train_adapter
 from tunesmith.stages.verdict import VerdictResult, reach_verdict
 
 Stage = Literal["data", "plan", "opponents", "train", "verdict", "report"]
@@ -51,6 +51,8 @@ def run_task(session: Session) -> RunSummary:
 
 def run_stages(session: Session, upto: Stage) -> Run:
     """Run the stages of the task in order, up to and including ``upto``, telling the console of each."""
+    if upto != "data":
+        check_training(session)
     dataset, data = make_dataset(session)
     _tell(session, terminal.data_lines(dataset.manifest))
     for note in data.notes:

@@ -330,8 +330,24 @@ class WatchedCourse:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How far our log-probabilities of a few rows' answers lie from those of others, in nats, at most.
+
+    ``peft`` is from the saved adapter by PEFT's arithmetic (None without an adapter), ``merged`` from the
+    weights that Transformers loads. In bf16 rounding alone makes some tenths, and more where merging rounds.
+    """
+
+    rows: int
+    peft: float | None
+    merged: float
+
+
+@dataclass(frozen=True)
 class Training:
-    """How a tuned candidate came to be. ``long_rows`` are training rows that were dropped or cut."""
+    """How a tuned candidate came to be. With full fine-tuning ``adapter_folder`` holds the whole model.
+
+    ``long_rows`` are training rows that were dropped or cut.
+    """
 
     train: tuple[TrainPoint, ...]
     validation: tuple[ValidationPoint, ...]
@@ -351,6 +367,7 @@ class Training:
     adapter_sha256: str
     long_rows: tuple[LongRow, ...] = ()
     course: WatchedCourse | None = None
+    agreement: Agreement | None = None
 
 
 @dataclass(frozen=True)

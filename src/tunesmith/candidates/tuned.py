@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from tunesmith.candidates.answers import Answers, answers_from_scores, task_tree
-from tunesmith.engine.lora import attach_lora, lora_layers
+from tunesmith.engine.adapters import attach_adapter
 from tunesmith.engine.pruning import plain_pruning
 from tunesmith.engine.scoring import LabelScores, score_labels
-from tunesmith.errors import UserError
 from tunesmith.files import content_hash
-from tunesmith.models.adapters import load_adapter
-from tunesmith.models.loading import LoadedModel
+from tunesmith.models.adapters import METHOD_TITLES, load_adapter, read_trained_on
+from tunesmith.models.loading import LoadedModel, load_base
+from tunesmith.models.quantised import quantise
 from tunesmith.models.rendering import check_lengths, instructed, render_prompt
 from tunesmith.progress import Report, silent
 from tunesmith.records import Candidate, Row, Settings
@@ -40,33 +39,25 @@ class TunedModel:
     labels: tuple[str, ...]
 
 
-def put_adapter(loaded: LoadedModel, folder: Path, rank: int, alpha: float) -> None:
-    """Make ``loaded`` answer with the adapter in ``folder``; layers are adapted if they are not yet.
+def put_adapter(loaded: LoadedModel, folder: Path) -> LoadedModel:
+    """The model that answers with what was trained into ``folder``, an adapter or a whole model.
 
-    Raises UserError where the adapter cannot be read or does not fit the base, the rank or other adapters.
+    An adapter is attached to ``loaded`` itself, where :func:`tunesmith.engine.lora.lora_disabled` switches it
+    off. What does not leave the base as it is (4 bits, full fine-tuning) is loaded beside it.
+    Raises UserError where the folder cannot be read, or does not fit the base or other adapters.
     """
-    weights = load_adapter(folder, loaded.base.sha256)
-    if not lora_layers(loaded.model):
-        attach_lora(loaded.model, rank, alpha, seed=0)
-    layers = lora_layers(loaded.model)
-    if weights.keys() != layers.keys():
-        odd = sorted(weights.keys() ^ layers.keys())[0]
-        raise UserError(
-            f"{folder}: the adapter and {loaded.base.name} do not have the same layers (such as {odd})",
-            fix="use the base it was trained on, or train again",
-        )
-    for name, (a, b) in weights.items():
-        if a.shape != layers[name].lora_a.shape or b.shape != layers[name].lora_b.shape:
-            raise UserError(
-                f"{folder}: the adapter's matrices of {name} are {list(a.shape)} and {list(b.shape)}, not "
-                f"{list(layers[name].lora_a.shape)} and {list(layers[name].lora_b.shape)}",
-                fix="use the rank and the base it was trained with, or train again",
-            )
-    with torch.no_grad():
-        for name, (a, b) in weights.items():
-            layers[name].scaling = alpha / rank
-            layers[name].lora_a.copy_(a)
-            layers[name].lora_b.copy_(b)
+    trained_on = read_trained_on(folder, loaded.base.sha256)
+    dtype = next(loaded.model.parameters()).dtype
+    attention = loaded.model.config._attn_implementation
+    if trained_on.method == "full":
+        tuned = load_base(replace(loaded.base, folder=str(folder)), dtype, attention)
+        return replace(tuned, base=loaded.base)
+    adapter = load_adapter(folder, loaded.base.sha256)
+    if adapter.method == "qlora":
+        loaded = load_base(loaded.base, dtype, attention)
+        quantise(loaded.model)
+    attach_adapter(loaded.model, adapter, str(folder))
+    return loaded
 
 
 def score_tuned(
@@ -86,7 +77,9 @@ def score_tuned(
     return score_labels(loaded.model, prompts, tree, loaded.pad_token, rules, report)
 
 
-def tuned_candidate(tuned: TunedModel, adapter_sha256: str, temperature: float) -> Candidate:
+def tuned_candidate(
+    tuned: TunedModel, adapter_sha256: str, temperature: float, method: str = "lora"
+) -> Candidate:
     """The candidate named by what decides its answers: base, adapter, instruction and labels."""
     base = tuned.loaded.base
     identity = content_hash(["tuned", base.sha256, adapter_sha256, tuned.instruction, list(tuned.labels)])
@@ -95,7 +88,7 @@ def tuned_candidate(tuned: TunedModel, adapter_sha256: str, temperature: float) 
         "temperature": temperature,
         "adapter_sha256": adapter_sha256,
     }
-    return Candidate(identity, "tuned", f"{base.name} + LoRA", settings, base.name)
+    return Candidate(identity, "tuned", f"{base.name} + {METHOD_TITLES[method]}", settings, base.name)
 
 
 def answer_tuned(candidate: Candidate, labels: tuple[str, ...], scores: LabelScores) -> Answers:

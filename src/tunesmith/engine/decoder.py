@@ -16,8 +16,12 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from tunesmith.engine.attention import Attended, Packed, attend, attend_backward, extend_cache
+from tunesmith.engine.full import trains_all_weights
+from tunesmith.engine.lora import LoraLinear
 from tunesmith.engine.packing import Packing
 from tunesmith.engine.products import Product
+from tunesmith.engine.whole import TrainedModule
+from tunesmith.models.quantised import QuantisedLinear
 
 # Model types whose layers are RMSNorm, rotary attention, RMSNorm, SwiGLU and nothing else.
 FAMILIES = ("llama", "mistral", "qwen2")
@@ -59,7 +63,12 @@ _layers: WeakKeyDictionary[nn.Module, _Layer] = WeakKeyDictionary()
 
 
 def decodes(model: PreTrainedModel) -> bool:
-    """Whether :func:`decode` is meant for this model."""
+    """Whether :func:`decode` is meant for this model as it is adapted."""
+    return of_family(model) and why_not_decoded(model) is None
+
+
+def of_family(model: PreTrainedModel) -> bool:
+    """Whether the model's layers are those that :func:`decode` computes."""
     config = model.config
     return (
         config.model_type in FAMILIES
@@ -68,6 +77,26 @@ def decodes(model: PreTrainedModel) -> bool:
         and not getattr(config, "sliding_window", None)
         and not (model.training and config.attention_dropout)
     )
+
+
+def why_not_decoded(model: PreTrainedModel) -> str | None:
+    """What about its adapters keeps a model of the family from :func:`decode`; None where nothing does."""
+    if torch.is_grad_enabled() and trains_all_weights(model):
+        return "all weights are trained"
+    base: Any = model.base_model
+    for layer in base.layers:
+        for norm in (layer.input_layernorm, layer.post_attention_layernorm):
+            if isinstance(norm, TrainedModule):
+                return "norms are trained"
+        for linear in (module for stack in _stacks(layer) for module in stack):
+            if isinstance(linear, LoraLinear) and linear.magnitude is not None:
+                return "DoRA scales each output"
+            base_layer = linear.base if isinstance(linear, LoraLinear) else linear
+            if isinstance(base_layer, QuantisedLinear):
+                return "the base is held in 4 bits"
+            if not isinstance(base_layer, nn.Linear):
+                return "linear layers are trained whole"
+    return None
 
 
 def decode(model: PreTrainedModel, ids: Tensor, packed: Packed, wanted: Tensor) -> Tensor:
@@ -170,14 +199,19 @@ def _backward(
     return _rms_norm_backward(d_normed, kept.hidden, layer.first_norm).add_(d_middle), masters
 
 
-def _layer(module: Any) -> _Layer:
+def _stacks(module: Any) -> tuple[tuple[nn.Module, ...], ...]:
+    """The linear layers of a decoder layer, those that read the same input together."""
     attention, mlp = module.self_attn, module.mlp
-    stacks: tuple[tuple[nn.Module, ...], ...] = (
+    return (
         (attention.q_proj, attention.k_proj, attention.v_proj),
         (attention.o_proj,),
         (mlp.gate_proj, mlp.up_proj),
         (mlp.down_proj,),
     )
+
+
+def _layer(module: Any) -> _Layer:
+    attention, stacks = module.self_attn, _stacks(module)
     known = _layers.get(module)
     if known is not None and all(
         product.stands_for(stack) for product, stack in zip(known.products, stacks, strict=True)

@@ -2,7 +2,7 @@
 
 The gradient of the hidden states is formed in the forward pass, chunk by chunk, so no [positions,
 vocabulary] tensor outlives a chunk (the idea of Liger's and Apple's fused cross-entropies, arXiv
-2411.09009, for a frozen head).
+2411.09009, for a frozen head). A head that is trained too gets its gradient in the same pass.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttenti
 POSITIONS_PER_CHUNK = 256
 
 
-class _FrozenHeadCrossEntropy(torch.autograd.Function):
+class _FusedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -31,6 +31,10 @@ class _FrozenHeadCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        of_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        of_bias = None
+        if bias is not None and ctx.needs_input_grad[2]:
+            of_bias = torch.zeros_like(bias, dtype=torch.float32)
         for start in range(0, len(hidden), POSITIONS_PER_CHUNK):
             rows = slice(start, start + POSITIONS_PER_CHUNK)
             log_probabilities = torch.log_softmax(
@@ -42,23 +46,39 @@ class _FrozenHeadCrossEntropy(torch.autograd.Function):
                 losses = (1 - smoothing) * losses - smoothing * log_probabilities.mean(dim=1, keepdim=True)
             counts = None if position_weights is None else position_weights[rows, None]
             total += (losses if counts is None else losses * counts).sum()
+            if gradient is None and of_weight is None and of_bias is None:
+                continue
+            # p − the target distribution: 1 − smoothing on the target, smoothing/V everywhere.
+            of_logits = log_probabilities.exp_()
+            on_target = torch.full_like(picked, smoothing - 1, dtype=torch.float32)
+            of_logits.scatter_add_(1, picked, on_target)
+            if smoothing:
+                of_logits -= smoothing / len(weight)
+            if counts is not None:
+                of_logits *= counts
+            if of_bias is not None:
+                of_bias += of_logits.sum(0)
+            of_logits = of_logits.to(weight.dtype)
             if gradient is not None:
-                # p − the target distribution: 1 − smoothing on the target, smoothing/V everywhere.
-                logits_gradient = log_probabilities.exp_()
-                on_target = torch.full_like(picked, smoothing - 1, dtype=torch.float32)
-                logits_gradient.scatter_add_(1, picked, on_target)
-                if smoothing:
-                    logits_gradient -= smoothing / len(weight)
-                if counts is not None:
-                    logits_gradient *= counts
-                gradient[rows] = logits_gradient.to(weight.dtype) @ weight
-        ctx.save_for_backward(gradient)
+                gradient[rows] = of_logits @ weight
+            if of_weight is not None:
+                of_weight += of_logits.T @ hidden[rows]
+        ctx.save_for_backward(gradient, of_weight, of_bias)
+        ctx.dtype = weight.dtype
         return total
 
     @staticmethod
     def backward(ctx: Any, *output_gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * output_gradients[0].to(gradient.dtype), None, None, None, None, None
+        gradient, of_weight, of_bias = ctx.saved_tensors
+        scale = output_gradients[0]
+        return (
+            None if gradient is None else gradient * scale.to(gradient.dtype),
+            None if of_weight is None else (of_weight * scale).to(ctx.dtype),
+            None if of_bias is None else (of_bias * scale).to(ctx.dtype),
+            None,
+            None,
+            None,
+        )
 
 
 def summed_cross_entropy(
@@ -71,12 +91,13 @@ def summed_cross_entropy(
 ) -> Tensor:
     """Sum over positions of −log p(target), in nats, as an fp32 scalar.
 
-    ``hidden`` is [positions, width], ``weight`` the frozen head [vocabulary, width], ``targets``
-    [positions]. With ``smoothing`` ε a position's loss is (1−ε)·(−log p(target)) + ε·mean over the
-    vocabulary of −log p (Szegedy et al. 2015, arXiv 1512.00567, as in PyTorch); ``position_weights``
-    [positions] multiply the positions' losses. Differentiable in ``hidden``.
+    ``hidden`` is [positions, width], ``weight`` the head [vocabulary, width], ``targets`` [positions].
+    With ``smoothing`` ε a position's loss is (1−ε)·(−log p(target)) + ε·mean over the vocabulary of
+    −log p (Szegedy et al. 2015, arXiv 1512.00567, as in PyTorch); ``position_weights`` [positions] multiply
+    the positions' losses. Differentiable in ``hidden`` and, where they are trained, in ``weight`` and
+    ``bias``.
     """
-    apply: Any = _FrozenHeadCrossEntropy.apply
+    apply: Any = _FusedCrossEntropy.apply
     total: Tensor = apply(hidden, weight, bias, targets, smoothing, position_weights)
     return total
 

@@ -60,6 +60,8 @@ class Product:
         """Bring the adapters' present values into the stacked weights."""
         # Always: fused AdamW writes the masters without changing their version, so nothing tells a change.
         with torch.no_grad():
+            # Copied, not viewed, unlike the weights: full fine-tuning moves them.
+            self.bias = _stacked_bias(self.layers)
             for layer, rows, columns in self.adapters:
                 scaling = layer.scaling if layer.enabled else 0.0
                 self.a[columns] = layer.lora_a

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from tunesmith.engine.attention import Packed
+from tunesmith.engine.decoder import of_family, why_not_decoded
 from tunesmith.engine.forward import Batch, packed_hidden, plain_summed_loss, summed_loss
-from tunesmith.engine.lora import lora_layers, lora_parameters
+from tunesmith.engine.lora import lora_layers, trained_weights
 from tunesmith.engine.packing import pack_rows
 
 # Relative differences allowed between two exact ways of computing the same thing in one precision.
@@ -33,15 +35,22 @@ def choose_loss(
     """The fast loss where it agrees with the plain one on ``batch``, else the plain one and why.
 
     Families whose head scales or caps its logits (Granite, Cohere, Gemma 2) are caught here. The
-    adapter is given a temporary, non-zero B so that every gradient is compared.
+    adapter is given a temporary, non-zero B so that every gradient is compared. A message beside the fast
+    loss says which part of it the adapter does without.
     """
+    layers = list(lora_layers(model).values())
+    if any(layer.dropout for layer in layers):
+        _attend_by(model, plain_attention)
+        return plain_summed_loss, (
+            "with adapter dropout every row drops inputs of its own, so that no prefix can be shared: using "
+            "the plain path"
+        )
     if not packs(model):
         _attend_by(model, plain_attention)
         return plain_summed_loss, (
             f"the fast path does not fit {type(model).__name__}, whose layers do not read several rows as "
             "one packed sequence: using the plain path"
         )
-    layers = list(lora_layers(model).values())
     with torch.no_grad():
         generator = torch.Generator().manual_seed(0)
         before = [layer.lora_b.clone() for layer in layers]
@@ -59,12 +68,13 @@ def choose_loss(
                 layer.lora_b.copy_(saved)
     dtype = next(model.parameters()).dtype
     loss_difference = abs(fast_loss - plain_loss) / max(abs(plain_loss), 1e-12)
-    gradient_difference = float(
-        (fast_gradients - plain_gradients).norm() / plain_gradients.norm().clamp_min(1e-12)
-    )
+    gradient_difference = _relative_difference(fast_gradients, plain_gradients)
     agree = loss_difference <= LOSS_TOLERANCE[dtype] and gradient_difference <= GRADIENT_TOLERANCE[dtype]
     if agree:
-        return summed_loss, None
+        reason = why_not_decoded(model) if of_family(model) else None
+        return summed_loss, None if reason is None else (
+            f"{reason}: layers run through {type(model).__name__}'s own code, not the hand-written decoder"
+        )
     _attend_by(model, plain_attention)
     return plain_summed_loss, (
         f"the fast path differs from {type(model).__name__}'s own (loss by {loss_difference:.1e}, gradient "
@@ -112,8 +122,18 @@ def _attend_by(model: PreTrainedModel, attention: str) -> None:
         model.set_attn_implementation(attention)
 
 
-def _loss_and_gradients(loss: LossFunction, model: PreTrainedModel, batch: Batch) -> tuple[float, Tensor]:
-    parameters: list[nn.Parameter] = lora_parameters(model)
+def _loss_and_gradients(
+    loss: LossFunction, model: PreTrainedModel, batch: Batch
+) -> tuple[float, list[Tensor]]:
     value = loss(model, batch)
-    gradients = torch.autograd.grad(value, parameters)
-    return float(value.detach()), torch.cat([gradient.flatten().float() for gradient in gradients])
+    # Weights that play no part (positions no row reaches) have a gradient of zero.
+    gradients = torch.autograd.grad(value, trained_weights(model), materialize_grads=True)
+    return float(value.detach()), list(gradients)
+
+
+def _relative_difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
+    apart = sum(
+        float((left.float() - right.float()).square().sum()) for left, right in zip(ours, theirs, strict=True)
+    )
+    whole = sum(float(right.float().square().sum()) for right in theirs)
+    return math.sqrt(apart) / max(math.sqrt(whole), 1e-12)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from tunesmith.records import Estimate, Forgetting, LongRow, PairedGain, SplitName, Verdict
+from tunesmith.records import Agreement, Estimate, Forgetting, LongRow, PairedGain, SplitName, Verdict
 from tunesmith.stats.paired import FEWEST_GROUPS
 
 LONG_ROWS_LISTED = 10
@@ -55,6 +55,16 @@ def gain(value: PairedGain) -> str:
     if value.low is None or value.high is None:
         return f"{points(value.value)}, interval unmeasured"
     return f"{points(value.value)} {bounds(value.low, value.high)}"
+
+
+def agreement(value: Agreement) -> str:
+    """How closely the log-probabilities of the tuned model agree with those others compute."""
+    adapter = "" if value.peft is None else f"{value.peft:.1g} nats from PEFT's arithmetic and "
+    weights = "the saved model's" if value.peft is None else "those of merged weights"
+    return (
+        f"saved and read back: log-probabilities of {number(value.rows)} answers are at most {adapter}"
+        f"{value.merged:.1g} nats from {weights}"
+    )
 
 
 def sample(rows: int, groups: int) -> str:

@@ -61,6 +61,7 @@ def write_report(summary: RunSummary, path: Path) -> None:
         "signed": numbers.signed,
         "milliseconds": numbers.milliseconds,
         "typeset": numbers.typeset,
+        "agreement": numbers.agreement,
         "unmeasured_because": numbers.unmeasured_because,
         "long_rows": numbers.long_rows,
         "bounds": numbers.bounds,

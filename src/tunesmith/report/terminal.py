@@ -137,6 +137,8 @@ def training_lines(training: Training, candidate: Candidate | None = None) -> Re
         f"{numbers.memory(training.cost.peak_memory_mb)} at most; {training.precision}, "
         f"{training.threads} threads"
     )
+    if training.agreement is not None:
+        lines.append(numbers.agreement(training.agreement))
     return stage_block("train", lines)
 
 

@@ -60,10 +60,8 @@ def ask(session: Session, text: str, nearest: int = 3, choices: int = 3) -> Aske
     if not text.strip():
         raise UserError("the question is empty", fix='give a text: tunesmith ask NAME "some text"')
     summary = _finished_run(session)
-    training, settings = summary.training, session.task.train
-    loaded = session.loaded(training.precision)
-    adapter = Path(training.adapter_folder)
-    put_adapter(loaded, adapter, settings.rank, settings.alpha)
+    training = summary.training
+    loaded = put_adapter(session.loaded(training.precision), Path(training.adapter_folder))
     row = Row("", "your text", (Message("user", text),), "")
     labels = summary.manifest.labels
     candidate = summary.tuned_validation.candidate

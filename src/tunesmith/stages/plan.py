@@ -181,8 +181,8 @@ def _measure(
 ) -> _Seconds:
     from tunesmith.candidates.classical import estimate_tuning_seconds
     from tunesmith.candidates.prompts import Prompting, score_prompt, variant_rules
+    from tunesmith.engine.adapters import make_trainable
     from tunesmith.engine.forward import common_prefix
-    from tunesmith.engine.lora import attach_lora
     from tunesmith.stages.general import scored_tokens
     from tunesmith.training.measure import measure_steps
 
@@ -197,7 +197,7 @@ def _measure(
         score_prompt(prompting, count, rows, variant_rules(prompting, no_prior)).tokens / len(rows)
         for count in counts
     ]
-    attach_lora(loaded.model, task.train.rank, task.train.alpha, task.train.seed)
+    make_trainable(loaded.model, task.train)
     rates = measure_steps(loaded, tokens, task.train.batch_size, task.train.seed)
     shared = common_prefix([row.ids for row in tokens])
     read = rates.read_tokens_per_second

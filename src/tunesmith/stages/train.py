@@ -1,15 +1,17 @@
-"""Stage 4: LoRA on the base, watched on validation; the best checkpoint becomes the tuned candidate."""
+"""Stage 4: the base is tuned, watched on validation; the best checkpoint becomes the tuned candidate."""
 
 from __future__ import annotations
 
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunesmith.files import file_sha256
 from tunesmith.records import (
+    Agreement,
     Cost,
     Dataset,
     Estimate,
@@ -26,6 +28,7 @@ from tunesmith.workspace import adapter_folder, cached, checkpoints, stage_key
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from tunesmith.candidates.tuned import TunedModel
+    from tunesmith.models.loading import LoadedModel
     from tunesmith.models.rendering import Tokens
     from tunesmith.training.fit import Fit
     from tunesmith.training.long_rows import TrainingRows
@@ -42,6 +45,9 @@ PACKAGES = (
     "tunesmith.stages.train",
     "tunesmith.records",
 )
+
+# Rows on which our log-probabilities are compared with those of what was saved.
+COMPARED_ROWS = 8
 
 # Labels left out when validation is scored hold at most this share of the best one's probability.
 CALIBRATION_MASS = 0.01
@@ -60,6 +66,22 @@ class TrainResult:
     seconds: float
 
 
+def check_training(session: Session) -> None:
+    """What can be known to be wrong before any work is done.
+
+    Raises UserError where bitsandbytes is missing, or ``train.start_from`` holds no adapter for this base.
+    """
+    settings = session.task.train
+    if settings.method == "qlora":
+        from tunesmith.models.quantised import check_bitsandbytes
+
+        check_bitsandbytes()
+    if settings.start_from is not None:
+        from tunesmith.models.adapters import load_adapter
+
+        load_adapter(session.task.resolve(settings.start_from), session.base().sha256)
+
+
 def train_adapter(session: Session, dataset: Dataset, plan: Plan) -> TrainResult:
     """Train the task's adapter, or go on where an interrupted run stopped.
 
@@ -71,6 +93,7 @@ def train_adapter(session: Session, dataset: Dataset, plan: Plan) -> TrainResult
         "dataset": dataset.manifest.version,
         "instruction": task.instruction,
         "train": task.train.model_dump(),
+        "start": _start_sha256(session),
         "base": session.base().sha256,
         "precision": plan.precision,
         "threads": usable_cores(),
@@ -78,6 +101,13 @@ def train_adapter(session: Session, dataset: Dataset, plan: Plan) -> TrainResult
     }
     folder = session.folder.stage("train", stage_key("train", inputs, PACKAGES))
     return cached(folder, TrainResult, lambda path: _train(session, dataset, plan, path))[0]
+
+
+def _start_sha256(session: Session) -> str | None:
+    from tunesmith.models.adapters import WEIGHTS_FILE
+
+    start = session.task.train.start_from
+    return None if start is None else file_sha256(session.task.resolve(start) / WEIGHTS_FILE)
 
 
 def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> TrainResult:
@@ -91,10 +121,10 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
         tuned_candidate,
     )
     from tunesmith.data.versions import read_split
-    from tunesmith.engine.lora import attach_lora, lora_layers, lora_parameters
+    from tunesmith.engine.adapters import continue_from, make_trainable
+    from tunesmith.engine.lora import trained_weights
     from tunesmith.evaluation.scorecards import scorecard
-    from tunesmith.files import file_sha256
-    from tunesmith.models.adapters import save_adapter
+    from tunesmith.models.adapters import METHOD_TITLES
     from tunesmith.models.rendering import check_rendering, instructed, render_row
     from tunesmith.training.fit import fit
     from tunesmith.training.long_rows import training_rows
@@ -105,14 +135,19 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     # A copy of its own: an adapter that a stage before left behind must play no part.
     loaded = session.load_again(plan.precision)
     reset_peak()
-    attach_lora(loaded.model, settings.rank, settings.alpha, settings.seed)
+    make_trainable(loaded.model, settings)
+    if settings.start_from is not None:
+        continue_from(loaded.model, task.resolve(settings.start_from), loaded.base.sha256, settings)
     trained_on = training_rows(loaded, task.instruction, train, settings)
     check_rendering(loaded, trained_on.tokens, trained_on.rows)
     validated = [render_row(loaded, instructed(task.instruction, row), row.target) for row in validation]
     labels = dataset.manifest.labels
     tuned = TunedModel(loaded, task.instruction, labels)
     metric = _accuracy_on(tuned, validation) if settings.watch_metric else None
-    with session.bar("train", f"{loaded.base.name}, LoRA r={settings.rank}") as report:
+    title = METHOD_TITLES[settings.method]
+    if settings.method != "full":
+        title += f" r={settings.rank}"
+    with session.bar("train", f"{loaded.base.name}, {title}") as report:
         fitted = fit(
             loaded,
             trained_on.tokens,
@@ -123,23 +158,20 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
             [row.source for row in trained_on.rows],
             metric,
         )
-    adapter = adapter_folder(folder)
-    weights = {name: (layer.lora_a, layer.lora_b) for name, layer in lora_layers(loaded.model).items()}
-    adapter_sha256 = save_adapter(
-        adapter, weights, settings.rank, settings.alpha, loaded.base.name, loaded.base.sha256
-    )
+    every = max(1, len(validation) // COMPARED_ROWS)
+    trained, adapter_sha256, agreement = _save(loaded, folder, validated[::every][:COMPARED_ROWS])
     trained_seconds = fitted.seconds
 
     scoring = time.perf_counter()
     with session.bar("train", "tuned model on validation") as report:
         scores = score_tuned(tuned, validation, CALIBRATION_MASS, report)
     candidate = tuned_candidate(
-        tuned, adapter_sha256, fit_temperature(scores.log_probabilities, labels, validation)
+        tuned, adapter_sha256, fit_temperature(scores.log_probabilities, labels, validation), settings.method
     )
     answers = answer_tuned(candidate, labels, scores)
     cost = Cost(time.perf_counter() - scoring, len(validation), scores.tokens, peak_mb())
     card = scorecard(candidate, "validation", validation, answers, labels, cost)
-    trainable = sum(parameter.numel() for parameter in lora_parameters(loaded.model))
+    trainable = sum(parameter.numel() for parameter in trained_weights(loaded.model))
     training = Training(
         train=fitted.train,
         validation=fitted.validation,
@@ -155,14 +187,15 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
         threads=torch.get_num_threads(),
         fast_paths=fitted.fast_paths,
         cost=Cost(trained_seconds, len(trained_on.rows), fitted.trained_tokens, peak_mb()),
-        adapter_folder=str(adapter),
+        adapter_folder=str(trained),
         adapter_sha256=adapter_sha256,
         long_rows=trained_on.long,
         course=_course(fitted, trained_on, validation, validated),
+        agreement=agreement,
     )
     files = tuple(
-        FileHash(f"adapter/{path.name}", file_sha256(path), path.stat().st_size)
-        for path in sorted(adapter.iterdir())
+        FileHash(f"{trained.name}/{path.name}", file_sha256(path), path.stat().st_size)
+        for path in sorted(trained.iterdir())
     )
     # What was needed to go on is no longer needed, and is several times the adapter's size.
     shutil.rmtree(checkpoints(folder), ignore_errors=True)
@@ -206,3 +239,26 @@ def _course(
             [trained_on.rows[row].group for row in watched],
         ),
     )
+
+
+def _save(loaded: LoadedModel, folder: Path, rows: Sequence[Tokens]) -> tuple[Path, str, Agreement]:
+    """Write what was trained; where it lies, the hash of its weights, and how it reads back on ``rows``."""
+    import torch
+
+    from tunesmith.engine.adapters import read_adapter
+    from tunesmith.engine.agreement import adapter_agreement, model_agreement
+    from tunesmith.engine.full import master_weights
+    from tunesmith.models.adapters import save_adapter
+    from tunesmith.models.loading import load_base
+    from tunesmith.models.merging import save_model
+
+    masters = master_weights(loaded.model)
+    if not masters:
+        path = adapter_folder(folder)
+        sha256 = save_adapter(path, read_adapter(loaded.model), loaded.base.name, loaded.base.sha256)
+        return path, sha256, adapter_agreement(loaded, path, rows)
+    path = folder / "model"
+    shutil.rmtree(path, ignore_errors=True)  # of a run that was stopped right after saving it
+    sha256 = save_model(loaded, dict(masters), path, torch.float32, "full")
+    saved = load_base(replace(loaded.base, folder=str(path)), next(loaded.model.parameters()).dtype, "eager")
+    return path, sha256, model_agreement(loaded, saved.model, rows)

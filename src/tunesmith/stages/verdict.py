@@ -221,13 +221,12 @@ def _general_scores(session: Session, plan: Plan, train: TrainResult) -> tuple[G
     from tunesmith.engine.lora import lora_disabled
     from tunesmith.stages.general import base_general_scores, tuned_general_scores
 
-    settings = session.task.train
     loaded = session.loaded(plan.precision)
-    put_adapter(loaded, Path(train.training.adapter_folder), settings.rank, settings.alpha)
+    tuned_model = put_adapter(loaded, Path(train.training.adapter_folder))
     with session.bar("verdict", "general ability of the base") as report, lora_disabled(loaded.model):
         base = base_general_scores(loaded, plan.precision, session.cache, report)
     with session.bar("verdict", "general ability of the tuned model") as report:
-        return base, tuned_general_scores(loaded, base, report)
+        return base, tuned_general_scores(tuned_model, base, report)
 
 
 def _sealed_answers(
@@ -273,6 +272,6 @@ def _answers(
                 rules = candidate_rules(prompting, candidate)
                 scores = score_prompt(prompting, examples, rows, rules, report)
             return answer_prompt(prompting, candidate, scores)
-        put_adapter(loaded, Path(train.training.adapter_folder), task.train.rank, task.train.alpha)
-        scores = score_tuned(TunedModel(loaded, task.instruction, labels), rows, None, report)
+        tuned_model = put_adapter(loaded, Path(train.training.adapter_folder))
+        scores = score_tuned(TunedModel(tuned_model, task.instruction, labels), rows, None, report)
         return answer_tuned(candidate, labels, scores)

@@ -29,6 +29,7 @@ def broken_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
         yield from _broken_opponent_rules(opponents)
     if isinstance(train, Mapping):
         yield from _broken_watch_rules(train)
+        yield from _broken_train_rules(train)
 
 
 def _broken_split_rules(split: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
@@ -50,6 +51,21 @@ def _broken_opponent_rules(opponents: Mapping[str, Any]) -> Iterator[tuple[Where
 def _broken_watch_rules(train: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
     if train.get("best_by") == "metric" and train.get("watch_metric") is not True:
         yield ("train", "best_by"), "metric is not measured while training: add train.watch_metric: true"
+
+
+def _broken_train_rules(train: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
+    for name in ("targets", "modules_to_save"):
+        given = train.get(name)
+        if isinstance(given, (list, tuple)) and len(set(map(str, given))) < len(given):
+            yield ("train", name), "a name is given twice"
+    if train.get("method") != "full":
+        return
+    for name in ("adapter_dropout", "targets", "modules_to_save", "start_from"):
+        if train.get(name):
+            fix = (
+                "; to go on from a fully tuned model, give its folder as base" if name == "start_from" else ""
+            )
+            yield ("train", name), f"not together with method: full, which has no adapter: leave it out{fix}"
 
 
 def _broken_data_rules(data: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:

@@ -6,6 +6,7 @@ template and the messages about bad input repeat them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -220,17 +221,55 @@ class OpponentSettings(_Section):
     )
 
 
-class TrainSettings(_Section):
-    """How the model is tuned (LoRA on all linear layers). The defaults are a good start."""
+TrainMethod = Literal["lora", "rslora", "dora", "qlora", "full"]
+# Weights that are all trained need smaller steps than a new adapter.
+FULL_LEARNING_RATE = 5e-5
 
+
+class TrainSettings(_Section):
+    """How the model is tuned: which weights are trained, and how. The defaults are a good start."""
+
+    method: TrainMethod = Field(
+        default="lora",
+        description="lora: small matrices beside the layers are trained. rslora: the same, scaled by "
+        "alpha/√rank, for high ranks. dora: the size of each output is trained apart from its direction. "
+        "qlora: lora on a base held in 4 bits (needs `tunesmith[qlora]`). full: all weights.",
+    )
     rank: Count = Field(
         default=16,
-        description="LoRA rank: the size of the adapter. 8 to 64; higher for harder tasks with more rows.",
+        description="Adapter rank: the size of the adapter. 8 to 64; higher for harder tasks with more rows.",
     )
-    alpha: Positive = Field(default=32.0, description="LoRA scaling. Keep it at twice the rank.")
+    alpha: Positive = Field(
+        default=32.0,
+        description="Adapter scaling. Keep it at twice the rank (rslora: at about twice its square root).",
+    )
+    adapter_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="The share of an adapter's inputs that is left out at random in each step. 0.05 to 0.1 "
+        "may help when rows are few; training is slower with it.",
+    )
+    targets: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] | None = Field(
+        default=None,
+        description="The layers that get an adapter, by the ends of their names. All linear layers but the "
+        "output head, unless you list some.",
+        examples=[["q_proj", "v_proj"]],
+    )
+    modules_to_save: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] | None = Field(
+        default=None,
+        description="Modules that are trained whole beside the adapters and saved with them, by the ends of "
+        "their names.",
+        examples=[["lm_head", "embed_tokens"]],
+    )
+    start_from: Text | None = Field(
+        default=None,
+        description="An adapter folder to go on from, trained on the same base with the same method, rank, "
+        "alpha and layers. A relative path starts at the folder of this task file.",
+        examples=["runs/first-try/stages/train-0123456789ab/adapter"],
+    )
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=1e-3,
-        description="Peak learning rate. Lower it (3e-4, 1e-4) when the loss jumps or for larger bases.",
+        description="Peak learning rate. Lower it (3e-4, 1e-4) when the loss jumps or for larger bases. With "
+        f"method full it is {FULL_LEARNING_RATE:g} unless you give one.",
     )
     epochs: Positive = Field(
         default=2.0,
@@ -328,6 +367,13 @@ class TrainSettings(_Section):
         default=0, description="The seed of the adapter's start and of the order of the rows."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _full_tuning_takes_smaller_steps(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("method") == "full":
+            return {"learning_rate": FULL_LEARNING_RATE, **values}
+        return values
+
 
 class Task(_Section):
     """A task: where the data is, what is asked, what "better" means, and what must not get worse."""
@@ -376,7 +422,7 @@ class Task(_Section):
     )
     train: TrainSettings = Field(
         default=TrainSettings(),
-        description="How the model is tuned: LoRA on all linear layers. The defaults are a good start.",
+        description="How the model is tuned: by default LoRA on all linear layers, a good start.",
     )
 
     _folder: Path = PrivateAttr(default=Path())

@@ -12,7 +12,8 @@ import transformers
 from torch import Tensor
 
 from tunesmith.engine.forward import Batch, common_prefix, make_batch, summed_loss
-from tunesmith.engine.lora import lora_parameters
+from tunesmith.engine.full import masters_to_weights
+from tunesmith.engine.lora import adapter_dropout, trainable_parameters
 from tunesmith.engine.scoring import batches_by_length
 from tunesmith.engine.selfcheck import LossFunction, choose_loss
 from tunesmith.files import content_hash
@@ -89,7 +90,7 @@ def fit(
     """
     if settings.best_by == "metric" and metric is None:
         raise ValueError("the best step by a metric needs the metric")
-    parameters = lora_parameters(loaded.model)
+    parameters = trainable_parameters(loaded.model)
     optimiser = make_optimiser(parameters, settings)
     penalties = Penalties(loaded.model, parameters, settings)
     schedule = Schedule(len(train), settings)
@@ -113,6 +114,7 @@ def fit(
             for parameter, value in zip(parameters, state.parameters, strict=True):
                 parameter.copy_(value)
         restore_optimiser(optimiser, parameters, state.optimiser)
+        masters_to_weights(loaded.model)
         best, generator = state.best, state.generator
         watch.validation_losses, watch.training_losses = state.validation_losses, state.training_losses
     started = time.perf_counter() - progress.seconds
@@ -166,6 +168,7 @@ def fit(
     with torch.no_grad():
         for parameter, value in zip(parameters, best, strict=True):
             parameter.copy_(value)
+    masters_to_weights(loaded.model)
     return Fit(
         progress.train,
         progress.validation,
@@ -208,16 +211,18 @@ def _step(
     else:
         divisor = sum(len(batch.targets) for batch in micro_batches)
     value = 0.0
-    for number, batch in enumerate(micro_batches):
-        loss = loss_of(loaded.model, batch, settings.label_smoothing) / divisor
-        part = float(loss.detach())
-        guard.check(f"loss is {part}", part, part=number)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        value += part
+    with adapter_dropout(loaded.model, settings.seed, step):
+        for number, batch in enumerate(micro_batches):
+            loss = loss_of(loaded.model, batch, settings.label_smoothing) / divisor
+            part = float(loss.detach())
+            guard.check(f"loss is {part}", part, part=number)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            value += part
     penalties.add_gradients()
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.max_gradient_norm))
     guard.check(f"loss is {value} and the gradient norm {norm}", value, norm)
     optimiser.step()
+    masters_to_weights(loaded.model)
     seconds = time.perf_counter() - started
     return TrainPoint(
         step + 1,

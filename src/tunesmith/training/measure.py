@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from tunesmith.engine.forward import common_prefix, make_batch, summed_loss
-from tunesmith.engine.lora import lora_parameters
+from tunesmith.engine.lora import trained_weights
 from tunesmith.engine.scoring import batches_by_length
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import Tokens
@@ -52,7 +52,7 @@ def measure_steps(loaded: LoadedModel, rows: Sequence[Tokens], batch_size: int, 
         )
         started = time.perf_counter()
         loss = summed_loss(loaded.model, batch)
-        torch.autograd.grad(loss, lora_parameters(loaded.model))
+        torch.autograd.grad(loss, trained_weights(loaded.model), materialize_grads=True)
         trained = time.perf_counter()
         with torch.no_grad():
             summed_loss(loaded.model, batch)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tunesmith.engine.lora import lora_parameters
+from tunesmith.engine.lora import lora_layers
 from tunesmith.errors import UserError
 from tunesmith.task.settings import TrainSettings
 
@@ -90,7 +90,9 @@ class Penalties:
     def __init__(self, model: nn.Module, parameters: Sequence[Tensor], settings: TrainSettings) -> None:
         self.l1, self.l2 = settings.l1_penalty, settings.l2_penalty
         self.parameters = list(parameters) if self.l1 or self.l2 else []
-        adapters = {id(parameter) for parameter in lora_parameters(model)}
+        adapters = {
+            id(matrix) for layer in lora_layers(model).values() for matrix in (layer.lora_a, layer.lora_b)
+        }
         self.starts = [
             None if id(parameter) in adapters else parameter.detach().clone() for parameter in self.parameters
         ]

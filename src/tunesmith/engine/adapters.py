@@ -1,0 +1,149 @@
+"""Attaching what is trained to a model, and moving adapters between models and their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from tunesmith.engine.full import train_all_weights
+from tunesmith.engine.lora import attach_lora, lora_layers
+from tunesmith.engine.whole import trained_modules
+from tunesmith.errors import UserError
+from tunesmith.models.adapters import Adapter, load_adapter
+from tunesmith.models.merging import check_layers
+from tunesmith.models.quantised import quantise
+from tunesmith.task.settings import TrainSettings
+
+
+def read_adapter(model: nn.Module) -> Adapter:
+    """The adapter attached to ``model``, its tensors shared with it, not copied."""
+    layers = lora_layers(model)
+    first = next(iter(layers.values()))
+    return Adapter(
+        method=first.method,
+        rank=first.rank,
+        alpha=first.alpha,
+        dropout=first.dropout,
+        low_rank={name: (layer.lora_a.detach(), layer.lora_b.detach()) for name, layer in layers.items()},
+        magnitudes={
+            name: layer.magnitude.detach() for name, layer in layers.items() if layer.magnitude is not None
+        },
+        modules={
+            f"{name}.{inner}": parameter.detach()
+            for name, module in trained_modules(model).items()
+            for inner, parameter in module.trained.named_parameters()
+        },
+        fan_in_fan_out=any(isinstance(layer.base, Conv1D) for layer in layers.values()),
+    )
+
+
+def make_trainable(model: PreTrainedModel, settings: TrainSettings) -> None:
+    """Make ``model`` what ``settings`` train: a new adapter on a frozen base, or all of its weights.
+
+    Raises UserError where a name in the settings is not in the model, or bitsandbytes is missing.
+    """
+    if settings.method == "full":
+        train_all_weights(model)
+        return
+    if settings.method == "qlora":
+        quantise(model)
+    attach_lora(
+        model,
+        settings.rank,
+        settings.alpha,
+        settings.seed,
+        settings.method,
+        settings.targets,
+        settings.adapter_dropout,
+        settings.modules_to_save,
+    )
+
+
+def continue_from(model: PreTrainedModel, folder: Path, base_sha256: str, settings: TrainSettings) -> None:
+    """Give the adapter attached to ``model`` the weights that ``folder`` holds.
+
+    Raises UserError where they were trained on another base or with other settings.
+    """
+    adapter = load_adapter(folder, base_sha256)
+    for name in ("method", "rank", "alpha"):
+        theirs, ours = getattr(adapter, name), getattr(settings, name)
+        if theirs != ours:
+            raise UserError(
+                f"train.start_from: {folder} was trained with {name} {theirs}, not {ours}",
+                fix=f"set train.{name}: {theirs}",
+            )
+    set_adapter(model, adapter, str(folder))
+
+
+def attach_adapter(model: PreTrainedModel, adapter: Adapter, named: str) -> None:
+    """Make ``model`` answer with ``adapter``, read from ``named``; layers are adapted if they are not yet.
+
+    Raises UserError where the adapter does not fit the model or the adapter it has.
+    """
+    if not lora_layers(model):
+        check_layers(model, [*adapter.low_rank, *adapter.modules_to_save], Path(named))
+        attach_lora(
+            model,
+            adapter.rank,
+            adapter.alpha,
+            0,
+            adapter.method,
+            list(adapter.low_rank),
+            adapter.dropout,
+            adapter.modules_to_save,
+        )
+    set_adapter(model, adapter, named)
+
+
+@torch.no_grad()
+def set_adapter(model: nn.Module, adapter: Adapter, named: str) -> None:
+    """Give the adapter attached to ``model`` the values of ``adapter``, which lies in ``named``.
+
+    Raises UserError where the two differ in method, layers, modules trained whole, or shapes.
+    """
+    layers, live = lora_layers(model), read_adapter(model)
+    if live.method != adapter.method:
+        raise UserError(
+            f"{named}: the adapter's method is {adapter.method}, not {live.method}",
+            fix=f"set train.method: {adapter.method}, or train again",
+        )
+    for ours, theirs in (
+        (live.low_rank, adapter.low_rank),
+        (live.magnitudes, adapter.magnitudes),
+        (live.modules, adapter.modules),
+    ):
+        if ours.keys() != theirs.keys():
+            odd = sorted(ours.keys() ^ theirs.keys())[0]
+            raise UserError(
+                f"{named}: the adapter and {type(model).__name__} do not have the same layers (such as "
+                f"{odd})",
+                fix="use the base, train.targets and train.modules_to_save of its training, or train again",
+            )
+    for name, (a, b) in adapter.low_rank.items():
+        ours_a, ours_b = live.low_rank[name]
+        if a.shape != ours_a.shape or b.shape != ours_b.shape:
+            raise UserError(
+                f"{named}: the adapter's matrices of {name} are {list(a.shape)} and {list(b.shape)}, not "
+                f"{list(ours_a.shape)} and {list(ours_b.shape)}",
+                fix="use the rank and the base it was trained with, or train again",
+            )
+    for kind in ("magnitudes", "modules"):
+        for name, values in getattr(adapter, kind).items():
+            if values.shape != getattr(live, kind)[name].shape:
+                raise UserError(
+                    f"{named}: the adapter's {name} is {list(values.shape)}, not "
+                    f"{list(getattr(live, kind)[name].shape)}",
+                    fix="use the base it was trained with, or train again",
+                )
+    for name, layer in layers.items():
+        layer.rank, layer.alpha, layer.scaling = adapter.rank, adapter.alpha, adapter.scaling
+        for target, values in zip(live.low_rank[name], adapter.low_rank[name], strict=True):
+            target.copy_(values)
+    for name, values in adapter.magnitudes.items():
+        live.magnitudes[name].copy_(values)
+    for name, values in adapter.modules.items():
+        live.modules[name].copy_(values)
