@@ -1,12 +1,12 @@
 """Generation against its peers: 256 prompts, 64 new tokens each, on the packaged base.
 
-Run from the repository's root: ``OMP_NUM_THREADS=2 python benchmarks/generation.py``. Prompts are the
-licence notices of the demo, cut to 300 characters, in the base's chat template. Nobody may end early: every
-answer has exactly 64 tokens, so that all do the same work. Transformers gets rows sorted by length, so that
-little is padded, its default attention (SDPA), and the batch size it is fastest at. ctranslate2 and xllamacpp
-are measured too where they are installed:
+Run from the repository's root: ``OMP_NUM_THREADS=2 python benchmarks/generation.py``. Prompts are licence
+notices of the demo, cut to a number of characters, in the base's chat template. Nobody may end early: every
+answer has exactly as many tokens, so that all do the same work. Transformers gets rows sorted by length, so
+that little is padded, its default attention (SDPA), and the precision and batch size it is fastest at.
 
-    pip install ctranslate2==4.* xllamacpp
+ctranslate2 is measured too where it is installed, in bf16 on the same weights: ``pip install ctranslate2``.
+xllamacpp (``pip install xllamacpp``) is not: it needs a GGUF file in bf16, which nothing here can write.
 """
 
 from __future__ import annotations
@@ -42,13 +42,8 @@ from tunesmith.records import Message
 from tunesmith.wheels import cache_folder
 
 BASE = "smollm2-135m-instruct"
-NEW_TOKENS = 64
-PROMPTS = 256
 SEED = 20261121
 NO_TOKEN = -1  # an end token that no model ever chooses
-
-# Seconds per new token are the same for the first few prompts as for all: one by one, 256 would take minutes.
-PROMPTS_ONE_BY_ONE = 4
 
 
 def main() -> None:
@@ -57,10 +52,14 @@ def main() -> None:
     parser.add_argument(
         "--runs", type=int, default=5, help="paired runs of ours and each peer's best setting"
     )
-    parser.add_argument("--prompts", type=int, default=PROMPTS)
+    parser.add_argument("--prompts", type=int, default=256)
+    parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument(
         "--tuning-prompts", type=int, default=128, help="prompts for finding the best batch size"
     )
+    parser.add_argument("--characters", type=int, default=300, help="of each notice")
+    # One by one, all prompts would take minutes, and seconds per token are the same for a few of them.
+    parser.add_argument("--one-by-one", type=int, default=4, help="prompts read one by one")
     parser.add_argument("--batch-sizes", type=int, nargs="*", default=[16, 64, 128])
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/generation.json"))
     options = parser.parse_args()
@@ -69,14 +68,20 @@ def main() -> None:
     base = resolve_base(BASE, Path.cwd(), cache_folder(), say=print_line)
     ours = {name: load_base(base, dtype, attention.ATTENTION_NAME) for name, dtype in DTYPES.items()}
     theirs = {name: _plain_model(base.folder, dtype) for name, dtype in DTYPES.items()}
-    prompts = demo_prompts(ours["bf16"], options.prompts)
+    new_tokens = options.new_tokens
+    prompts = demo_prompts(ours["bf16"], options.prompts, options.characters)
+    # Of middling length, so that they stand for all.
+    middle = len(prompts) // 2 - options.one_by_one // 2
+    some = sorted(prompts, key=len)[middle : middle + options.one_by_one]
 
     tuning: dict[str, dict[str, float]] = {}
     few = prompts[: options.tuning_prompts]
     for name, model in theirs.items():
         transformers_rate(model, few[:4], 4, 4)
         tuning[name] = {
-            str(size): transformers_rate(model, few, size) for size in options.batch_sizes if size <= len(few)
+            str(size): round(transformers_rate(model, few, size, new_tokens), 2)
+            for size in options.batch_sizes
+            if size <= len(few)
         }
         print_line(f"Transformers in {name}, tokens/s by batch size: {tuning[name]}")
     best_name, best_size = max(
@@ -85,31 +90,27 @@ def main() -> None:
     )
 
     measured: dict[str, Callable[[], float]] = {
-        "tunesmith bf16": lambda: our_rate(ours["bf16"], prompts),
+        "tunesmith bf16": lambda: our_rate(ours["bf16"], prompts, new_tokens),
         f"transformers {best_name}, batch {best_size}": lambda: transformers_rate(
-            theirs[best_name], prompts, best_size
+            theirs[best_name], prompts, best_size, new_tokens
         ),
-        "transformers bf16, one by one": lambda: transformers_rate(
-            theirs["bf16"], prompts[:PROMPTS_ONE_BY_ONE], 1
-        ),
-        "transformers fp32, one by one": lambda: transformers_rate(
-            theirs["fp32"], prompts[:PROMPTS_ONE_BY_ONE], 1
-        ),
+        "transformers bf16, one by one": lambda: transformers_rate(theirs["bf16"], some, 1, new_tokens),
+        "transformers fp32, one by one": lambda: transformers_rate(theirs["fp32"], some, 1, new_tokens),
     }
     with tempfile.TemporaryDirectory() as scratch:
-        measured |= optional_peers(theirs["bf16"], ours["bf16"], base.folder, prompts, Path(scratch))
-        our_rate(ours["bf16"], prompts[:8])
+        measured |= optional_peers(
+            theirs["bf16"], ours["bf16"], base.folder, prompts, new_tokens, Path(scratch)
+        )
+        our_rate(ours["bf16"], prompts[:8], 4)
         rates: dict[str, list[float]] = {name: [] for name in measured}
         for run in range(options.runs):
             for name, measure in measured.items():
                 rates[name].append(measure())
                 gc.collect()
             print_line(f"run {run + 1}: " + ", ".join(f"{name} {rates[name][-1]:,.0f}" for name in rates))
-    single = {
-        "tunesmith fp32": our_rate(ours["fp32"], few),
-    }
+    once = {"tunesmith fp32": round(our_rate(ours["fp32"], few, new_tokens), 2)}
     results = {
-        "what": f"new tokens per second, prompts included; {len(prompts)} prompts, {NEW_TOKENS} new tokens",
+        "what": f"new tokens per second, prompts included; {len(prompts)} prompts, {new_tokens} new tokens",
         "machine": machine(),
         "versions": versions(),
         "prompt_tokens": {
@@ -117,6 +118,7 @@ def main() -> None:
             "most": max(map(len, prompts)),
             "sum": sum(map(len, prompts)),
         },
+        "one_by_one_prompts": len(some),
         "transformers_by_batch_size": {"prompts": len(few), **tuning},
         "runs": {name: summary(values) for name, values in rates.items()},
         "ours_over_theirs": {
@@ -124,8 +126,8 @@ def main() -> None:
             for name, values in rates.items()
             if name != "tunesmith bf16"
         },
-        "measured_once": {"prompts": len(few), **single},
-        "not_installed": [name for name in ("ctranslate2", "xllamacpp") if not installed(name)],
+        "measured_once": {"prompts": len(few), **once},
+        "not_installed": [] if installed("ctranslate2") else ["ctranslate2"],
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.output, results)
@@ -134,27 +136,27 @@ def main() -> None:
     )
 
 
-def demo_prompts(loaded: LoadedModel, count: int) -> list[list[int]]:
+def demo_prompts(loaded: LoadedModel, count: int, characters: int) -> list[list[int]]:
     """Rendered licence notices, drawn by a fixed seed."""
     wheels = sorted((cache_folder() / "wheels").glob("licensedcode_data-*.whl"))
     if not wheels:
         raise SystemExit("no licensedcode-data wheel in the cache: run `make demo` once, it fetches it")
     notices = random.Random(SEED).sample(read_notices(wheels[-1]).notices, count)
-    return [render_prompt(loaded, [Message("user", notice.text[:300])]) for notice in notices]
+    return [render_prompt(loaded, [Message("user", notice.text[:characters])]) for notice in notices]
 
 
-def our_rate(loaded: LoadedModel, prompts: Sequence[Sequence[int]]) -> float:
+def our_rate(loaded: LoadedModel, prompts: Sequence[Sequence[int]], new_tokens: int) -> float:
     """New tokens per second of our generator, greedy."""
     started = time.perf_counter()
-    answers = generate(loaded.model, prompts, Decoding(NEW_TOKENS, NO_TOKEN))
+    answers = generate(loaded.model, prompts, Decoding(new_tokens, NO_TOKEN))
     seconds = time.perf_counter() - started
-    assert all(len(answer.tokens) == NEW_TOKENS for answer in answers)
-    return len(prompts) * NEW_TOKENS / seconds
+    assert all(len(answer.tokens) == new_tokens for answer in answers)
+    return len(prompts) * new_tokens / seconds
 
 
 @torch.inference_mode()
 def transformers_rate(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], batch_size: int, new_tokens: int = NEW_TOKENS
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], batch_size: int, new_tokens: int
 ) -> float:
     """New tokens per second of Transformers' generate, greedy, rows of like length together."""
     ordered = sorted(prompts, key=len)
@@ -176,7 +178,12 @@ def transformers_rate(
 
 
 def optional_peers(
-    model: PreTrainedModel, loaded: LoadedModel, folder: str, prompts: Sequence[Sequence[int]], scratch: Path
+    model: PreTrainedModel,
+    loaded: LoadedModel,
+    folder: str,
+    prompts: Sequence[Sequence[int]],
+    new_tokens: int,
+    scratch: Path,
 ) -> dict[str, Callable[[], float]]:
     """ctranslate2, where it is installed, in bf16 on the same weights."""
     peers: dict[str, Callable[[], float]] = {}
@@ -193,10 +200,10 @@ def optional_peers(
         def ctranslate2_rate() -> float:
             started = time.perf_counter()
             generator.generate_batch(
-                rows, max_length=NEW_TOKENS, min_length=NEW_TOKENS, include_prompt_in_result=False,
+                rows, max_length=new_tokens, min_length=new_tokens, include_prompt_in_result=False,
                 max_batch_size=64, sampling_topk=1,
             )  # fmt: skip
-            return len(rows) * NEW_TOKENS / (time.perf_counter() - started)
+            return len(rows) * new_tokens / (time.perf_counter() - started)
 
         peers["ctranslate2 bf16, batch 64"] = ctranslate2_rate
     return peers

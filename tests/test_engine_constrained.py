@@ -121,7 +121,7 @@ _schemas = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     schema=_schemas,
     seed=st.integers(0, 3),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tunesmith.errors import UserError
 
-MOST_STATES = 500_000
+MOST_STATES = 200_000
 
 # In a row of the table of transitions: no way on; not yet known.
 DEAD, UNKNOWN = -1, -2

@@ -44,14 +44,11 @@ class TokenFilter:
 
     def allowed(self, states: Sequence[int], remaining: Sequence[int], vocabulary: int) -> Tensor:
         """[states, vocabulary]: tokens after which the answer can still end within the ``remaining`` ones."""
-        distinct = {state: index for index, state in enumerate(dict.fromkeys(states))}
-        needed = torch.stack([self._tokens_after(state) for state in distinct])
-        budget = torch.tensor(remaining, dtype=torch.int16).clamp_(max=NEVER - 1)
-        inside = needed[torch.tensor([distinct[state] for state in states])] < budget[:, None]
-        whole = torch.zeros(len(states), vocabulary, dtype=torch.bool)
-        width = min(vocabulary, inside.shape[1])
-        whole[:, :width] = inside[:, :width]
-        return whole
+        inside = torch.zeros(len(states), vocabulary, dtype=torch.bool)
+        for row, state, left in zip(inside, states, remaining, strict=True):
+            needed = self._tokens_after(state)[:vocabulary]
+            torch.lt(needed, min(left, NEVER), out=row[: len(needed)])
+        return inside
 
     def after(self, state: int, token: int) -> int:
         """The state after an allowed ``token``."""

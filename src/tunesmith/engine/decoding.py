@@ -122,7 +122,7 @@ class SlotReader:
         self.active = active
 
     def _by_slot(self) -> list[tuple[Tensor, Tensor]]:
-        """Of every layer, keys [rows, kv_heads, head_dim, tokens], values [rows, kv_heads, tokens, head_dim]."""
+        """Of every layer: [rows, kv_heads, head_dim, capacity] and [rows, kv_heads, capacity, head_dim]."""
         shape = self.rows, self.kv_heads
         return [
             (keys.view(*shape, *keys.shape[1:]), values.view(*shape, *values.shape[1:]))
