@@ -97,19 +97,7 @@ def main() -> None:
         "transformers bf16, one by one": lambda: transformers_rate(theirs["bf16"], some, 1, new_tokens),
         "transformers fp32, one by one": lambda: transformers_rate(theirs["fp32"], some, 1, new_tokens),
     }
-    with tempfile.TemporaryDirectory() as scratch:
-        measured |= optional_peers(
-            theirs["bf16"], ours["bf16"], base.folder, prompts, new_tokens, Path(scratch)
-        )
-        our_rate(ours["bf16"], prompts[:8], 4)
-        rates: dict[str, list[float]] = {name: [] for name in measured}
-        for run in range(options.runs):
-            for name, measure in measured.items():
-                rates[name].append(measure())
-                gc.collect()
-            print_line(f"run {run + 1}: " + ", ".join(f"{name} {rates[name][-1]:,.0f}" for name in rates))
-    once = {"tunesmith fp32": round(our_rate(ours["fp32"], few, new_tokens), 2)}
-    results = {
+    facts = {
         "what": f"new tokens per second, prompts included; {len(prompts)} prompts, {new_tokens} new tokens",
         "machine": machine(),
         "versions": versions(),
@@ -120,20 +108,23 @@ def main() -> None:
         },
         "one_by_one_prompts": len(some),
         "transformers_by_batch_size": {"prompts": len(few), **tuning},
-        "runs": {name: summary(values) for name, values in rates.items()},
-        "ours_over_theirs": {
-            name: summary([mine / other for mine, other in zip(rates["tunesmith bf16"], values, strict=True)])
-            for name, values in rates.items()
-            if name != "tunesmith bf16"
-        },
-        "measured_once": {"prompts": len(few), **once},
         "not_installed": [] if installed("ctranslate2") else ["ctranslate2"],
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(options.output, results)
-    print_line(
-        json.dumps({key: results[key] for key in ("runs", "ours_over_theirs", "measured_once")}, indent=1)
-    )
+    with tempfile.TemporaryDirectory() as scratch:
+        measured |= optional_peers(
+            theirs["bf16"], ours["bf16"], base.folder, prompts, new_tokens, Path(scratch)
+        )
+        our_rate(ours["bf16"], prompts, 2)  # first use of its memory
+        rates: dict[str, list[float]] = {name: [] for name in measured}
+        for run in range(options.runs):
+            for name, measure in measured.items():
+                rates[name].append(measure())
+                gc.collect()
+            print_line(f"run {run + 1}: " + ", ".join(f"{name} {rates[name][-1]:,.0f}" for name in rates))
+            # After every run, so that one that is cut short loses nothing.
+            write_json(options.output, facts | {"runs": summaries(rates), "ours_over_theirs": ratios(rates)})
+    print_line(json.dumps(ratios(rates), indent=1))
 
 
 def demo_prompts(loaded: LoadedModel, count: int, characters: int) -> list[list[int]]:
@@ -207,6 +198,20 @@ def optional_peers(
 
         peers["ctranslate2 bf16, batch 64"] = ctranslate2_rate
     return peers
+
+
+def summaries(rates: dict[str, list[float]]) -> dict[str, Any]:
+    """Of every contestant."""
+    return {name: summary(values) for name, values in rates.items()}
+
+
+def ratios(rates: dict[str, list[float]]) -> dict[str, Any]:
+    """Our rate over each peer's, run by run."""
+    mine, *others = rates
+    return {
+        name: summary([ours / theirs for ours, theirs in zip(rates[mine], rates[name], strict=True)])
+        for name in others
+    }
 
 
 def summary(values: Sequence[float]) -> dict[str, Any]:
