@@ -251,3 +251,9 @@ def _rms_norm_backward(gradient: Tensor, hidden: Tensor, norm: Any) -> Tensor:
     along = torch.linalg.vecdot(scaled, normed).div_(width)[:, None]
     whole: Tensor = scaled.addcmul_(normed, along, value=-1).mul_(inverse).to(hidden.dtype)
     return whole
+
+
+def stacked_layers(model: PreTrainedModel) -> list[_Layer]:
+    """Every layer of a model that :func:`decodes`, with its products as they are stacked now."""
+    base: Any = model.base_model
+    return [_layer(module) for module in base.layers]

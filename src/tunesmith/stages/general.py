@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SAMPLE_SEED = 20261121
 SAMPLE_TEMPERATURE = 1.0
+# How draws are made of the seed; another way of drawing is other material.
+SAMPLE_DRAWS = "one uniform number for each seed, prompt and token, through the cumulative distribution"
 
 
 def base_general_scores(loaded: LoadedModel, precision: str, cache: Path, report: Report) -> GeneralScores:
@@ -30,7 +32,8 @@ def base_general_scores(loaded: LoadedModel, precision: str, cache: Path, report
 
     The caller sees to it that no adapter is active.
     """
-    key = content_hash([loaded.base.sha256, precision, material_sha256(), SAMPLE_SEED, SAMPLE_TEMPERATURE])
+    sampling = [SAMPLE_SEED, SAMPLE_TEMPERATURE, SAMPLE_DRAWS]
+    key = content_hash([loaded.base.sha256, precision, material_sha256(), *sampling])
     path = cache / "general" / f"{loaded.base.name}-{key[:16]}.json"
     if path.is_file():
         try:
@@ -88,7 +91,5 @@ def _advance(report: Report, before: int, total: int, done: int, _: int) -> None
 
 def _sampled(loaded: LoadedModel, prompts: Sequence[str], tokens: int) -> Sequence[str]:
     rendered = [render_prompt(loaded, [Message("user", prompt)]) for prompt in prompts]
-    sampled = sample(
-        loaded.model, rendered, tokens, loaded.end_token, loaded.pad_token, SAMPLE_TEMPERATURE, SAMPLE_SEED
-    )
+    sampled = sample(loaded.model, rendered, tokens, loaded.end_token, SAMPLE_TEMPERATURE, SAMPLE_SEED)
     return [loaded.tokenizer.decode(ids, skip_special_tokens=True) for ids in sampled]
