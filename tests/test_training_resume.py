@@ -188,7 +188,8 @@ def test_processes_stopped_by_ctrl_c_and_by_kill_end_with_the_same_adapter_file(
             next(line for line in process.stdout if int(line) >= after)
             process.send_signal(number)
             last = [int(line) for line in process.stdout]
-        assert process.returncode == -number
+        # 1: with bitsandbytes imported, Python ends so after a KeyboardInterrupt.
+        assert process.returncode in (-number, 1)
         assert not adapter.exists()
         assert max(last, default=after) < STEPS, "it ended before it could be stopped"
     finish(base, tmp_path / "stopped", adapter)
