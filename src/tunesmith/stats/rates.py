@@ -105,7 +105,7 @@ def fisher_exact(
 ) -> npt.NDArray[np.float64]:
     """Fisher's two-sided exact test that two rates are equal: twice the smaller tail, at most 1.
 
-    ``events`` and ``other_events`` may be arrays of one shape, which the p-values then have. Twice the smaller
+    ``events`` and ``other_events`` may be arrays of one shape, that of the p-values then. Twice the smaller
     tail, because summing the tables that are no likelier takes long with many rows.
     """
     here, there = np.asarray(events), np.asarray(other_events)
