@@ -67,6 +67,8 @@ def read_record(path: Path, record_type: type[RecordType]) -> RecordType:
 
 
 def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (str, int, float)):
+        return value
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, dict):
