@@ -93,7 +93,7 @@ def _near(
 ) -> dict[int, int]:
     """Row -> a row of an earlier split that is a near-duplicate.
 
-    Near-duplicates share one of their rarest shingles (see :func:`prefixes`), so all rows that do are compared.
+    Near-duplicates share one of their rarest shingles (see :func:`prefixes`), so all that do are compared.
     """
     import numpy as np
 
