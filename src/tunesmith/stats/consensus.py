@@ -77,4 +77,5 @@ def dawid_skene(
 
 
 def _normalised(values: Floats) -> Floats:
-    return values / values.sum(axis=-1, keepdims=True)
+    normalised: Floats = values / values.sum(axis=-1, keepdims=True)
+    return normalised
