@@ -106,7 +106,7 @@ def _read_files(spec: SourceSpec) -> Source:
     if not spec.path:
         raise UserError("data: no source is named", "Set data.path to a file or data.package to a package.")
     paths = [Path(path) for path in spec.path]
-    names = _names([*paths, *([Path(spec.test_path)] if spec.test_path else [])])
+    names = table_names([*paths, *([Path(spec.test_path)] if spec.test_path else [])])
     tables = [read_table(path, names[path]) for path in paths]
     test_table = read_table(Path(spec.test_path), names[Path(spec.test_path)]) if spec.test_path else None
     files = [*tables, *([test_table] if test_table else [])]
@@ -125,7 +125,8 @@ def _read_files(spec: SourceSpec) -> Source:
     )
 
 
-def _names(paths: Sequence[Path]) -> dict[Path, str]:
+def table_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """What messages and sources call each file: its name, or its path where two have one name."""
     times = Counter(path.name for path in set(paths))
     if len(set(paths)) < len(paths):
         twice = next(path for path, count in Counter(paths).items() if count > 1)
