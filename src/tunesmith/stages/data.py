@@ -139,7 +139,7 @@ def _freeze(session: Session) -> DataResult:
             folder, task=task, source=read.source, split=repaired.split, spec=read.spec, repair=repair
         )
         notes += (
-            f"repair plan {plan.name}: {len(repaired.changes):,} changes of training rows; "
+            f"repair plan {plan.name}: {len(repaired.changes):,} changes; "
             f"{len(repaired.queue):,} rows wait for review",
             *repaired.unapplied,
         )

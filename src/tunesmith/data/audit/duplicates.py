@@ -79,6 +79,6 @@ def _conflict(kind: str, severity: str, groups: Sequence[Sequence[int]], targets
         "error" if severity == "error" else "warning",
         rows,
         f"{len(rows):,} rows in {len(groups):,} groups; most often '{one}' against '{other}' "
-        f"({times:,} groups)",
+        f"({times:,} {'group' if times == 1 else 'groups'})",
         "ask",
     )

@@ -154,10 +154,14 @@ def _finding(found: LabelErrors, start: int, end: int, kind: str) -> Finding:
     before = found.expected_errors[start - 1] if start else 0.0
     expected = max(0.0, found.expected_errors[end - 1] - before)
     likely = kind.startswith("likely")
-    bound = "about" if found.there else "at most"
+    bound = "about" if likely else "at most"
+    if not likely and found.wrong.value > 0:
+        expected *= found.wrong.high / found.wrong.value
+    elif not likely:
+        expected = found.wrong.high * found.looked_at
     evidence = (
-        f"held-out predictions speak against the label of {end - start:,} rows; {bound} {expected:,.0f} of "
-        f"them are expected to be wrong at random"
+        f"held-out predictions speak against the label of {end - start:,} rows; {bound} "
+        f"{min(expected, end - start):,.0f} of them are expected to be wrong at random"
     )
     return Finding(
         kind,

@@ -24,6 +24,7 @@ MINIMUM_ROWS = 200
 REPEATS = 5  # folds, each with a draw of its own
 SLICES = 8  # of the training rows, each with its share of every label
 SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)
+LABELS_NAMED = 5
 WORTH_COLLECTING = 0.02  # of accuracy, from which on twice the rows are worth a warning
 
 
@@ -57,10 +58,10 @@ def check_size(data: AuditData, most_rows: int = MOST_ROWS) -> CheckResult:
         f"would bring {100 * gain.value:+.1f} points [{100 * gain.low:.1f}, {100 * gain.high:.1f}]"
     )
     sampled_rows = len(rows) if len(rows) < len(data.rows) else None
-    if sampled_rows is not None:
-        told += f" (curve of a sample of {sampled_rows:,} rows)"
     if gain.low >= WORTH_COLLECTING:
-        finding = Finding("more rows would help", "warning", (), told, "keep")
+        rare = sorted(counts, key=lambda label: (counts[label], label))[:LABELS_NAMED]
+        advice = f"collect more rows, first of the labels with the fewest: {', '.join(rare)}"
+        finding = Finding("more rows would help", "warning", (), advice, "keep")
         return CheckResult(CHECK, "failed", told, (finding,), sampled_rows)
     answer: Answer = "passed" if gain.high < WORTH_COLLECTING else "unmeasured"
     return CheckResult(CHECK, answer, told, (), sampled_rows)
