@@ -15,9 +15,13 @@ from typing import Any, TypeVar
 RecordType = TypeVar("RecordType")
 
 
+# Kept, because making an encoder takes longer than encoding a short text.
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
 def canonical_json(value: Any) -> str:
     """``value`` as JSON with sorted keys and no spaces: equal values give equal text."""
-    return json.dumps(_plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return _CANONICAL.encode(_plain(value))
 
 
 def content_hash(value: Any) -> str:
@@ -74,5 +78,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
+        if set(map(type, value)) == {str}:
+            return value
         return [_plain(item) for item in value]
     return value

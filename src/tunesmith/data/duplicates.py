@@ -67,7 +67,7 @@ def group_rows(rows: Sequence[Row], similarity: float = 0.8, shingle_words: int 
     """One group id per row: the same for exact and near-duplicates, and for chains of them.
 
     Ids are hashes of content and do not depend on the order of rows. Candidates come from MinHash (Broder
-    1997; rensa) with locality-sensitive banding, and each one is verified by its true Jaccard similarity.
+    1997) with locality-sensitive banding, and each one is verified by its true Jaccard similarity.
     """
     from tunesmith.data.near import near_components
     from tunesmith.data.shingles import shingle_sets

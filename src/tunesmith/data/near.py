@@ -15,7 +15,7 @@ SEED = 1
 # The chance that banding misses a pair which is exactly at the threshold; above it the chance is smaller.
 MISS_CHANCE = 1e-6
 
-_TEXTS_AT_ONCE = 50_000
+_TEXTS_AT_ONCE = 20_000  # whose shingles stay in the processor's cache
 _PAIRS_AT_ONCE = 500_000
 _STAR_ROUNDS = 4
 
@@ -23,19 +23,19 @@ _STAR_ROUNDS = 4
 def near_components(sets: ShingleSets, similarity: float) -> Indices:
     """For each text the smallest index among the texts it is chained to, shape (texts,).
 
-    Candidates share a band of their MinHash signatures (Broder 1997; rensa) and one of their rarest
+    Candidates share a band of their MinHash signatures (Broder 1997) and one of their rarest
     shingles; each one that is not chained already is verified by its true Jaccard similarity.
     """
     parents = np.arange(len(sets.offsets) - 1)
     matrix = incidence(sets)
-    for band in _bands(sets, similarity).T:
-        members, buckets = _together(np.argsort(band, kind="stable"), band)
+    for band in _bands(sets, similarity):
+        members, buckets = _together(np.argsort(band), band)
         members, buckets = _undecided(parents, members, buckets)
         # Thousands of rows from one template share bands without being near-duplicates. Those that are also
         # share one of their rarest shingles, which keeps the comparisons few.
         positions, shingles = prefixes(sets, members, similarity)
         keys = buckets[positions] * matrix.shape[1] + shingles
-        order = np.argsort(keys, kind="stable")
+        order = np.argsort(keys)
         entries, buckets = _together(order, keys)
         members = members[positions[entries]]
         _join_near(parents, *_undecided(parents, members, buckets), matrix, similarity)
@@ -53,24 +53,26 @@ def rows_per_band(similarity: float) -> int:
 
 
 def _bands(sets: ShingleSets, similarity: float) -> NDArray[np.uint64]:
-    """One number a band, equal where all signatures of the band are; shape (texts, bands)."""
-    from rensa import RMinHash
+    """One number a band, equal where all signatures of the band are; shape (bands, texts).
 
+    A signature is the smallest of a text's shingles under a random order, here a·x + b on 32 bits with an odd
+    a (Broder 1997; Dietzfelbinger et al. 1997).
+    """
     width = rows_per_band(similarity)
+    random = np.random.default_rng(SEED)
+    factors = random.integers(0, 2**31, PERMUTATIONS, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
+    shifts = random.integers(0, 2**32, PERMUTATIONS, dtype=np.uint32)
     texts = len(sets.offsets) - 1
-    bands = np.empty((texts, PERMUTATIONS // width), np.uint64)
-    hashes = _mixed(sets.numbers.astype(np.uint64))
+    bands = np.zeros((PERMUTATIONS // width, texts), np.uint64)
     for start in range(0, texts, _TEXTS_AT_ONCE):
         offsets = sets.offsets[start : start + _TEXTS_AT_ONCE + 1]
-        digests = RMinHash.digest_matrix_from_flat_token_hashes(
-            hashes[offsets[0] : offsets[-1]], (offsets - offsets[0]).astype(np.uint64), PERMUTATIONS, SEED
-        )
-        signatures = np.array(digests.to_rows(), np.uint64)
-        for band in range(bands.shape[1]):
-            folded = np.zeros(len(signatures), np.uint64)
-            for column in range(band * width, (band + 1) * width):
-                folded = _mixed(folded ^ signatures[:, column])
-            bands[start : start + len(signatures), band] = folded
+        numbers = sets.numbers[offsets[0] : offsets[-1]].astype(np.uint64)
+        shingles = (_mixed(numbers) >> np.uint64(32)).astype(np.uint32)
+        begins = offsets[:-1] - offsets[0]
+        for band, folded in enumerate(bands[:, start : start + _TEXTS_AT_ONCE]):
+            for order in range(band * width, (band + 1) * width):
+                signature = np.minimum.reduceat(shingles * factors[order] + shifts[order], begins)
+                folded[:] = _mixed(folded ^ signature)
     return bands
 
 

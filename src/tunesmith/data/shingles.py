@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from math import ceil
 
 import numpy as np
@@ -38,13 +40,11 @@ def shingle_sets(texts: Sequence[Sequence[str]], shingle_words: int) -> ShingleS
 
     Numbering is exact: two shingles have the same number only if they are the same words.
     """
-    vocabulary: dict[str, int] = {}
+    # Words are numbered from 1 as they are met; looking one up costs no Python call.
+    vocabulary: defaultdict[str, int] = defaultdict(count(_NO_WORD + 1).__next__)
     lengths = np.fromiter((len(text) for text in texts), np.int64, len(texts))
-    flat = np.fromiter(
-        (vocabulary.setdefault(word, len(vocabulary) + 1) for text in texts for word in text),
-        np.int64,
-        int(lengths.sum()),
-    )
+    every_word = map(vocabulary.__getitem__, chain.from_iterable(texts))
+    flat = np.fromiter(every_word, np.int64, int(lengths.sum()))
     padded = np.maximum(lengths, shingle_words)
     words = np.full(int(padded.sum()), _NO_WORD, np.int64)
     words[_places(_starts(padded), lengths)] = flat
