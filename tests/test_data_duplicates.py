@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.data.duplicates import group_rows, rows_per_band, shingles, words
+from tunesmith.data.duplicates import group_rows, shingles, words
 from tunesmith.data.leaks import Leak, leaks_between
+from tunesmith.data.near import rows_per_band
 from tunesmith.records import Message, Row
 
 

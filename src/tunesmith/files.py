@@ -15,9 +15,13 @@ from typing import Any, TypeVar
 RecordType = TypeVar("RecordType")
 
 
+# Kept, because making an encoder takes longer than encoding a short text.
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
 def canonical_json(value: Any) -> str:
     """``value`` as JSON with sorted keys and no spaces: equal values give equal text."""
-    return json.dumps(_plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return _CANONICAL.encode(_plain(value))
 
 
 def content_hash(value: Any) -> str:
@@ -67,10 +71,14 @@ def read_record(path: Path, record_type: type[RecordType]) -> RecordType:
 
 
 def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (str, int, float)):
+        return value
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
+        if set(map(type, value)) == {str}:
+            return value
         return [_plain(item) for item in value]
     return value

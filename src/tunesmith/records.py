@@ -87,7 +87,8 @@ class Manifest:
 
     ``test_sha256`` names the sealed test by its rows alone: two versions that differ only in training
     rows share it, and so share the count of test openings. ``unmeasured_labels`` have too few groups to
-    be tested: they are trained on, and nothing is claimed about them.
+    be tested: they are trained on, and nothing is claimed about them. ``parents`` are the versions that it
+    was made from by a repair plan; what the plan changed is in its ``changes.parquet``.
     """
 
     version: str
@@ -107,6 +108,7 @@ class Manifest:
     recipe: Settings
     leaks: int
     files: tuple[FileHash, ...] = ()
+    parents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@
     <root>/<task>/ledger.jsonl            the hash chain of freezes, test openings and verdicts
                   datasets/<version>/     frozen dataset versions
                   stages/<stage>-<key>/   one folder per stage and inputs; result.json is written last
+                  curation/               changes, rows set aside and review queue of the last applied plan
                   sealed/                 what was scored on the sealed test
                   task.yaml, origin.json  the task as it was last run, and where its file lies
                   report.html, summary.json
@@ -56,6 +57,11 @@ class TaskFolder:
     @property
     def sealed(self) -> Path:
         return self.path / "sealed"
+
+    @property
+    def curation(self) -> Path:
+        """What the repair plan that was last applied did."""
+        return self.path / "curation"
 
     @property
     def report(self) -> Path:

@@ -22,35 +22,28 @@ def run(task: TaskArgument, runs: RunsOption = RUNS, as_json: JsonOption = False
 
     What has not changed since the last run is reused. Ctrl-C is safe: the same command goes on.
     """
-    done = _run(task, runs, as_json, "report")
+    done = run_upto(task, runs, as_json, "report")
     if as_json:
         emit(done.summary, as_json, "")
 
 
-def data(task: TaskArgument, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
-    """Read, group, split and freeze the data."""
-    done = _run(task, runs, as_json, "data")
-    if as_json:
-        emit(done.dataset, as_json, "")
-
-
 def plan(task: TaskArgument, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
     """Tell what the test can prove, and the cost."""
-    done = _run(task, runs, as_json, "plan")
+    done = run_upto(task, runs, as_json, "plan")
     if as_json and done.plan:
         emit(done.plan.plan, as_json, "")
 
 
 def opponents(task: TaskArgument, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
     """Measure what the tuned model has to beat."""
-    done = _run(task, runs, as_json, "opponents")
+    done = run_upto(task, runs, as_json, "opponents")
     if as_json:
         emit(done.opponents, as_json, "")
 
 
 def train(task: TaskArgument, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
     """Fine-tune the base, watched on validation."""
-    done = _run(task, runs, as_json, "train")
+    done = run_upto(task, runs, as_json, "train")
     if as_json:
         emit(done.train, as_json, "")
 
@@ -60,7 +53,7 @@ def verdict(task: TaskArgument, runs: RunsOption = RUNS, as_json: JsonOption = F
 
     Exit code 0: TRAIN; 1: DON'T; 3: CANNOT TELL YET.
     """
-    done = _run(task, runs, as_json, "verdict")
+    done = run_upto(task, runs, as_json, "verdict")
     if as_json:
         emit(done.verdict, as_json, "")
     if done.verdict and (code := VERDICT_EXIT_CODES[done.verdict.verdict.decision]):
@@ -76,7 +69,6 @@ def report(task: TaskArgument, runs: RunsOption = RUNS, as_json: JsonOption = Fa
 def register(app: typer.Typer) -> None:
     for name, command in (
         ("run", run),
-        ("data", data),
         ("plan", plan),
         ("opponents", opponents),
         ("train", train),
@@ -86,7 +78,8 @@ def register(app: typer.Typer) -> None:
         app.command(name)(command)
 
 
-def _run(name_or_path: str, runs: RunsOption, as_json: bool, upto: Stage) -> Run:
+def run_upto(name_or_path: str, runs: RunsOption, as_json: bool, upto: Stage) -> Run:
+    """Run the stages of a task up to one, holding its lock."""
     found = find_task(name_or_path, runs)
     # Imported after the task file has been read: its mistakes are told at once.
     from tunesmith.pipeline import run_stages

@@ -6,21 +6,14 @@ groups, and compares texts in two more ways, so that a mistake in the grouping c
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tunesmith.data.duplicates import (
-    Shingles,
-    compared_text,
-    is_near,
-    rarest_first,
-    shared_prefix,
-    shingles,
-    words,
-)
+from tunesmith.data.duplicates import compared_text, words
 from tunesmith.records import Row, SplitName
+
+PAIRS_AT_ONCE = 500_000
 
 LeakKind = Literal["same text", "near-duplicate", "same group", "same source"]
 
@@ -55,6 +48,19 @@ def leaks_between(
         ("test", test),
     ]
     splits = [name for name, members in given for _ in members]
+    return tuple(
+        Leak(kind, splits[first], rows[first].source, splits[second], rows[second].source)
+        for second, (first, kind) in sorted(leak_partners(rows, splits, similarity, shingle_words).items())
+    )
+
+
+def leak_partners(
+    rows: Sequence[Row], splits: Sequence[str], similarity: float = 0.8, shingle_words: int = 3
+) -> dict[int, tuple[int, LeakKind]]:
+    """By its index, each row with a partner in an earlier split: the partner's index and what they share.
+
+    ``splits`` names the split of each row; rows of one split follow each other, the earlier split first.
+    """
     texts = [words(compared_text(row)) for row in rows]
     found: dict[int, tuple[int, LeakKind]] = {}
     equal: list[tuple[LeakKind, list[tuple[str, ...]]]] = [
@@ -66,15 +72,12 @@ def leaks_between(
     for kind, keys in equal:
         for second, first in _equal(keys, splits).items():
             found.setdefault(second, (first, kind))
-    for second, first in _near([shingles(text, shingle_words) for text in texts], splits, similarity).items():
+    for second, first in _near(texts, splits, similarity, shingle_words).items():
         found.setdefault(second, (first, "near-duplicate"))
-    return tuple(
-        Leak(kind, splits[first], rows[first].source, splits[second], rows[second].source)
-        for second, (first, kind) in sorted(found.items())
-    )
+    return found
 
 
-def _equal(keys: Sequence[tuple[str, ...]], splits: Sequence[SplitName]) -> dict[int, int]:
+def _equal(keys: Sequence[tuple[str, ...]], splits: Sequence[str]) -> dict[int, int]:
     """Row -> the first row of an earlier split that has the same key."""
     earliest: dict[tuple[str, ...], int] = {}
     partners = {}
@@ -85,21 +88,42 @@ def _equal(keys: Sequence[tuple[str, ...]], splits: Sequence[SplitName]) -> dict
     return partners
 
 
-def _near(texts: Sequence[Shingles], splits: Sequence[SplitName], similarity: float) -> dict[int, int]:
-    """Row -> the first row of an earlier split that is a near-duplicate."""
-    ranked = rarest_first(texts)
-    sets = [frozenset(ranks) for ranks in ranked]
-    prefixes = [ranks[: shared_prefix(len(ranks), similarity)] for ranks in ranked]
-    index: defaultdict[int, list[int]] = defaultdict(list)
-    partners = {}
-    for second, ranks in enumerate(sets):
-        candidates: set[int] = set()
-        if splits[second] != "train":
-            candidates.update(first for rank in prefixes[second] for first in index[rank])
-        for first in sorted(candidates):
-            if splits[first] != splits[second] and is_near(sets[first], ranks, similarity):
-                partners[second] = first
-                break
-        for rank in prefixes[second]:
-            index[rank].append(second)
+def _near(
+    texts: Sequence[Sequence[str]], splits: Sequence[str], similarity: float, shingle_words: int
+) -> dict[int, int]:
+    """Row -> a row of an earlier split that is a near-duplicate.
+
+    Near-duplicates share one of their rarest shingles (see :func:`prefixes`), so all that do are compared.
+    """
+    import numpy as np
+
+    from tunesmith.data.shingles import are_near, incidence, prefixes, shingle_sets
+
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(splits))}
+    split = np.array([numbers[name] for name in splits])
+    sets = shingle_sets(texts, shingle_words)
+    matrix = incidence(sets)
+    members, shingles = prefixes(sets, np.arange(len(texts)), similarity)
+    order = np.argsort(shingles, kind="stable")  # rows stay in order, so earlier splits come first
+    members, shingles = members[order], shingles[order]
+    begins = np.searchsorted(shingles, shingles, side="left")
+    keys = shingles * len(numbers) + split[members]
+    earlier = np.searchsorted(keys, keys, side="left") - begins
+    partners: dict[int, int] = {}
+    wanted = np.flatnonzero(earlier)
+    total = np.cumsum(earlier[wanted])
+    start = 0
+    while start < len(wanted):
+        done = total[start - 1] if start else 0
+        end = max(start + 1, int(np.searchsorted(total, done + PAIRS_AT_ONCE, side="right")))
+        entries = wanted[start:end]
+        entries = entries[[member not in partners for member in members[entries].tolist()]]
+        counts = earlier[entries]
+        within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+        first = members[np.repeat(begins[entries], counts) + within]
+        second = np.repeat(members[entries], counts)
+        near = are_near(matrix, first, second, similarity)
+        for one, other in zip(first[near].tolist(), second[near].tolist(), strict=True):
+            partners.setdefault(other, one)
+        start = end
     return partners

@@ -31,7 +31,7 @@ def open_test(
     if not path.is_file() or file_sha256(path) != expected:
         raise UserError(
             f"{path}: the sealed test is missing or was edited after the freeze",
-            f"Delete {dataset.folder} and run `tunesmith data` to freeze it again.",
+            f"Delete {dataset.folder} and run `tunesmith data freeze` to freeze it again.",
         )
     if contest_id not in distinct_contests(ledger_path, test_sha256):
         append(
@@ -49,6 +49,6 @@ def open_test(
     if examples_sha256(rows) != test_sha256:
         raise UserError(
             f"{path}: the rows are not those that the manifest names",
-            f"Delete {dataset.folder} and run `tunesmith data` to freeze it again.",
+            f"Delete {dataset.folder} and run `tunesmith data freeze` to freeze it again.",
         )
     return rows, opening

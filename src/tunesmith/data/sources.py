@@ -116,15 +116,8 @@ def _read_package(package: str, cache: Path, say: Callable[[str], None]) -> Sour
 def _read_files(spec: SourceSpec, cache: Path, say: Callable[[str], None]) -> Source:
     if not spec.path:
         raise UserError("data: no source is named", "Set data.path to a file or data.package to a package.")
-    entries = [*([spec.test_path] if spec.test_path else []), *spec.path]
-    places = _named([find_place(entry, cache, say) for entry in entries])
-    columns = ColumnsRead(
-        (spec.input,) if isinstance(spec.input, str) else spec.input or (),
-        spec.target,
-        spec.messages,
-        spec.rejected,
-        spec.fields,
-    )
+    columns = columns_of(spec)
+    places = places_of(spec, cache, say)
     # The test first: the ids of its rows must not depend on what else is in the source.
     read = [_read_place(place, columns) for place in places]
     tests = sum(len(one.rows) for _, one in read[0].tables) if spec.test_path else 0
@@ -144,6 +137,23 @@ def _read_files(spec: SourceSpec, cache: Path, say: Callable[[str], None]) -> So
         set_aside=tuple(SetAside(f"rows {why}", rows, 0) for why, rows in aside.items()),
         notes=tuple(note for place in in_order for note in place.notes),
     )
+
+
+def columns_of(spec: SourceSpec) -> ColumnsRead:
+    """Which columns make a row."""
+    return ColumnsRead(
+        (spec.input,) if isinstance(spec.input, str) else spec.input or (),
+        spec.target,
+        spec.messages,
+        spec.rejected,
+        spec.fields,
+    )
+
+
+def places_of(spec: SourceSpec, cache: Path, say: Callable[[str], None]) -> list[Place]:
+    """Where the files of a source are, the test's first, with names that tell all of them apart."""
+    entries = [*([spec.test_path] if spec.test_path else []), *spec.path]
+    return _named([find_place(entry, cache, say) for entry in entries])
 
 
 @dataclass(frozen=True)

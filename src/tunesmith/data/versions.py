@@ -6,10 +6,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from tunesmith.data.curation.apply import Change, read_changes, write_changes
 from tunesmith.data.leaks import Leak, leaks_between
 from tunesmith.data.sources import Source
 from tunesmith.data.splits import Split, SplitSpec
@@ -20,6 +21,7 @@ from tunesmith.records import Dataset, FileHash, Manifest, Row, SplitCounts, Spl
 
 VERSION_CHARACTERS = 12
 LEAKS_SHOWN = 5
+CHANGES_FILE = "changes.parquet"
 SPLIT_FILES: dict[SplitName, str] = {
     "train": "train.parquet",
     "validation": "validation.parquet",
@@ -27,12 +29,29 @@ SPLIT_FILES: dict[SplitName, str] = {
 }
 
 
-def freeze(folder: Path, *, task: str, source: Source, split: Split, spec: SplitSpec) -> Dataset:
+@dataclass(frozen=True)
+class AppliedRepair:
+    """What was done to a split: the version it was, the plan's SHA-256 (hex), and every change."""
+
+    parent: str
+    plan_sha256: str
+    changes: tuple[Change, ...]
+
+
+def freeze(
+    folder: Path,
+    *,
+    task: str,
+    source: Source,
+    split: Split,
+    spec: SplitSpec,
+    repair: AppliedRepair | None = None,
+) -> Dataset:
     """Write ``split`` as ``folder/<first 12 hex digits of its version>``, whole or not at all.
 
     The version is the hash of all rows and of the manifest, without the rows' sources and the files they
     came from: the same rows in another order are the same version. If it exists already it is verified and
-    returned as it is.
+    returned as it is. ``repair`` says what a repair plan did to ``split``; it is written beside the rows.
 
     Raises:
         UserError: a leak between splits (nothing is written), or the existing version was edited.
@@ -62,8 +81,9 @@ def freeze(folder: Path, *, task: str, source: Source, split: Split, spec: Split
         test_sha256=examples_sha256(split.test),
         licence=source.licence,
         attribution=source.attribution,
-        recipe=asdict(spec),
+        recipe=asdict(spec) | ({"repair_plan_sha256": repair.plan_sha256} if repair else {}),
         leaks=0,
+        parents=(repair.parent,) if repair else (),
     )
     manifest = replace(
         manifest, version=_version(manifest, split.train, split.validation, rows_sha256(split.test))
@@ -76,7 +96,11 @@ def freeze(folder: Path, *, task: str, source: Source, split: Split, spec: Split
     try:
         for name, members in rows.items():
             write_rows(partial / SPLIT_FILES[name], members)
-        files = tuple(_file_hash(partial / name) for name in SPLIT_FILES.values())
+        names = [*SPLIT_FILES.values()]
+        if repair:
+            write_changes(partial / CHANGES_FILE, repair.changes)
+            names.append(CHANGES_FILE)
+        files = tuple(_file_hash(partial / name) for name in names)
         manifest = replace(manifest, files=files)
         write_json(partial / "manifest.json", manifest)
         _sync(partial)
@@ -97,7 +121,7 @@ def load_dataset(folder: Path) -> Dataset:
     path = folder / "manifest.json"
     if not path.is_file():
         raise UserError(
-            f"{folder}: no frozen dataset there (no manifest.json)", "Run `tunesmith data` first."
+            f"{folder}: no frozen dataset there (no manifest.json)", "Run `tunesmith data freeze` first."
         )
     try:
         manifest = read_record(path, Manifest)
@@ -115,7 +139,9 @@ def load_dataset(folder: Path) -> Dataset:
                 f"{file.sha256}",
                 _again(folder),
             )
-    if sorted(file.name for file in manifest.files) != sorted(SPLIT_FILES.values()):
+    names = {file.name for file in manifest.files}
+    repaired = [CHANGES_FILE] if manifest.parents else []
+    if names != {*SPLIT_FILES.values(), *repaired}:
         raise UserError(f"{path}: edited after the freeze: it does not list the three splits", _again(folder))
     train, validation, test = (read_rows(folder / name) for name in SPLIT_FILES.values())
     if (
@@ -127,6 +153,12 @@ def load_dataset(folder: Path) -> Dataset:
             _again(folder),
         )
     return Dataset(str(folder), manifest)
+
+
+def read_repairs(dataset: Dataset) -> list[Change]:
+    """What the repair plan of a version changed; nothing where it was made without one."""
+    path = Path(dataset.folder) / CHANGES_FILE
+    return read_changes(path) if dataset.manifest.parents else []
 
 
 def read_split(dataset: Dataset, split: Literal["train", "validation"]) -> list[Row]:
@@ -144,6 +176,8 @@ def _version(
     manifest: Manifest, train: Sequence[Row], validation: Sequence[Row], test_rows_sha256: str
 ) -> str:
     facts = asdict(replace(manifest, version="", sources=(), files=()))
+    if not manifest.parents:
+        del facts["parents"]  # versions keep the names they had before repairs were recorded
     return content_hash([facts, rows_sha256(train), rows_sha256(validation), test_rows_sha256])
 
 
@@ -169,7 +203,7 @@ def _leak_message(leaks: Sequence[Leak]) -> tuple[str, str]:
 
 
 def _again(folder: Path) -> str:
-    return f"Frozen versions are never edited. Delete {folder} and run `tunesmith data` to freeze it again."
+    return f"Frozen versions are never edited. Delete {folder}, then freeze again: `tunesmith data freeze`."
 
 
 def _sync(folder: Path) -> None:

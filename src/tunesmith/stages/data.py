@@ -5,14 +5,19 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunesmith import ledger
 from tunesmith.files import content_hash, file_sha256
-from tunesmith.records import Dataset
+from tunesmith.records import Dataset, Row
 from tunesmith.stages.session import Session
 from tunesmith.workspace import cached, stage_key
 
-PACKAGES = ("tunesmith.data", "tunesmith.wheels", "tunesmith.records")
+if TYPE_CHECKING:
+    from tunesmith.data.sources import Source, SourceSpec
+    from tunesmith.data.splits import SplitSpec
+
+PACKAGES = ("tunesmith.data", "tunesmith.stats", "tunesmith.wheels", "tunesmith.records")
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,8 @@ def make_dataset(session: Session) -> tuple[Dataset, DataResult]:
         "task": task.name,
         "data": task.data.model_dump(),
         "split": task.split.model_dump(),
-        "files": [_identity(path) for path in _files(session)],
+        "files": source_identity(session),
+        "plan": plan_identity(session),
     }
     folder = session.folder.stage("data", stage_key("data", inputs, PACKAGES))
     result, reused = cached(folder, DataResult, lambda _: _freeze(session))
@@ -46,32 +52,24 @@ def make_dataset(session: Session) -> tuple[Dataset, DataResult]:
     return load_dataset(Path(result.dataset_folder)), result
 
 
-def _freeze(session: Session) -> DataResult:
-    from tunesmith.data.duplicates import group_rows, with_groups
-    from tunesmith.data.sources import LICENCE_NOTICES, SourceSpec, read_source
-    from tunesmith.data.splits import SplitSpec, split_rows
-    from tunesmith.data.versions import freeze
+@dataclass(frozen=True)
+class GroupedRows:
+    """What was read from the task's source, every row with its group; ``test_rows`` only of a test file."""
 
-    started = time.perf_counter()
+    source: Source
+    rows: tuple[Row, ...]
+    test_rows: tuple[Row, ...]
+    spec: SplitSpec
+
+
+def read_grouped(session: Session) -> GroupedRows:
+    """Read the task's source and group it. Raises UserError for everything that is wrong with the data."""
+    from tunesmith.data.duplicates import group_rows, with_groups
+    from tunesmith.data.sources import read_source
+    from tunesmith.data.splits import SplitSpec
+
     data, split_settings = session.task.data, session.task.split
-    paths = [str(path) for path in session.task.data_paths]
-    source = read_source(
-        SourceSpec(
-            package=LICENCE_NOTICES if data.package else None,
-            path=tuple(paths),
-            test_path=str(session.task.resolve(data.test_path)) if data.test_path else None,
-            input=data.input,
-            target=data.target,
-            messages=data.messages,
-            min_words=data.min_words,
-            max_words=data.max_words,
-            most_frequent_labels=data.most_frequent_labels,
-            rejected=data.rejected,
-            fields=data.fields or (),
-        ),
-        session.cache,
-        session.say,
-    )
+    source = read_source(source_spec(session), session.cache, session.say)
     if not data.package:
         source = replace(source, licence=data.licence or "", attribution=data.attribution or "")
     spec = SplitSpec(
@@ -86,10 +84,69 @@ def _freeze(session: Session) -> DataResult:
     everything = [*source.rows, *source.test_rows]
     groups = group_rows(everything, spec.near_duplicate_similarity, spec.shingle_words)
     rows = with_groups(everything, groups)
-    split = split_rows(rows[: len(source.rows)], spec, rows[len(source.rows) :])
-    dataset = freeze(session.folder.datasets, task=session.task.name, source=source, split=split, spec=spec)
+    return GroupedRows(source, rows[: len(source.rows)], rows[len(source.rows) :], spec)
+
+
+def source_spec(session: Session) -> SourceSpec:
+    """Where the task's data is, and which columns and rows of it are read."""
+    from tunesmith.data.sources import LICENCE_NOTICES, SourceSpec
+
+    data = session.task.data
+    return SourceSpec(
+        package=LICENCE_NOTICES if data.package else None,
+        path=tuple(str(path) for path in session.task.data_paths),
+        test_path=str(session.task.resolve(data.test_path)) if data.test_path else None,
+        input=data.input,
+        target=data.target,
+        messages=data.messages,
+        min_words=data.min_words,
+        max_words=data.max_words,
+        most_frequent_labels=data.most_frequent_labels,
+        rejected=data.rejected,
+        fields=data.fields or (),
+    )
+
+
+def source_identity(session: Session) -> list[str]:
+    """Names and contents of the files that the task's data is read from."""
+    return [_identity(path) for path in _files(session)]
+
+
+def plan_identity(session: Session) -> list[str]:
+    """Name and content of the task's repair plan and of the answers beside it; empty without a plan."""
+    from tunesmith.data.curation.review import answers_beside
+
+    if session.task.data.plan is None:
+        return []
+    path = session.task.resolve(session.task.data.plan)
+    return [_identity(path), _identity(answers_beside(path))]
+
+
+def _freeze(session: Session) -> DataResult:
+    from tunesmith.data.splits import split_rows
+    from tunesmith.data.versions import AppliedRepair, freeze
+    from tunesmith.stages.curate import repair_split
+
+    started = time.perf_counter()
+    read = read_grouped(session)
+    split = split_rows(read.rows, read.spec, read.test_rows)
+    folder, task = session.folder.datasets, session.task.name
+    dataset = freeze(folder, task=task, source=read.source, split=split, spec=read.spec)
+    notes = split.notes
+    if session.task.data.plan is not None:
+        plan = session.task.resolve(session.task.data.plan)
+        repaired = repair_split(session, read, split, plan)
+        repair = AppliedRepair(dataset.manifest.version, file_sha256(plan), repaired.changes)
+        dataset = freeze(
+            folder, task=task, source=read.source, split=repaired.split, spec=read.spec, repair=repair
+        )
+        notes += (
+            f"repair plan {plan.name}: {len(repaired.changes):,} changes; "
+            f"{len(repaired.queue):,} rows wait for review",
+            *repaired.unapplied,
+        )
     _note_in_ledger(session, dataset)
-    return DataResult(dataset.folder, source.notes + split.notes, time.perf_counter() - started)
+    return DataResult(dataset.folder, read.source.notes + notes, time.perf_counter() - started)
 
 
 def _note_in_ledger(session: Session, dataset: Dataset) -> None:

@@ -117,6 +117,12 @@ class DataSettings(_Section):
         "distinct text one vote.",
         examples=[1],
     )
+    plan: Text | None = Field(
+        default=None,
+        description="A repair plan (`tunesmith data plan` writes one): what the audit found is repaired as "
+        "it says, in training rows only, before they are frozen.",
+        examples=["repair-plan.yaml"],
+    )
     licence: str | None = Field(
         default=None,
         description="The licence of your data. It travels with every dataset version and into the report.",

@@ -16,12 +16,18 @@ class AuditData:
     """Rows to be checked. ``splits`` and every column of ``fields`` have one entry a row, in order.
 
     ``splits`` is None for a row that was not given to a split; ``fields`` are the source's other columns
-    (dates, customers, annotators), as text.
+    (dates, customers, annotators), as text. ``benchmarks`` are rows by the name of their file, of which the
+    data should hold none. ``description`` says what the task is about, ``similarity`` and
+    ``shingle_words`` what a near-duplicate is.
     """
 
     rows: tuple[Row, ...]
     splits: tuple[SplitName | None, ...]
     fields: dict[str, tuple[str | None, ...]] = field(default_factory=dict)
+    benchmarks: dict[str, tuple[Row, ...]] = field(default_factory=dict)
+    description: str = ""
+    similarity: float = 0.8
+    shingle_words: int = 3
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,66 @@
+"""Every check of the audit, in the order in which they are run and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tunesmith.data.audit.agreement import check_agreement
+from tunesmith.data.audit.bias import check_group_words, check_label_rates
+from tunesmith.data.audit.boilerplate import check_boilerplate, check_truncation
+from tunesmith.data.audit.characters import check_control_characters, check_encoding, check_html
+from tunesmith.data.audit.diversity import check_diversity
+from tunesmith.data.audit.duplicates import check_duplicates
+from tunesmith.data.audit.findings import AuditData, CheckResult
+from tunesmith.data.audit.formats import check_empty_fields, check_turns
+from tunesmith.data.audit.labels import check_labels
+from tunesmith.data.audit.leaks import check_leaks
+from tunesmith.data.audit.names import check_person_names
+from tunesmith.data.audit.privacy import check_private_data, check_secrets
+from tunesmith.data.audit.relevance import TaskText, check_language, check_relevance
+from tunesmith.data.audit.shapes import check_label_spelling, check_output_shapes, check_templates
+from tunesmith.data.audit.size import check_size
+from tunesmith.data.audit.staleness import check_age, check_label_drift
+
+
+def check_task_relevance(data: AuditData) -> CheckResult:
+    """Rows far from what the task's description says."""
+    return check_relevance(data, TaskText(description=data.description))
+
+
+# Privacy comes after what repairs whole texts: of two repairs of one text the first is applied.
+CHECKS: dict[str, Callable[[AuditData], CheckResult]] = {
+    "empty fields": check_empty_fields,
+    "turns": check_turns,
+    "encoding": check_encoding,
+    "control characters": check_control_characters,
+    "HTML": check_html,
+    "boilerplate": check_boilerplate,
+    "truncation": check_truncation,
+    "output shapes": check_output_shapes,
+    "templates": check_templates,
+    "label spelling": check_label_spelling,
+    "duplicates": check_duplicates,
+    "leaks": check_leaks,
+    "labels": check_labels,
+    "agreement": check_agreement,
+    "private data": check_private_data,
+    "secrets": check_secrets,
+    "names of people": check_person_names,
+    "relevance": check_task_relevance,
+    "language": check_language,
+    "label rates": check_label_rates,
+    "group words": check_group_words,
+    "age": check_age,
+    "label drift": check_label_drift,
+    "diversity": check_diversity,
+    "size": check_size,
+}
+
+
+def run_check(name: str, data: AuditData) -> tuple[CheckResult, bool]:
+    """One check's answer, and whether it ended by itself; a crash is *unmeasured*, with its error named."""
+    try:
+        return CHECKS[name](data), True
+    except Exception as error:  # whatever goes wrong in one check must not keep the others from answering
+        where = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return CheckResult(name, "unmeasured", f"this check broke down ({where})"), False

@@ -1,0 +1,146 @@
+"""What the rows cover: balance of classes, clusters of inputs, thin corners, and variety of words."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.cluster import MiniBatchKMeans
+
+from tunesmith.data.audit.classifier import Floats, text_features
+from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, answered
+from tunesmith.data.audit.sampling import sample_rows
+from tunesmith.data.duplicates import compared_text, words
+
+CHECK = "diversity"
+MOST_ROWS = 50_000
+MINIMUM_ROWS = 100
+THIN_LABEL = 10  # rows: too few to learn a label from and to test it
+THIN_CLUSTER = 0.2  # of the size that clusters would have if all were equal
+DOMINANT = 0.9  # share of one label from which on a constant answer looks good
+REDUNDANT = 0.9  # cosine: rows so close to another that they add little
+NAMED = 5
+
+
+def check_diversity(data: AuditData, most_rows: int = MOST_ROWS) -> CheckResult:
+    """Findings: a dominant label, labels with fewer than 10 rows, thin clusters.
+
+    Clusters are those of a mini-batch k-means over TF-IDF vectors (√(rows/2) clusters, at most 100) and are
+    named by the words that set them apart. Unmeasured with fewer than 100 rows or no words.
+    """
+    if len(data.rows) < MINIMUM_ROWS:
+        return CheckResult(CHECK, "unmeasured", f"needs {MINIMUM_ROWS} rows, found {len(data.rows):,}")
+    sampled = sample_rows(data.rows, most_rows)
+    rows = [data.rows[index] for index in sampled]
+    vectors = text_features(rows)
+    if vectors is None:
+        return CheckResult(
+            CHECK, "unmeasured", f"the inputs of {len(rows):,} rows hold no words and no characters in common"
+        )
+    texts = [words(compared_text(row)) for row in rows]
+    clusters = _clusters(vectors)
+    findings = [*_balance(data), *_thin_clusters(clusters, texts, sampled)]
+    redundant = _redundant_share(vectors, clusters)
+    variety = lexical_variety(texts)
+    summary = (
+        f"{_effective(clusters):.0f} effective clusters of {int(clusters.max()) + 1}; {redundant:.0%} of "
+        f"rows are very close to another (cosine {REDUNDANT} or more); {variety['types']:,.0f} different "
+        f"words, distinct-2 {variety['distinct_2']:.2f}, {_label_text(data)}"
+    )
+    sampled_rows = len(rows) if len(rows) < len(data.rows) else None
+    return answered(CHECK, summary, findings, sampled_rows)
+
+
+def lexical_variety(texts: Sequence[Sequence[str]]) -> dict[str, float]:
+    """``types``, ``tokens``, ``type_token``, and ``distinct_1`` to ``distinct_3`` (Li et al. 2016).
+
+    distinct-n: different n-grams over all n-grams, 0 where there are none. It falls as data grows, so
+    compare equal numbers of rows only.
+    """
+    tokens = sum(len(text) for text in texts)
+    types = len({word for text in texts for word in text})
+    found: dict[str, float] = {
+        "tokens": tokens,
+        "types": types,
+        "type_token": types / tokens if tokens else 0.0,
+    }
+    for n in (1, 2, 3):
+        grams = [tuple(text[start : start + n]) for text in texts for start in range(len(text) - n + 1)]
+        found[f"distinct_{n}"] = len(set(grams)) / len(grams) if grams else 0.0
+    return found
+
+
+def _clusters(vectors: Floats) -> npt.NDArray[np.intp]:
+    """The cluster of each row, shape (rows,)."""
+    number = max(2, min(100, round(math.sqrt(len(vectors) / 2))))
+    model = MiniBatchKMeans(number, random_state=0, n_init=3, batch_size=1024, max_iter=50)
+    found: npt.NDArray[np.intp] = np.unique(model.fit_predict(vectors), return_inverse=True)[1]
+    return found
+
+
+def _effective(clusters: npt.NDArray[np.intp]) -> float:
+    """How many clusters of equal size would be as even: the exponential of the entropy (Hill 1973)."""
+    shares = np.bincount(clusters) / len(clusters)
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def _redundant_share(vectors: Floats, clusters: npt.NDArray[np.intp]) -> float:
+    """The share of rows with a very close neighbour in their own cluster, of at most 500 rows of each."""
+    redundant = looked_at = 0
+    for cluster in range(int(clusters.max()) + 1):
+        members = vectors[clusters == cluster]
+        asked = members[:500]
+        close = (asked @ members.T) >= REDUNDANT
+        redundant += int((close.sum(axis=1) > 1).sum())
+        looked_at += len(asked)
+    return redundant / looked_at
+
+
+def _balance(data: AuditData) -> list[Finding]:
+    counts = Counter(row.target for row in data.rows)
+    if len(counts) > len(data.rows) / 2:
+        return []  # free text: every target is its own class
+    label, most = counts.most_common(1)[0]
+    findings = []
+    if most >= DOMINANT * len(data.rows):
+        evidence = f"{most / len(data.rows):.1%} of {len(data.rows):,} rows have the label '{label}'"
+        rows = tuple(index for index, row in enumerate(data.rows) if row.target == label)
+        findings.append(Finding("one label dominates", "warning", rows, evidence, "keep"))
+    thin = sorted((label for label in counts if counts[label] < THIN_LABEL), key=lambda x: (counts[x], x))
+    if thin:
+        shown = ", ".join(f"'{label}' ({counts[label]})" for label in thin[:NAMED])
+        rows = tuple(index for index, row in enumerate(data.rows) if counts[row.target] < THIN_LABEL)
+        evidence = f"{len(thin):,} of {len(counts):,} labels have fewer than {THIN_LABEL} rows: {shown}"
+        findings.append(Finding("thin labels", "warning", rows, evidence, "keep"))
+    return findings
+
+
+def _label_text(data: AuditData) -> str:
+    counts = Counter(row.target for row in data.rows)
+    if len(counts) > len(data.rows) / 2:
+        return "free-text targets"
+    ordered = counts.most_common()
+    return f"{len(counts):,} labels of {ordered[-1][1]:,} to {ordered[0][1]:,} rows"
+
+
+def _thin_clusters(
+    clusters: npt.NDArray[np.intp], texts: Sequence[Sequence[str]], sampled: Sequence[int]
+) -> list[Finding]:
+    sizes = np.bincount(clusters)
+    thin = np.flatnonzero(sizes < THIN_CLUSTER * len(clusters) / len(sizes))
+    if not len(thin):
+        return []
+    everywhere = Counter(word for text in texts for word in set(text))
+    named = []
+    for cluster in sorted(thin.tolist(), key=lambda cluster: (sizes[cluster], cluster))[:NAMED]:
+        members = [texts[index] for index in np.flatnonzero(clusters == cluster).tolist()]
+        inside = Counter(word for text in members for word in set(text))
+        # Words that most of its rows have and few others do.
+        best = sorted(inside, key=lambda word: (-(inside[word] ** 2) / everywhere[word], word))[:3]
+        named.append(f"{' '.join(best)} ({len(members)} rows)")
+    rows = tuple(sampled[index] for index in np.flatnonzero(np.isin(clusters, thin)).tolist())
+    evidence = f"{len(thin)} of {len(sizes)} clusters are thin: {'; '.join(named)}"
+    return [Finding("thin clusters", "note", rows, evidence, "keep")]

@@ -1,0 +1,84 @@
+"""Rows that say the same: copies, near-duplicates, and the same input with different targets."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, answered
+from tunesmith.data.duplicates import compared_text, group_rows, words
+
+CHECK = "duplicates"
+
+
+def check_duplicates(data: AuditData) -> CheckResult:
+    """Copies (equal after normalisation), near-duplicates and conflicts, over all rows.
+
+    Rows that carry a group already are not grouped again. Of copies with one target every row but the
+    first is a finding; of copies with several targets, every row is.
+    """
+    rows = data.rows
+    groups = [row.group for row in rows]
+    if not all(groups):
+        groups = group_rows(rows, data.similarity, data.shingle_words)
+    texts: defaultdict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        texts[(groups[index], words(compared_text(row)))].append(index)
+    members: defaultdict[str, list[int]] = defaultdict(list)
+    for index, group in enumerate(groups):
+        members[group].append(index)
+
+    targets = [row.target for row in rows]
+    conflicts = [same for same in texts.values() if len({targets[index] for index in same}) > 1]
+    copies = [
+        index for same in texts.values() if len({targets[index] for index in same}) == 1 for index in same[1:]
+    ]
+    near = [group for group in members.values() if len({words(compared_text(rows[i])) for i in group}) > 1]
+    near_conflicts = [group for group in near if len({targets[index] for index in group}) > 1]
+    findings = []
+    if conflicts:
+        findings.append(_conflict("same input, different targets", "error", conflicts, targets))
+    if near_conflicts:
+        findings.append(_conflict("near-duplicates, different targets", "warning", near_conflicts, targets))
+    if copies:
+        findings.append(
+            Finding(
+                "copies",
+                "warning",
+                tuple(sorted(copies)),
+                f"{len(copies):,} of {len(rows):,} rows repeat an earlier row with the same target "
+                f"({len(copies) / len(rows):.1%})",
+                "drop",
+            )
+        )
+    if near:
+        near_rows = sum(len(group) for group in near)
+        findings.append(
+            Finding(
+                "near-duplicates",
+                "note",
+                tuple(index for group in near for index in group),
+                f"{near_rows:,} rows in {len(near):,} groups share {data.similarity:.0%} or more of their "
+                f"{data.shingle_words}-word shingles; a group is never split between train and test",
+                "keep",
+            )
+        )
+    summary = (
+        f"{len(rows):,} rows in {len(members):,} groups: {len(copies):,} copies, "
+        f"{len(near):,} groups of near-duplicates, {len(conflicts):,} inputs with different targets"
+    )
+    return answered(CHECK, summary, findings)
+
+
+def _conflict(kind: str, severity: str, groups: Sequence[Sequence[int]], targets: Sequence[str]) -> Finding:
+    pairs = Counter(tuple(sorted({targets[index] for index in group}))[:2] for group in groups)
+    (one, other), times = max(pairs.items(), key=lambda item: (item[1], item[0]))
+    rows = tuple(index for group in groups for index in group)
+    return Finding(
+        kind,
+        "error" if severity == "error" else "warning",
+        rows,
+        f"{len(rows):,} rows in {len(groups):,} groups; most often '{one}' against '{other}' "
+        f"({times:,} {'group' if times == 1 else 'groups'})",
+        "ask",
+    )

@@ -1,0 +1,112 @@
+"""Texts as sets of numbered word shingles, all of them in two flat arrays, and their Jaccard similarity."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, count
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+Indices = NDArray[np.int64]
+
+_NO_WORD = 0  # fills up texts that are shorter than one shingle
+_TOLERANCE = 1e-9  # for thresholds such as 0.8, which binary fractions only approach
+
+
+@dataclass(frozen=True)
+class ShingleSets:
+    """One set of shingles a text.
+
+    ``numbers[offsets[i]:offsets[i + 1]]`` are the shingles of text i, ascending. The numbers count from 0,
+    the shingle that the fewest texts have first. ``offsets``: shape (texts + 1,), ``numbers``: (shingles,).
+    """
+
+    offsets: Indices
+    numbers: Indices
+
+    @property
+    def sizes(self) -> Indices:
+        """How many shingles each text has, shape (texts,)."""
+        return np.diff(self.offsets)
+
+
+def shingle_sets(texts: Sequence[Sequence[str]], shingle_words: int) -> ShingleSets:
+    """The sets of all runs of ``shingle_words`` words; a text with fewer words is one shingle.
+
+    Numbering is exact: two shingles have the same number only if they are the same words.
+    """
+    # Words are numbered from 1 as they are met; looking one up costs no Python call.
+    vocabulary: defaultdict[str, int] = defaultdict(count(_NO_WORD + 1).__next__)
+    lengths = np.fromiter((len(text) for text in texts), np.int64, len(texts))
+    every_word = map(vocabulary.__getitem__, chain.from_iterable(texts))
+    flat = np.fromiter(every_word, np.int64, int(lengths.sum()))
+    padded = np.maximum(lengths, shingle_words)
+    words = np.full(int(padded.sum()), _NO_WORD, np.int64)
+    words[_places(_starts(padded), lengths)] = flat
+    counts = padded - shingle_words + 1
+    starts = _places(_starts(padded), counts)
+    codes = words[starts]
+    highest = len(vocabulary)
+    for position in range(1, shingle_words):
+        if highest >= np.iinfo(np.int64).max // (len(vocabulary) + 1) - 1:
+            distinct, codes = np.unique(codes, return_inverse=True)
+            highest = len(distinct) - 1
+        codes = codes * (len(vocabulary) + 1) + words[starts + position]
+        highest = (highest + 1) * (len(vocabulary) + 1)
+    _, codes, frequency = np.unique(codes, return_inverse=True, return_counts=True)
+    number = np.empty(len(frequency), np.int64)
+    number[np.argsort(frequency, kind="stable")] = np.arange(len(frequency))
+    owners = np.repeat(np.arange(len(texts)), counts)
+    keys = np.sort(owners * len(frequency) + number[codes])
+    keys = keys[np.diff(keys, prepend=-1) > 0]
+    sizes = np.bincount(keys // len(frequency), minlength=len(texts))
+    return ShingleSets(np.concatenate([[0], np.cumsum(sizes)]), keys % len(frequency))
+
+
+def shared_prefix(sizes: Indices, similarity: float) -> Indices:
+    """Of how many of their rarest shingles near-duplicates share at least one, by the size of a set.
+
+    Prefix filtering (Chaudhuri et al. 2006; Bayardo et al. 2007): ``n - ceil(similarity n) + 1`` of a set
+    of n. It misses nothing.
+    """
+    least = [ceil(similarity * size - _TOLERANCE) for size in range(int(sizes.max(initial=0)) + 1)]
+    return sizes - np.array(least, np.int64)[sizes] + 1
+
+
+def prefixes(sets: ShingleSets, members: Indices, similarity: float) -> tuple[Indices, Indices]:
+    """The rarest shingles of ``members``: positions in ``members``, and shingle numbers, shape (entries,)."""
+    counts = shared_prefix(sets.sizes[members], similarity)
+    return np.repeat(np.arange(len(members)), counts), sets.numbers[_places(sets.offsets[members], counts)]
+
+
+def incidence(sets: ShingleSets) -> csr_matrix:
+    """Texts × shingles, with ones; the form that :func:`are_near` wants."""
+    ones = np.ones(len(sets.numbers), np.int32)
+    width = int(sets.numbers.max(initial=-1)) + 1
+    return csr_matrix((ones, sets.numbers, sets.offsets), shape=(len(sets.offsets) - 1, width))
+
+
+def are_near(matrix: csr_matrix, first: Indices, second: Indices, similarity: float) -> NDArray[np.bool_]:
+    """Whether the Jaccard similarity of each pair of texts is at least ``similarity``. Shapes (pairs,)."""
+    sizes = np.diff(matrix.indptr)
+    one, other = sizes[first], sizes[second]
+    near: NDArray[np.bool_] = np.minimum(one, other) >= similarity * np.maximum(one, other) - _TOLERANCE
+    left = np.flatnonzero(near)
+    shared = np.asarray(matrix[first[left]].multiply(matrix[second[left]]).sum(axis=1)).ravel()
+    near[left] = shared >= similarity * (one[left] + other[left] - shared) - _TOLERANCE
+    return near
+
+
+def _starts(sizes: Indices) -> Indices:
+    """Where each of consecutive runs of these sizes begins."""
+    return np.concatenate([[0], np.cumsum(sizes)[:-1]]) if len(sizes) else np.zeros(0, np.int64)
+
+
+def _places(starts: Indices, counts: Indices) -> Indices:
+    """``counts[i]`` consecutive positions from ``starts[i]`` on, for every i, one after the other."""
+    return np.arange(int(counts.sum())) + np.repeat(starts - _starts(counts), counts)

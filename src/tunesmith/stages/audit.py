@@ -1,0 +1,108 @@
+"""The audit of a task's data: every check, each kept as soon as it is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunesmith.data.audit.findings import AuditData, CheckResult
+from tunesmith.errors import UserError
+from tunesmith.files import content_hash, file_sha256
+from tunesmith.stages.data import GroupedRows, read_grouped, source_identity, source_spec
+from tunesmith.stages.session import Session
+from tunesmith.workspace import cached, stage_key
+
+PACKAGES = ("tunesmith.data", "tunesmith.stats", "tunesmith.wheels", "tunesmith.records")
+
+Told = Callable[[CheckResult], None]
+
+
+class _BrokenError(Exception):
+    """A check broke down; its answer is shown but not kept, so that the next audit tries again."""
+
+    def __init__(self, result: CheckResult) -> None:
+        super().__init__(result.summary)
+        self.result = result
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found: the number of rows, and each check's answer in the order of the checks."""
+
+    rows: int
+    results: tuple[CheckResult, ...]
+
+
+def audit(
+    session: Session,
+    benchmarks: Sequence[Path] = (),
+    only: Sequence[str] = (),
+    tell: Told = lambda result: None,
+    read: GroupedRows | None = None,
+) -> Audit:
+    """Run every check on the task's data, or only those named, telling ``tell`` of each as it ends.
+
+    A check that is finished is kept in the task's folder under the hash of the data and the code, and not
+    run again: Ctrl-C loses nothing but the check that it stops. A check that breaks down is *unmeasured*.
+    ``benchmarks`` are files (read like the task's data) of which the data should hold no row.
+
+    Raises UserError for everything that is wrong with the data, and for an unknown check.
+    """
+    from tunesmith.data.audit.checks import CHECKS, run_check
+
+    for name in only:
+        if name not in CHECKS:
+            raise UserError(f"there is no check {name!r}", f"there are: {', '.join(CHECKS)}")
+    read = read or read_grouped(session)
+    data = audit_data(session, read, benchmarks)
+    inputs = {
+        "data": session.task.data.model_dump(exclude={"plan", "licence", "attribution"}),
+        "files": source_identity(session),
+        "benchmarks": [content_hash([path.name, file_sha256(path)]) for path in benchmarks],
+    }
+    key = stage_key("audit", inputs, PACKAGES)
+    results = []
+    for name in only or CHECKS:
+
+        def compute(_: Path, name: str = name) -> CheckResult:
+            result, ended = run_check(name, data)
+            if not ended:
+                raise _BrokenError(result)
+            return result
+
+        try:
+            result, _ = cached(
+                session.folder.stage(f"audit-{name.lower().replace(' ', '-')}", key), CheckResult, compute
+            )
+        except _BrokenError as broken:
+            result = broken.result
+        results.append(result)
+        tell(result)
+    return Audit(len(data.rows), tuple(results))
+
+
+def audit_data(session: Session, read: GroupedRows, benchmarks: Sequence[Path] = ()) -> AuditData:
+    """The rows of the task as checks want them, with the other columns of their files.
+
+    Rows of a test file of its own count as given to the test, and the others to train; rows that the task
+    will split itself have no split yet.
+    """
+    from tunesmith.data.audit.reading import benchmark_rows, other_columns
+
+    rows = (*read.rows, *read.test_rows)
+    given = bool(read.test_rows)
+    splits = (
+        *((("train",) if given else (None,)) * len(read.rows)),
+        *(("test",) * len(read.test_rows)),
+    )
+    spec = source_spec(session)
+    return AuditData(
+        rows,
+        splits,
+        other_columns(spec, rows, session.cache, session.say),
+        {path.name: benchmark_rows(path, spec) for path in benchmarks},
+        f"{session.task.description} {session.task.instruction}".strip(),
+        read.spec.near_duplicate_similarity,
+        read.spec.shingle_words,
+    )

@@ -1,0 +1,121 @@
+"""Frozen versions of a task's data: find one, show and export its rows, compare two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tunesmith import ledger
+from tunesmith.errors import UserError
+from tunesmith.files import content_hash
+from tunesmith.records import Dataset, Row, SplitName
+from tunesmith.workspace import TaskFolder
+
+if TYPE_CHECKING:
+    from tunesmith.data.curation.subset import Measure
+    from tunesmith.data.differences import Difference
+
+ExportFormat = Literal["jsonl", "csv"]
+EXPORT_FORMATS: tuple[ExportFormat, ...] = ("jsonl", "csv")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written. ``harmless_cells`` counts cells that a spreadsheet would have run as formulas."""
+
+    file: str
+    version: str
+    split: SplitName
+    rows: int
+    harmless_cells: int
+
+
+def find_version(folder: TaskFolder, version: str | None) -> Dataset:
+    """The frozen version whose name begins so; without a name the one that was frozen last.
+
+    Raises UserError when there is none, when the beginning fits several, and when it was edited.
+    """
+    from tunesmith.data.versions import load_dataset
+
+    frozen = [
+        str(line.data.get("dataset_version")) for line in ledger.read(folder.ledger) if line.event == "frozen"
+    ]
+    known = sorted(path.name for path in folder.datasets.glob("*") if (path / "manifest.json").is_file())
+    if not known:
+        raise UserError(
+            f"{folder.datasets}: no frozen dataset there", "freeze one: `tunesmith data freeze TASK`"
+        )
+    if version is None:
+        fitting = [name for name in known if frozen and frozen[-1].startswith(name)] or known[-1:]
+    else:
+        fitting = [name for name in known if name.startswith(version) or version.startswith(name)]
+    if len(fitting) != 1 or version == "":
+        raise UserError(
+            f"{folder.datasets}: {len(fitting)} frozen versions begin with {version!r}",
+            f"there are: {', '.join(known)}",
+        )
+    return load_dataset(folder.datasets / fitting[0])
+
+
+def compare_versions(folder: TaskFolder, first: str, second: str) -> Difference:
+    """Which training and validation rows came, went and changed between two versions, and why."""
+    from tunesmith.data.differences import compare
+
+    return compare(find_version(folder, first), find_version(folder, second))
+
+
+def rows_of_split(folder: TaskFolder, dataset: Dataset, split: SplitName, spend_test: bool) -> list[Row]:
+    """The rows of a split for a person to see. Test rows only with ``spend_test``.
+
+    Seeing the test is an opening like any other: the ledger says so before the first row is read, and every
+    later verdict on this test is judged more strictly. Raises UserError when it is asked for without.
+    """
+    from tunesmith.data.sealed import open_test
+    from tunesmith.data.versions import read_split
+
+    if split != "test":
+        return read_split(dataset, split)
+    if not spend_test:
+        raise UserError(
+            "the test is sealed: whoever has seen its rows can no longer be judged by it without bias",
+            "look at --split validation. With --spend-test the rows are shown, the ledger records it, and "
+            "later verdicts on this test are judged more strictly",
+        )
+    seen_by = ["shown to a person"]
+    rows, _ = open_test(
+        dataset, folder.ledger, content_hash([dataset.manifest.test_sha256, seen_by]), seen_by
+    )
+    return rows
+
+
+def export_rows(
+    folder: TaskFolder,
+    dataset: Dataset,
+    split: SplitName,
+    out: Path,
+    format: ExportFormat,
+    number: int | None = None,
+    measure: Measure = "random",
+    seed: int = 0,
+    spend_test: bool = False,
+) -> Exported:
+    """Write a split's rows, or the best ``number`` of them by ``measure`` (see ``select_rows``)."""
+    from tunesmith.data.curation.subset import select_rows
+    from tunesmith.data.exchange import write_csv, write_jsonl
+
+    rows: Sequence[Row] = rows_of_split(folder, dataset, split, spend_test)
+    if number is not None:
+        rows = select_rows(rows, number, measure, seed)
+    harmless = 0
+    try:
+        if format == "csv":
+            harmless = write_csv(out, rows)
+        else:
+            write_jsonl(out, rows)
+    except OSError as error:
+        raise UserError(
+            f"{out}: cannot be written: {error.strerror}", "give a place you may write to with --out"
+        ) from error
+    return Exported(str(out), dataset.manifest.version, split, len(rows), harmless)

@@ -1,0 +1,328 @@
+"""Repairs touch training rows only, are on record, and come out the same every time."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bank_samples import audit_data, questions
+from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, Repair
+from tunesmith.data.curation.apply import (
+    REVIEW,
+    Repaired,
+    apply_plan,
+    read_changes,
+    write_changes,
+)
+from tunesmith.data.curation.plan import RepairPlan, plan_text, read_plan
+from tunesmith.data.curation.review import (
+    QueueItem,
+    ReviewAnswer,
+    ReviewFormat,
+    read_answers,
+    read_review,
+    write_answers,
+    write_queue,
+)
+from tunesmith.data.curation.subset import MEASURES, select_rows
+from tunesmith.data.exchange import write_csv, write_jsonl
+from tunesmith.data.splits import Split, SplitSpec, split_rows
+from tunesmith.data.tables import write_rows
+from tunesmith.errors import UserError
+from tunesmith.records import Message, Row, SplitName
+
+SPEC = SplitSpec(train=None, validation=60, test=90, seed=1, rows_per_group=None)
+ROWS = questions(300)
+DATA = audit_data(ROWS)
+SPLIT = split_rows(ROWS, SPEC)
+TRAIN, TEST = [row.id for row in SPLIT.train], [row.id for row in SPLIT.test]
+INDEX = {row.id: number for number, row in enumerate(ROWS)}
+
+
+def finding(kind: str, ids: list[str], repair: Repair = "drop", target: str | None = None) -> Finding:
+    fixed = (target,) * len(ids) if target else None
+    rows = tuple(INDEX[row] for row in ids)
+    return Finding(kind, "warning", rows, f"{kind} it is", repair, "target" if target else None, fixed)
+
+
+def results(*findings: Finding) -> list[CheckResult]:
+    return [CheckResult("labels", "failed", "some labels are odd", findings)]
+
+
+def applied(
+    repair: Repair, *findings: Finding, answers: dict[str, ReviewAnswer] | None = None, data: AuditData = DATA
+) -> Repaired:
+    plan = RepairPlan({"labels": {found.kind: repair for found in findings}})
+    return apply_plan(SPLIT, data, results(*findings), plan, answers or {})
+
+
+@pytest.mark.parametrize("repair", ["fix", "drop", "set_aside", "ask", "keep"])
+def test_only_training_rows_change_and_others_wait_for_a_person(repair: Repair) -> None:
+    odd = [TRAIN[0], TRAIN[1], TEST[0], SPLIT.validation[0].id]
+    repaired = applied(repair, finding("odd", odd, target="odd label"))
+    assert repaired.split.test == SPLIT.test
+    assert repaired.split.validation == SPLIT.validation
+    left = {row.id: row for row in repaired.split.train}
+    if repair == "fix":
+        assert [left[row].target for row in TRAIN[:3]] == ["odd label", "odd label", SPLIT.train[2].target]
+        assert len(left) == len(TRAIN)
+    else:
+        removed = 2 if repair in ("drop", "set_aside") else 0
+        assert len(left) == len(TRAIN) - removed
+        assert (repaired.set_aside == SPLIT.train[:2]) == (repair == "set_aside")
+    changed = {"fix": 2, "drop": 2, "set_aside": 2, "ask": 0, "keep": 0}[repair]
+    assert [change.row for change in repaired.changes] == TRAIN[:changed]
+    waiting = {"keep": set(), "ask": set(odd)}.get(repair, set(odd[2:]))
+    assert {item.row for item in repaired.queue} == waiting
+    assert all(item.proposed == "odd label" for item in repaired.queue)
+
+
+def test_the_account_of_a_repaired_split_adds_up() -> None:
+    repaired = applied("drop", finding("odd", TRAIN[:5]))
+    (aside,) = [item for item in repaired.split.set_aside if item.reason == "repair plan: drop, labels"]
+    assert (aside.rows, aside.groups) == (5, 5)
+    assert len(repaired.split.train) + aside.rows == len(SPLIT.train)
+
+
+def test_a_persons_answer_goes_before_the_plan_and_changes_any_split() -> None:
+    answers = {
+        TRAIN[0]: ReviewAnswer(TRAIN[0], "keep"),
+        TEST[0]: ReviewAnswer(TEST[0], "relabel", "fees" if SPLIT.test[0].target != "fees" else "transfer"),
+        TEST[1]: ReviewAnswer(TEST[1], "drop"),
+    }
+    repaired = applied("drop", finding("odd", [TRAIN[0], TRAIN[1], TEST[0]]), answers=answers)
+    assert TRAIN[0] in {row.id for row in repaired.split.train}
+    assert len(repaired.split.test) == len(SPLIT.test) - 1
+    assert {change.row: change.check for change in repaired.changes} == {
+        TRAIN[1]: "labels",
+        TEST[0]: REVIEW,
+        TEST[1]: REVIEW,
+    }
+    assert repaired.queue == ()
+
+
+def test_removal_wins_and_of_two_repairs_of_one_field_the_first_is_applied() -> None:
+    first, second = finding("a", TRAIN[:2], target="one"), finding("b", TRAIN[:1], target="two")
+    both = [CheckResult("labels", "failed", "", (first,)), CheckResult("formats", "failed", "", (second,))]
+    plan = RepairPlan({"labels": {"a": "fix"}, "formats": {"b": "fix"}})
+    repaired = apply_plan(SPLIT, DATA, both, plan, {})
+    assert {change.after for change in repaired.changes} == {"one"}
+    assert repaired.unapplied == ("1 rows: formats: an earlier repair changed the same target",)
+    plan = RepairPlan({"labels": {"a": "fix"}, "formats": {"b": "drop"}})
+    repaired = apply_plan(SPLIT, DATA, both, plan, {})
+    assert [(change.row, change.action) for change in repaired.changes] == [
+        (TRAIN[0], "drop"),
+        (TRAIN[1], "fix"),
+    ]
+
+
+def test_a_repair_that_would_leak_or_contradict_its_group_removes_the_row() -> None:
+    leak = replace(finding("text", TRAIN[:1]), repair="fix", field="input", fixed=(SPLIT.test[3].text,))
+    repaired = applied("fix", leak)
+    assert TRAIN[0] not in {row.id for row in repaired.split.train}
+    assert [(change.check, change.action) for change in repaired.changes] == [
+        ("labels", "fix"),
+        ("leaks", "drop"),
+    ]
+    twins = replace(
+        SPLIT, train=(*SPLIT.train[:1], replace(SPLIT.train[1], group=SPLIT.train[0].group), *SPLIT.train[2:])
+    )
+    relabel = finding("odd", TRAIN[:1], target="odd label")
+    repaired = apply_plan(twins, DATA, results(relabel), RepairPlan({"labels": {"odd": "fix"}}), {})
+    assert TRAIN[0] not in {row.id for row in repaired.split.train}
+    assert repaired.changes[-1].finding.endswith("than the rest of its group")
+    assert not any(row.conflict for row in repaired.split.train)
+
+
+def test_repaired_text_goes_back_to_the_turns_it_came_from() -> None:
+    turns = (
+        Message("system", "be brief"),
+        Message("user", "a\nb"),
+        Message("assistant", "c"),
+        Message("user", "d"),
+    )
+    row = replace(SPLIT.train[0], messages=turns)
+    split = replace(SPLIT, train=(row, *SPLIT.train[1:]))
+    fix = replace(finding("text", [row.id]), field="input", fixed=("be brief\nA\nB\nC\nD",))
+    plan = RepairPlan({"labels": {"text": "fix"}})
+    repaired = apply_plan(split, DATA, results(fix), plan, {})
+    assert [turn.content for turn in repaired.split.train[0].messages] == ["be brief", "A\nB", "C", "D"]
+    unfit = replace(fix, fixed=("only\ntwo",))
+    repaired = apply_plan(split, DATA, results(unfit), plan, {})
+    assert repaired.split.train[0].messages == turns
+    assert "does not fit the turns" in repaired.unapplied[0]
+
+
+def test_applying_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    odd = finding("odd", [*TRAIN[5:0:-1], TEST[0]], target="odd label")
+    files = []
+    for name in ("one", "two"):
+        repaired = applied("fix", odd)
+        write_changes(tmp_path / f"{name}.changes", repaired.changes)
+        write_rows(tmp_path / f"{name}.train", repaired.split.train)
+        write_queue(tmp_path / f"{name}.queue", repaired.queue, repaired.split.labels, "jsonl")
+        files.append([(tmp_path / f"{name}.{part}").read_bytes() for part in ("changes", "train", "queue")])
+    assert files[0] == files[1]
+    assert tuple(read_changes(tmp_path / "one.changes")) == repaired.changes
+    write_changes(tmp_path / "none.changes", ())
+    assert read_changes(tmp_path / "none.changes") == []
+
+
+def test_a_plan_that_leaves_nothing_to_learn_is_refused() -> None:
+    with pytest.raises(UserError, match="leaves 0 training rows"):
+        applied("drop", finding("odd", TRAIN))
+
+
+def by_split(split: Split) -> dict[str, SplitName]:
+    splits: dict[str, SplitName] = {row.id: "train" for row in split.train}
+    return splits | {row.id: "test" for row in split.test}
+
+
+def test_a_plan_reads_back_as_what_the_checks_propose(tmp_path: Path) -> None:
+    found = results(
+        finding("odd: #1 'kind'", [TRAIN[0], TEST[0]], "fix", target="no"),
+        finding("plain", TRAIN[1:3], "ask"),
+    )
+    text = plan_text("cards", found, DATA, by_split(SPLIT))
+    path = tmp_path / "plan.yaml"
+    path.write_text(text)
+    plan = read_plan(path, found)
+    assert plan.repairs == {"labels": {"odd: #1 'kind'": "fix", "plain": "ask"}}
+    assert "2 rows, 1 of them in train" in text
+    assert SPLIT.train[0].source in text
+    assert SPLIT.test[0].text not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("repairs: {labels: {odd: remove}}", "'remove' is no repair"),
+        ("repairs: {labels: {odd: fix}}", "nothing is proposed"),
+        ("repairs: {labels: {}}", "does not mention: labels: odd (2 rows)"),
+        ("repairs: {labels: drop}", "repairs.labels holds 'drop'"),
+        ("repairs: [", "broken YAML"),
+        ("- a", "no `repairs:` there"),
+    ],
+)
+def test_a_broken_plan_is_explained(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        read_plan(path, results(finding("odd", TRAIN[:2])))
+    assert told in error.value.what
+
+
+QUEUE = [
+    QueueItem("r1", "a.jsonl:1", "train", "where is my card?", "lost", "late", ("labels: odd",)),
+    QueueItem("r2", "a.jsonl:2", "test", "how much?", "fees", None, ("duplicates: conflict",)),
+    QueueItem("r3", "a.jsonl:3", "train", "€ <b>&", "fees", None, ("duplicates: conflict",)),
+]
+TARGETS = {item.row: item.target for item in QUEUE}
+
+
+def answer_tasks(path: Path, format: ReviewFormat) -> None:
+    """As a person would: the proposal is right, the second row goes, the third is skipped."""
+    if format == "label-studio":
+        tasks = json.loads(path.read_text())
+        result = {"from_name": "answer", "to_name": "text"}
+        chosen = [["late"], ["(remove this row)"], ["fees"]]
+        kind = "choices" if "choices" in tasks[0]["predictions"][0]["result"][0]["value"] else "text"
+        for task, value, cancelled in zip(tasks, chosen, (False, False, True), strict=True):
+            given = {"result": [{**result, "value": {kind: value}}], "was_cancelled": cancelled}
+            task["annotations"] = [given]
+        path.write_text(json.dumps(tasks))
+        return
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    if format == "prodigy":
+        for record, answer in zip(records, ("accept", "reject", "ignore"), strict=True):
+            record["answer"] = answer
+    else:
+        records[0] |= {"decision": "relabel", "new_target": "late"}
+        records[1] |= {"decision": "drop"}
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+@pytest.mark.parametrize("format", ["jsonl", "label-studio", "prodigy"])
+@pytest.mark.parametrize("labels", [("fees", "late", 'l"o&st'), tuple(f"label {n}" for n in range(300))])
+def test_the_queue_goes_to_a_person_and_comes_back(
+    tmp_path: Path, format: ReviewFormat, labels: tuple[str, ...]
+) -> None:
+    path = tmp_path / "queue.json"
+    write_queue(path, QUEUE, labels, format)
+    assert read_review(path, TARGETS) == [] if format == "prodigy" else True
+    answer_tasks(path, format)
+    answers = read_review(path, TARGETS)
+    assert answers == [ReviewAnswer("r1", "relabel", "late"), ReviewAnswer("r2", "drop")]
+    write_answers(tmp_path / "answers.jsonl", answers)
+    assert list(read_answers(tmp_path / "answers.jsonl").values()) == answers
+
+
+def test_answers_that_cannot_be_used_are_explained(tmp_path: Path) -> None:
+    path = tmp_path / "queue.jsonl"
+    line = {"row": "r1", "target": "lost", "decision": "drop", "new_target": ""}
+    cases = {
+        "about row 'gone'": [{**line, "row": "gone"}],
+        "two different answers": [line, {**line, "decision": "keep"}],
+        "'maybe' cannot be followed": [{**line, "decision": "maybe"}],
+        "'relabel' cannot be followed": [{**line, "decision": "relabel"}],
+        "is no reviewed row": [{"text": "x"}],
+    }
+    for told, records in cases.items():
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+        with pytest.raises(UserError) as error:
+            read_review(path, TARGETS)
+        assert told in error.value.what
+    path.write_text("{")
+    with pytest.raises(UserError, match="broken JSON"):
+        read_review(path, TARGETS)
+
+
+def test_csv_cells_are_no_formulas_and_jsonl_is_exact(tmp_path: Path) -> None:
+    texts = ["=1+1", "+1", "-1", "@x", "\tx", 'plain, with "quotes"\nand lines', "'=quoted"]
+    rows = [Row(f"id{n}", f"s:{n}", (Message("user", text),), "=cmd|x") for n, text in enumerate(texts)]
+    assert write_csv(tmp_path / "rows.csv", rows) == 5 + len(rows)
+    with (tmp_path / "rows.csv").open(newline="") as stream:
+        records = list(csv.DictReader(stream))
+    assert [record["input"] for record in records] == [f"'{text}" for text in texts[:5]] + texts[5:]
+    assert not any(cell.startswith(tuple("=+-@\t")) for record in records for cell in record.values())
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    read = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().split("\n") if line]
+    assert [record["messages"][0]["content"] for record in read] == texts
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_subsets_have_their_size_and_ignore_order(measure: str) -> None:
+    rows = ROWS[:120]
+    chosen = select_rows(rows, 30, measure)  # type: ignore[arg-type]
+    assert len(chosen) == len({row.id for row in chosen}) == 30
+    again = select_rows(rows[::-1], 30, measure)  # type: ignore[arg-type]
+    if measure in ("random", "longest"):
+        assert {row.id for row in again} == {row.id for row in chosen}
+    with pytest.raises(UserError):
+        select_rows(rows, 121, "random")
+
+
+def test_quality_leaves_wrong_labels_out_and_diversity_leaves_copies_out() -> None:
+    wrong = [replace(row, target="fees" if row.target != "fees" else "transfer") for row in ROWS[:20]]
+    kept = {row.id for row in select_rows([*wrong, *ROWS[20:]], 260, "quality")}
+    assert sum(row.id in kept for row in wrong) <= 3
+    copies = [replace(ROWS[0], id=f"copy{number}") for number in range(50)]
+    varied = select_rows([*copies, *ROWS[1:60]], 40, "diversity")
+    assert sum(row.text == ROWS[0].text for row in varied) <= 1
+    longest = select_rows(ROWS, 10, "longest")
+    assert min(len(row.text) for row in longest) >= sorted(len(row.text) for row in ROWS)[-10]
+
+
+def test_yaml_of_a_plan_survives_odd_rows(tmp_path: Path) -> None:
+    rows = [replace(row, messages=(Message("user", "a\n# b: [\x07 '\""),)) for row in ROWS[:3]]
+    data = audit_data(rows)
+    odd = Finding("odd", "error", (0, 1, 2), "line\nbreak: {", "drop")
+    text = plan_text(
+        "x", [CheckResult("labels", "failed", "a\nb", (odd,))], data, {r.id: "train" for r in rows}
+    )
+    assert yaml.safe_load(text) == {"repairs": {"labels": {"odd": "drop"}}}
