@@ -191,7 +191,7 @@ def test_a_check_that_breaks_is_unmeasured_and_tried_again(
 
 def test_an_unknown_check_and_a_missing_benchmark_are_explained(bank: TaskFolder, capsys: Captured) -> None:
     assert run("audit", "--check", "beauty") == 2
-    assert "there are: duplicates, leaks" in capsys.readouterr().err
+    assert "there are: private data, secrets" in capsys.readouterr().err
     assert run("audit", "--benchmark", "nowhere.jsonl") == 2
     assert "no such file" in capsys.readouterr().err
 

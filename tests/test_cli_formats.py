@@ -30,7 +30,7 @@ def new_and_data(capsys: Captured, data: str, *options: str) -> tuple[dict[str, 
     """What new answers, what data says, and the version that was frozen."""
     assert main(["new", "mine", "--data", data, "--json", *options]) == 0, capsys.readouterr().err
     answer = json.loads(capsys.readouterr().out)
-    assert main(["data", "mine/task.yaml"]) == 0, capsys.readouterr().err
+    assert main(["data", "freeze", "mine/task.yaml"]) == 0, capsys.readouterr().err
     said = " ".join(capsys.readouterr().out.split())
     (home,) = Path("runs/mine/datasets").iterdir()
     return answer, said, load_dataset(home)
@@ -86,7 +86,7 @@ def test_packed_alpaca_with_a_field_goes_from_file_to_version(capsys: Captured) 
         task_file.read_text().replace('  #fields: ["created_at", "customer"]', "  fields: [customer]")
     )
     assert load_task(task_file).data.fields == ("customer",)
-    assert main(["data", "mine/task.yaml", "--json"]) == 0
+    assert main(["data", "freeze", "mine/task.yaml", "--json"]) == 0
     version = load_dataset(Path(json.loads(capsys.readouterr().out)["folder"]))
     assert version.manifest.version != dataset.manifest.version
     assert all(row.fields[0][0] == "customer" for row in read_split(version, "train"))
@@ -104,7 +104,7 @@ def test_a_folder_of_documents_goes_from_files_to_version_and_a_new_label_is_see
     assert "letters: read as 240 documents (text), labels from labels.csv" in said
     labels[0] = "000.txt,b\n"
     (folder / "labels.csv").write_text("file,kind\n" + "".join(labels))
-    assert main(["data", "mine/task.yaml", "--json"]) == 0
+    assert main(["data", "freeze", "mine/task.yaml", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["manifest"]["version"] != dataset.manifest.version
 
 
@@ -142,7 +142,7 @@ def test_hostile_files_end_in_one_message(capsys: Captured, command: str) -> Non
     with Path("a.jsonl").open("a") as file:
         file.write('{"text": ' + "[" * 100_000 + "\n")
     capsys.readouterr()
-    arguments = ["new", "other", "--data", "a.jsonl"] if command == "new" else ["data", "mine/task.yaml"]
+    arguments = ["new", "other", "--data", "a.jsonl"] if command == "new" else ["data", "freeze", "mine/task.yaml"]
     assert main(arguments) == 2
     shown = capsys.readouterr().err
     assert "a.jsonl:201: JSON that cannot be read: JSON nested deeper than 100 levels" in shown

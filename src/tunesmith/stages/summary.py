@@ -25,7 +25,6 @@ REPORTED_PACKAGES = (
     "scipy",
     "numpy",
     "pyarrow",
-    "rensa",
 )
 
 

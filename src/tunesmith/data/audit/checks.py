@@ -27,8 +27,10 @@ def check_task_relevance(data: AuditData) -> CheckResult:
     return check_relevance(data, TaskText(description=data.description))
 
 
-# Privacy comes after what repairs whole texts: of two repairs of one text the first is applied.
+# Of two repairs of one text the first is applied: privacy goes before looks.
 CHECKS: dict[str, Callable[[AuditData], CheckResult]] = {
+    "private data": check_private_data,
+    "secrets": check_secrets,
     "empty fields": check_empty_fields,
     "turns": check_turns,
     "encoding": check_encoding,
@@ -43,8 +45,6 @@ CHECKS: dict[str, Callable[[AuditData], CheckResult]] = {
     "leaks": check_leaks,
     "labels": check_labels,
     "agreement": check_agreement,
-    "private data": check_private_data,
-    "secrets": check_secrets,
     "names of people": check_person_names,
     "relevance": check_task_relevance,
     "language": check_language,
