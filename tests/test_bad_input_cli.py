@@ -64,7 +64,7 @@ def test_bad_data_gets_one_message_and_freezes_nothing(
     name, broken, expected = BAD_DATA[case]
     (tmp_path / name).write_bytes(broken(_good()))
     before = (tmp_path / name).read_bytes()
-    shown = _fails(tmp_path, TASK.format(data=name, base="smollm2-135m-instruct"), capsys, "data")
+    shown = _fails(tmp_path, TASK.format(data=name, base="smollm2-135m-instruct"), capsys, "data freeze")
     assert expected in shown
     assert (tmp_path / name).read_bytes() == before
     assert not list((tmp_path / "runs").rglob("*.parquet"))
@@ -72,7 +72,7 @@ def test_bad_data_gets_one_message_and_freezes_nothing(
 
 
 def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "gone.jsonl" in _fails(tmp_path, TASK.format(data="gone.jsonl", base="x"), capsys, "data")
+    assert "gone.jsonl" in _fails(tmp_path, TASK.format(data="gone.jsonl", base="x"), capsys, "data freeze")
 
 
 def test_a_base_that_is_not_in_the_catalog_is_answered_with_the_nearest(
@@ -96,7 +96,7 @@ def test_all_problems_of_a_task_file_are_told_at_once_with_their_lines(
 def _fails(folder: Path, text: str, capsys: pytest.CaptureFixture[str], command: str) -> str:
     """Run a command that must end with exit code 2; what it showed."""
     (folder / "task.yaml").write_text(text, encoding="utf-8")
-    assert main([command, str(folder / "task.yaml"), "--runs", str(folder / "runs")]) == 2
+    assert main([*command.split(), str(folder / "task.yaml"), "--runs", str(folder / "runs")]) == 2
     shown = capsys.readouterr().err
     assert shown.count("error:") == 1
     assert "fix:" in shown
