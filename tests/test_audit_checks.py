@@ -45,6 +45,16 @@ def test_planted_copies_and_conflicts_are_found_and_nothing_else() -> None:
     assert len(result.findings) == 2
 
 
+def test_a_limit_on_rows_per_group_and_dropping_copies_never_lose_a_text() -> None:
+    rows = questions(40)
+    rows = [replace(row, id=f"id{place:03}") for place, row in enumerate([*rows[::-1], *rows])]
+    data = rows[::-1]
+    dropped = {data[index].id for index in found(check_duplicates(audit_data(data)), "copies").rows}
+    first_ids = {min(row.id for row in rows if row.text == text) for text in {row.text for row in rows}}
+    assert not dropped & first_ids
+    assert len(dropped) == 40
+
+
 def test_clean_rows_have_no_duplicates() -> None:
     result = check_duplicates(audit_data([replace(row, group="") for row in questions(120)]))
     assert (result.answer, result.findings) == ("passed", ())

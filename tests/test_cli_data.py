@@ -59,7 +59,7 @@ def test_from_audit_to_a_repaired_version_and_what_changed(bank: TaskFolder, cap
     assert found["leaks"]["answer"] == "passed"
     assert run("audit", *only) == 1
     table = capsys.readouterr().out
-    assert "12 of 413 rows repeat an earlier row" in " ".join(table.split())
+    assert "12 of 413 rows repeat another one" in " ".join(table.split())
     assert "drop 12" in table
 
     assert run("freeze", "--json") == 0

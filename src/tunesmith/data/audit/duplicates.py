@@ -14,8 +14,8 @@ CHECK = "duplicates"
 def check_duplicates(data: AuditData) -> CheckResult:
     """Copies (equal after normalisation), near-duplicates and conflicts, over all rows.
 
-    Rows that carry a group already are not grouped again. Of copies with one target every row but the
-    first is a finding; of copies with several targets, every row is.
+    Rows that carry a group already are not grouped again. Of copies with one target every row but one
+    is a finding; of copies with several targets, every row is.
     """
     rows = data.rows
     groups = [row.group for row in rows]
@@ -30,8 +30,12 @@ def check_duplicates(data: AuditData) -> CheckResult:
 
     targets = [row.target for row in rows]
     conflicts = [same for same in texts.values() if len({targets[index] for index in same}) > 1]
+    # The row that stays is the one that a limit on rows per group would keep, too: the one with the first id.
     copies = [
-        index for same in texts.values() if len({targets[index] for index in same}) == 1 for index in same[1:]
+        index
+        for same in texts.values()
+        if len({targets[index] for index in same}) == 1
+        for index in sorted(same, key=lambda index: rows[index].id)[1:]
     ]
     near = [group for group in members.values() if len({words(compared_text(rows[i])) for i in group}) > 1]
     near_conflicts = [group for group in near if len({targets[index] for index in group}) > 1]
@@ -46,7 +50,7 @@ def check_duplicates(data: AuditData) -> CheckResult:
                 "copies",
                 "warning",
                 tuple(sorted(copies)),
-                f"{len(copies):,} of {len(rows):,} rows repeat an earlier row with the same target "
+                f"{len(copies):,} of {len(rows):,} rows repeat another one with the same target "
                 f"({len(copies) / len(rows):.1%})",
                 "drop",
             )

@@ -86,14 +86,15 @@ def find_label_errors(data: AuditData, most_rows: int = MOST_ROWS) -> LabelError
     own = held_out.of_target
     others = _others(held_out)
     wrong, there = largest_share(own, others)
-    below = np.searchsorted(np.sort(others), own[order], side="right") / len(others)
+    # Of all rows that score as low as each suspect, flagged or not, the share that wrong labels account for.
+    errors = (
+        wrong.value * len(kept) * np.searchsorted(np.sort(others), own[order], side="right") / len(others)
+    )
+    precision = np.minimum(1.0, errors / np.searchsorted(np.sort(own), own[order], side="right"))
     return LabelErrors(
         rows=tuple(kept[index] for index in order),
         preferred=tuple(held_out.labels[label] for label in held_out.probabilities[order].argmax(axis=1)),
-        expected_errors=tuple(
-            min(float(place), float(share))
-            for place, share in enumerate(wrong.value * len(kept) * below, start=1)
-        ),
+        expected_errors=tuple((precision * np.arange(1, len(order) + 1)).tolist()),
         wrong=wrong,
         there=there,
         right=proportion_interval(held_out.right, groups),
