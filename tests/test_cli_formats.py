@@ -142,7 +142,9 @@ def test_hostile_files_end_in_one_message(capsys: Captured, command: str) -> Non
     with Path("a.jsonl").open("a") as file:
         file.write('{"text": ' + "[" * 100_000 + "\n")
     capsys.readouterr()
-    arguments = ["new", "other", "--data", "a.jsonl"] if command == "new" else ["data", "freeze", "mine/task.yaml"]
+    arguments = (
+        ["new", "other", "--data", "a.jsonl"] if command == "new" else ["data", "freeze", "mine/task.yaml"]
+    )
     assert main(arguments) == 2
     shown = capsys.readouterr().err
     assert "a.jsonl:201: JSON that cannot be read: JSON nested deeper than 100 levels" in shown
