@@ -244,6 +244,25 @@ class TrainSettings(_Section):
     )
 
 
+class ReviewSettings(_Section):
+    """What people are asked when they compare answers blindly (`tunesmith review`)."""
+
+    criteria: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] = Field(
+        default=("correctness",),
+        description="What an answer is better or worse at. Each is asked for each pair of answers.",
+        examples=[["correctness", "relevance", "fluency", "tone"]],
+    )
+    items: Annotated[int, Field(ge=2)] = Field(
+        default=60,
+        description="How many validation rows are drawn for review. Equal answers count as ties unseen.",
+    )
+    repeats: Annotated[int, Field(ge=0)] = Field(
+        default=10,
+        description="How many pairs each reviewer sees a second time, positions swapped, to see how steady "
+        "the answers are.",
+    )
+
+
 class Task(_Section):
     """A task: where the data is, what is asked, what "better" means, and what must not get worse."""
 
@@ -292,6 +311,12 @@ class Task(_Section):
     train: TrainSettings = Field(
         default=TrainSettings(),
         description="How the model is tuned: LoRA on all linear layers. The defaults are a good start.",
+    )
+
+    review: ReviewSettings = Field(
+        default=ReviewSettings(),
+        description="Blind comparison by people of the tuned model's answers with the best opponent's "
+        "(`tunesmith review`).",
     )
 
     _folder: Path = PrivateAttr(default=Path())
