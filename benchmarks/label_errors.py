@@ -40,7 +40,7 @@ def main() -> None:
     ]
     rows = list(with_groups(rows, group_rows(rows)))
     untouched = check_labels(AuditData(tuple(rows), (None,) * len(rows)))
-    print(f"untouched labels: {untouched.answer}: {untouched.summary}")  # noqa: T201
+    print(f"untouched labels: {untouched.answer}: {untouched.summary}")
     runs = [_flipped_run(rows, seed) for seed in SEEDS]
     result: dict[str, Any] = {
         "data": arguments.data.name,
@@ -82,7 +82,7 @@ def _flipped_run(rows: list[Row], seed: int) -> dict[str, Any]:
     likely_right = proportion_interval(
         [index in flipped for index in likely_rows], [noisy[i].group for i in likely_rows]
     )
-    print(  # noqa: T201
+    print(
         f"seed {seed}: first {len(top)}: precision {precision.value:.3f} [{precision.low:.3f}, "
         f"{precision.high:.3f}]; {seconds:.1f} s; {result.answer}: {result.summary}"
     )

@@ -80,7 +80,7 @@ def train_ours(work: str, steps: int) -> dict[str, Any]:
     """``steps`` steps of the loop that `tunesmith train` runs."""
     from tunesmith.engine.lora import attach_lora
     from tunesmith.stages.memory import peak_mb, reset_peak
-    from tunesmith.task.settings import TrainSettings
+    from tunesmith.task.train_settings import TrainSettings
     from tunesmith.training import fit as loop
 
     loaded, batches = rendered_batches(work, steps)

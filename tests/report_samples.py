@@ -8,33 +8,35 @@ from dataclasses import replace
 
 from tunesmith.files import content_hash
 from tunesmith.records import (
-    Agreement,
     Answer,
     Candidate,
     CandidateKind,
     Check,
-    Confusion,
     Cost,
     Decision,
     Estimate,
-    ExampleDuel,
     FileHash,
     Forgetting,
     Manifest,
     PairedGain,
     Plan,
     PowerPoint,
-    RunSummary,
     Scorecard,
     SetAside,
     Settings,
     SourceFile,
     SplitCounts,
     SplitName,
+    Verdict,
+)
+from tunesmith.run_records import (
+    Agreement,
+    Confusion,
+    ExampleDuel,
+    RunSummary,
     Training,
     TrainPoint,
     ValidationPoint,
-    Verdict,
 )
 
 LABELS = ("apache-2.0", "bsd-new", "gpl-2.0-plus", "gpl-3.0-plus", "lgpl-2.1-plus", "mit", "mpl-2.0")

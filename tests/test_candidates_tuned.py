@@ -30,7 +30,7 @@ from tunesmith.models.adapters import save_adapter
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import Tokens, instructed, render_row
 from tunesmith.records import Candidate, Row
-from tunesmith.task.settings import TrainSettings
+from tunesmith.task.train_settings import TrainSettings
 from tunesmith.training.fit import fit
 
 LABELS = ("billing", "bill", "delivery")

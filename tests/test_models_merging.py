@@ -22,7 +22,7 @@ from tunesmith.models.adapters import save_adapter
 from tunesmith.models.loading import LoadedModel, load_base
 from tunesmith.models.merging import merge_adapter, save_model
 from tunesmith.models.rendering import Tokens, instructed, render_row
-from tunesmith.task.settings import TrainMethod, TrainSettings
+from tunesmith.task.train_settings import TrainMethod, TrainSettings
 
 IDS = torch.tensor([[1, 40, 80, 120, 2, 7, 300, 390]])
 ADAPTERS: tuple[TrainMethod, ...] = ("lora", "rslora", "dora", "qlora")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -23,7 +24,8 @@ from tunesmith import ledger
 from tunesmith.cli import main
 from tunesmith.files import file_sha256, read_record
 from tunesmith.pipeline import Run, run_stages
-from tunesmith.records import Row, RunSummary
+from tunesmith.records import Row
+from tunesmith.run_records import RunSummary
 from tunesmith.stages.session import Session
 from tunesmith.stages.verdict import reach_verdict
 from tunesmith.task import load_task
@@ -173,6 +175,35 @@ def test_the_gate_answers_as_the_verdict_did(
     assert code == {"TRAIN": 0, "DON'T": 1, "CANNOT TELL YET": 3}[judged.verdict.decision]
     assert answer["decision"] == judged.verdict.decision
     assert all(check["answer"] == "passed" for check in answer["checks"][:5])
+
+
+def test_a_review_by_keyboard_is_blind_resumable_and_ends_with_win_rates(
+    home: Path,
+    finished: tuple[Session, Run],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session, _ = finished
+    session.folder.keep_task_file(home / "task-0.yaml")
+    command = ["review", "toy", "--runs", str(home / "runs"), "--json"]
+    assert main(command) == 2
+    assert "--reviewer" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", io.StringIO("1\ngood\n2\n\nt\n"))  # stops inside the third pair
+    assert main([*command, "--reviewer", "anna"]) == 0
+    shown = capsys.readouterr()
+    assert "LoRA" not in shown.err
+    first = json.loads(shown.out)
+    assert (first["judgements"], first["reviewers"], first["comments"]) == (2, ["anna"], ["good"])
+    monkeypatch.setattr("sys.stdin", io.StringIO("1\n\n" * 500))
+    assert main([*command, "--reviewer", "anna"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["pairs"] == 60
+    different = result["pairs"] - result["equal_answers"]
+    assert result["judgements"] == different + min(10, (different + 1) // 2)
+    assert result["criteria"][0]["win_rate"]["groups"] == 60
+    assert main([*command, "--results"]) == 0
+    assert json.loads(capsys.readouterr().out) == result
+    assert main([*command, "--reviewer", "../anna"]) == 2
 
 
 def test_an_edited_ledger_line_is_found_and_named(

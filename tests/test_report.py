@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from report_samples import hostile_summary, share, summary, thin_summary
-from tunesmith.records import Decision, Estimate, LongRow, RunSummary, WatchedCourse
+from tunesmith.records import Decision, Estimate
 from tunesmith.report import curves, figures, numbers
 from tunesmith.report.page import row_accounting, write_report
 from tunesmith.report.terminal import print_summary, verdict_lines
+from tunesmith.run_records import LongRow, RunSummary, WatchedCourse
 
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
 VOID_TAGS = {"meta"}

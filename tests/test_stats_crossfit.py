@@ -1,4 +1,4 @@
-"""Cross-fitting: with real recipes that learn, its interval holds the recipe's gain, and null recipes fail."""
+"""Cross-fitting, with real recipes that learn: its interval holds their gain, and equal ones do not ship."""
 
 from __future__ import annotations
 

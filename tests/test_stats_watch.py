@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from tunesmith.records import Course
+from tunesmith.run_records import Course
 from tunesmith.stats.watch import RELEVANT_NATS, RELEVANT_SHARE, WatchedLosses, judge_course
 
 STEPS = (25, 50, 75, 100, 125, 150, 175, 200)

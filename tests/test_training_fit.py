@@ -22,7 +22,7 @@ from tunesmith.errors import UserError
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import Tokens, instructed, render_row
 from tunesmith.records import Estimate
-from tunesmith.task.settings import TrainSettings
+from tunesmith.task.train_settings import TrainSettings
 from tunesmith.training import fit as fit_module
 from tunesmith.training.batches import epoch_batches
 from tunesmith.training.fit import fit

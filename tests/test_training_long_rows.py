@@ -13,7 +13,7 @@ from tunesmith.errors import UserError
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import check_rendering, instructed, render_answer, render_row
 from tunesmith.records import Message, Row
-from tunesmith.task.settings import TrainSettings
+from tunesmith.task.train_settings import TrainSettings
 from tunesmith.training.long_rows import TrainingRows, training_rows
 
 INSTRUCTION = "Name the team that should answer."

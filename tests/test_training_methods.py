@@ -17,7 +17,7 @@ from tunesmith.errors import UserError
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import Tokens, instructed, render_row
 from tunesmith.progress import Report, silent
-from tunesmith.task.settings import FULL_LEARNING_RATE, TrainMethod, TrainSettings
+from tunesmith.task.train_settings import FULL_LEARNING_RATE, TrainMethod, TrainSettings
 from tunesmith.training.fit import Fit, fit
 
 SETTINGS: dict[str, TrainSettings] = {

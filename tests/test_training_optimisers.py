@@ -30,7 +30,7 @@ from tunesmith.engine.lora import attach_lora, lora_layers, trainable_parameters
 from tunesmith.errors import UserError
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import Tokens, instructed, render_row
-from tunesmith.task.settings import TrainSettings
+from tunesmith.task.train_settings import TrainSettings
 from tunesmith.training import optimisers as optimisers_module
 from tunesmith.training.fit import Fit, fit
 from tunesmith.training.optimisers import Penalties, check_optimiser, make_optimiser, optimiser_state

@@ -31,8 +31,8 @@ from tunesmith.models.adapters import save_adapter
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import Tokens, instructed, render_row
 from tunesmith.progress import Report, silent
-from tunesmith.records import TrainPoint
-from tunesmith.task.settings import TrainSettings
+from tunesmith.run_records import TrainPoint
+from tunesmith.task.train_settings import TrainSettings
 from tunesmith.training import fit as fit_module
 from tunesmith.training.checkpoints import Progress, State, load_checkpoint, save_checkpoint
 from tunesmith.training.fit import Fit, fit

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from tiny import load_tiny, make_tiny_base, toy_rows
 from tunesmith.engine.lora import LoraLinear, attach_lora, lora_layers
 from tunesmith.models.rendering import Tokens, instructed, render_row
-from tunesmith.task.settings import TrainSettings
+from tunesmith.task.train_settings import TrainSettings
 from tunesmith.training.fit import fit
 
 trl = pytest.importorskip("trl")

@@ -12,8 +12,9 @@ from typing import Literal
 
 from rich.console import RenderableType
 
-from tunesmith.records import Dataset, RunSummary
+from tunesmith.records import Dataset
 from tunesmith.report import terminal
+from tunesmith.run_records import RunSummary
 from tunesmith.stages.data import DataResult, make_dataset
 from tunesmith.stages.opponents import OpponentsResult, measure_opponents
 from tunesmith.stages.plan import PlanResult, make_plan

@@ -5,14 +5,13 @@ The sixth noun, Task, is the validated ``task.yaml`` and lives in ``task.py``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 Role = Literal["system", "user", "assistant"]
 SplitName = Literal["train", "validation", "test"]
 Answer = Literal["passed", "failed", "unmeasured"]
 Decision = Literal["TRAIN", "DON'T", "CANNOT TELL YET"]
-Course = Literal["still learning", "converged", "overfitting", "diverging", "unmeasured"]
 CandidateKind = Literal["constant", "classical", "prompt", "tuned"]
 
 # JSON-like settings of a candidate; only the code that made them reads them again.
@@ -283,96 +282,6 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class TrainPoint:
-    """One optimiser step."""
-
-    step: int
-    epoch: float
-    loss: float
-    learning_rate: float
-    gradient_norm: float
-    tokens_per_second: float
-
-
-@dataclass(frozen=True)
-class ValidationPoint:
-    """Validation while training. Losses are per supervised token, in nats; ``metric`` where it is watched."""
-
-    step: int
-    epoch: float
-    loss: float
-    train_loss: float | None = None
-    metric: Estimate | None = None
-
-
-@dataclass(frozen=True)
-class LongRow:
-    """A training row of too many ``tokens``: cut to ``kept_tokens``, or dropped (None)."""
-
-    row_id: str
-    source: str
-    tokens: int
-    kept_tokens: int | None
-
-
-@dataclass(frozen=True)
-class WatchedCourse:
-    """Where training was heading when it ended, by the rule in ``stats/watch.py``, with its evidence.
-
-    Changes of the loss (nats per token): ``rise`` from its lowest to the last validation, ``training_rise``
-    the same on watched training rows, ``recent`` over about the last quarter. None: nothing to compare.
-    """
-
-    course: Course
-    sentence: str
-    since_step: int | None
-    rise: Estimate | None
-    recent: Estimate | None
-    training_rise: Estimate | None
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far our log-probabilities of a few rows' answers lie from those of others, in nats, at most.
-
-    ``peft`` is from the saved adapter by PEFT's arithmetic (None without an adapter), ``merged`` from the
-    weights that Transformers loads. In bf16 rounding alone makes some tenths, and more where merging rounds.
-    """
-
-    rows: int
-    peft: float | None
-    merged: float
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a tuned candidate came to be. With full fine-tuning ``adapter_folder`` holds the whole model.
-
-    ``long_rows`` are training rows that were dropped or cut.
-    """
-
-    train: tuple[TrainPoint, ...]
-    validation: tuple[ValidationPoint, ...]
-    best_step: int
-    stopped_early: bool
-    steps: int
-    trained_tokens: int
-    supervised_tokens: int
-    trainable_parameters: int
-    total_parameters: int
-    tokens_per_second: float
-    precision: str
-    threads: int
-    fast_paths: tuple[str, ...]
-    cost: Cost
-    adapter_folder: str
-    adapter_sha256: str
-    long_rows: tuple[LongRow, ...] = ()
-    course: WatchedCourse | None = None
-    agreement: Agreement | None = None
-
-
-@dataclass(frozen=True)
 class Check:
     """One question put to the evidence, with exactly one answer. Unmeasured blocks where it is asked for."""
 
@@ -430,51 +339,3 @@ class FileHash:
     name: str
     sha256: str
     size_bytes: int
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """How often validation rows of ``target`` were answered ``answer``."""
-
-    target: str
-    answer: str
-    rows: int
-
-
-@dataclass(frozen=True)
-class ExampleDuel:
-    """A validation row on which the tuned candidate and the best opponent differ in correctness."""
-
-    source: str
-    text: str
-    target: str
-    tuned_answer: str
-    tuned_probability: float | None
-    opponent_answer: str
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """Everything a report shows; written last, so its existence means the run is complete."""
-
-    task: str
-    description: str
-    created: str
-    manifest: Manifest
-    plan: Plan
-    opponents: tuple[Scorecard, ...]
-    finalists: tuple[str, ...]
-    training: Training
-    tuned_validation: Scorecard
-    test_scorecards: tuple[Scorecard, ...]
-    verdict: Verdict
-    forgetting: tuple[Forgetting, ...]
-    confusions: tuple[Confusion, ...]
-    wins: tuple[ExampleDuel, ...]
-    losses: tuple[ExampleDuel, ...]
-    stage_seconds: dict[str, float]
-    versions: dict[str, str]
-    machine: dict[str, str]
-    files: tuple[FileHash, ...]
-    base_licence: str = ""
-    notes: tuple[str, ...] = field(default_factory=tuple)

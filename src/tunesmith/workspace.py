@@ -7,6 +7,7 @@
                   stages/<stage>-<key>/   one folder per stage and inputs; result.json is written last
                   curation/               changes, rows set aside and review queue of the last applied plan
                   sealed/                 what was scored on the sealed test
+                  review/<pairs>/         pairs.jsonl, and one file of judgements for each reviewer
                   task.yaml, origin.json  the task as it was last run, and where its file lies
                   report.html, summary.json
 """
@@ -70,6 +71,10 @@ class TaskFolder:
     @property
     def summary(self) -> Path:
         return self.path / "summary.json"
+
+    def review(self, contest: str) -> Path:
+        """What people said about one pair of candidates; ``contest`` is the hash that names the pairs."""
+        return self.path / "review" / contest[:12]
 
     @property
     def task_file(self) -> Path:

@@ -21,16 +21,7 @@ import numpy.typing as npt
 
 from tunesmith.evaluation.forgetting import ALL_PROBES, ALL_TEXT, guard_checks
 from tunesmith.evaluation.verdict import decide
-from tunesmith.records import (
-    Candidate,
-    Check,
-    Cost,
-    Decision,
-    Estimate,
-    Forgetting,
-    PairedGain,
-    Scorecard,
-)
+from tunesmith.records import Candidate, Check, Cost, Decision, Estimate, Forgetting, PairedGain, Scorecard
 from tunesmith.stats.answers import Rule
 from tunesmith.stats.intervals import relative_change_interval
 from tunesmith.stats.levels import alpha_for_opening, guard_level

@@ -43,7 +43,7 @@ def new(
     from tunesmith.data.look import look
     from tunesmith.files import write_json, write_text
     from tunesmith.task import task_json_schema
-    from tunesmith.task.settings import PATTERNS, SLUG
+    from tunesmith.task.sections import PATTERNS, SLUG
     from tunesmith.task.template import DEFAULT_BASE, SCHEMA_FILE, begin_task
     from tunesmith.wheels import cache_folder
 

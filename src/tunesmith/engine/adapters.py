@@ -16,7 +16,7 @@ from tunesmith.errors import UserError
 from tunesmith.models.adapters import Adapter, load_adapter
 from tunesmith.models.merging import check_layers
 from tunesmith.models.quantised import quantise
-from tunesmith.task.settings import TrainSettings
+from tunesmith.task.train_settings import TrainSettings
 
 
 def read_adapter(model: nn.Module) -> Adapter:

@@ -23,7 +23,7 @@ from tunesmith.models.adapters import Adapter, load_adapter
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.merging import merged_weight
 from tunesmith.models.rendering import Tokens
-from tunesmith.records import Agreement
+from tunesmith.run_records import Agreement
 
 Hook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
 

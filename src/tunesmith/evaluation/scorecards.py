@@ -9,17 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith.candidates.answers import Answers
-from tunesmith.records import (
-    Candidate,
-    Confusion,
-    Cost,
-    Estimate,
-    ExampleDuel,
-    Prediction,
-    Row,
-    Scorecard,
-    SplitName,
-)
+from tunesmith.records import Candidate, Cost, Estimate, Prediction, Row, Scorecard, SplitName
+from tunesmith.run_records import Confusion, ExampleDuel
 from tunesmith.stats.intervals import macro_f1_interval, proportion_interval
 
 

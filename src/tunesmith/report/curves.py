@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
-from tunesmith.records import Training
 from tunesmith.report import numbers
 from tunesmith.report.drawing import (
     ACCENT,
@@ -25,6 +24,7 @@ from tunesmith.report.drawing import (
     write,
 )
 from tunesmith.report.intervals import ONE_LINE_WIDTH
+from tunesmith.run_records import Training
 
 Box = tuple[float, float, float, float]  # left, top, width, height in page pixels
 

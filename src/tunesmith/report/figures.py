@@ -7,7 +7,7 @@ from pathlib import Path
 
 import matplotlib
 
-from tunesmith.records import Forgetting, Manifest, RunSummary, Scorecard
+from tunesmith.records import Forgetting, Manifest, Scorecard
 from tunesmith.report import numbers
 from tunesmith.report.drawing import (
     ACCENT,
@@ -32,6 +32,7 @@ from tunesmith.report.intervals import (
     draw_intervals,
     interval_plot_height,
 )
+from tunesmith.run_records import RunSummary
 
 
 def forest_plot(summary: RunSummary, width: int = WIDE) -> str:

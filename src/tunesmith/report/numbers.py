@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from tunesmith.records import Agreement, Estimate, Forgetting, LongRow, PairedGain, SplitName, Verdict
+from tunesmith.records import Estimate, Forgetting, PairedGain, SplitName, Verdict
+from tunesmith.run_records import Agreement, LongRow
 from tunesmith.stats.paired import FEWEST_GROUPS
 
 LONG_ROWS_LISTED = 10

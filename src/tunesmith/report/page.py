@@ -10,9 +10,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tunesmith.files import write_text
-from tunesmith.records import Candidate, Cost, Manifest, RunSummary, Scorecard
+from tunesmith.records import Candidate, Cost, Manifest, Scorecard
 from tunesmith.report import curves, figures, numbers
 from tunesmith.report.drawing import NARROW, WIDE
+from tunesmith.run_records import RunSummary
 
 RULES = {
     "estimate": "TRAIN when, over every finalist, the gain reaches the goal and its interval is above zero",

@@ -13,19 +13,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tunesmith.records import (
-    Candidate,
-    Decision,
-    Estimate,
-    Forgetting,
-    Manifest,
-    Plan,
-    RunSummary,
-    Scorecard,
-    Training,
-    Verdict,
-)
+from tunesmith.records import Candidate, Decision, Estimate, Forgetting, Manifest, Plan, Scorecard, Verdict
 from tunesmith.report import numbers
+from tunesmith.run_records import RunSummary, Training
 
 STAGE_WIDTH = 10
 DECISION_STYLES: dict[Decision, str] = {

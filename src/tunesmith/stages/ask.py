@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tunesmith.errors import UserError
 from tunesmith.files import read_record
-from tunesmith.records import Message, Row, RunSummary
+from tunesmith.records import Message, Row
+from tunesmith.run_records import RunSummary
 from tunesmith.stages.session import Session
 
 

@@ -7,7 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from tunesmith.evaluation.scorecards import confusions, duels
 from tunesmith.files import file_sha256, read_record, write_json
-from tunesmith.records import Dataset, FileHash, RunSummary, Scorecard
+from tunesmith.records import Dataset, FileHash, Scorecard
+from tunesmith.run_records import RunSummary
 from tunesmith.stages.data import DataResult
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.plan import PlanResult

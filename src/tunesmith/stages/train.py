@@ -10,18 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.files import file_sha256
-from tunesmith.records import (
-    Agreement,
-    Cost,
-    Dataset,
-    Estimate,
-    FileHash,
-    Plan,
-    Row,
-    Scorecard,
-    Training,
-    WatchedCourse,
-)
+from tunesmith.records import Cost, Dataset, Estimate, FileHash, Plan, Row, Scorecard
+from tunesmith.run_records import Agreement, Training, WatchedCourse
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.session import Session, machine, usable_cores
 from tunesmith.workspace import adapter_folder, cached, checkpoints, stage_key
@@ -44,6 +34,7 @@ PACKAGES = (
     "tunesmith.stats",
     "tunesmith.stages.train",
     "tunesmith.records",
+    "tunesmith.run_records",
 )
 
 # Rows on which our log-probabilities are compared with those of what was saved.

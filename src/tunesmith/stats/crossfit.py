@@ -1,7 +1,7 @@
 """Few rows: the gain of a recipe by nested group cross-fitting, instead of the gain of one model on a test.
 
-Groups are dealt into K outer folds. For each fold the whole recipe (curation, prompt choice, tuning, threshold)
-is run on the other folds, validation inside them, and answers the rows of the fold, which it has never seen.
+Groups are dealt into K outer folds. For each fold the whole recipe (curation, prompt choice, tuning,
+threshold) is run on the other folds, validation inside them, and answers the rows of the fold, unseen so far.
 Every row is answered once, so all rows count. What is estimated is the recipe's gain when it learns from
 (K − 1)/K of the rows; the model to be used is then trained on everything and is not tested itself.
 """
@@ -50,7 +50,7 @@ def inflation(folds: int) -> float:
 
     Two training sets share (K − 2)/(K − 1) of their rows, so the folds' results hang together and the spread
     of rows alone is too small. Nadeau and Bengio (2003) replace the variance S²/J of J resampled tests by
-    S²·(1/J + test share/training share); with J = K and shares 1/K and (K − 1)/K that is S²/K·(1 + K/(K − 1)).
+    S²·(1/J + test share/training share); with J = K, shares 1/K and (K − 1)/K this is S²/K·(1 + K/(K − 1)).
     (Simulated, 80 groups, 5 folds, two equal recipes that learn: a plain 95 % interval holds the true gain of
     0 in 86 to 97 % of projects, 1-nearest-neighbour being the worst; this one in 98 to 100 %.)
     """

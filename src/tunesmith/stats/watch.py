@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tunesmith.records import Course, Estimate, WatchedCourse
+from tunesmith.records import Estimate
+from tunesmith.run_records import Course, WatchedCourse
 from tunesmith.stats.intervals import ratio_interval
 from tunesmith.stats.paired import FEWEST_GROUPS
 

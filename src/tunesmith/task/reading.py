@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 from tunesmith.errors import UserError
 from tunesmith.task.lines import Problem, Tree, Where, dotted, read_yaml
 from tunesmith.task.rules import broken_rules
-from tunesmith.task.settings import PATTERNS, Task, task_json_schema
+from tunesmith.task.sections import PATTERNS
+from tunesmith.task.settings import Task, task_json_schema
 
 _SECTIONS = tuple(
     name

@@ -6,35 +6,18 @@ template and the messages about bad input repeat them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from tunesmith.task.lines import dotted
 from tunesmith.task.rules import broken_rules
-
-SLUG = r"^[a-z0-9][a-z0-9_-]{0,63}$"
-NOT_BLANK = r"\S"
-# What the patterns above mean, for people.
-PATTERNS = {
-    SLUG: "up to 64 lower-case letters, digits, - and _, beginning with a letter or digit",
-    NOT_BLANK: "text (not empty)",
-}
-
-Text = Annotated[str, Field(pattern=NOT_BLANK)]
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Size = Count | Share
+from tunesmith.task.sections import SLUG, Count, Section, Share, Size, Text
+from tunesmith.task.train_settings import TrainSettings
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class DataSettings(_Section):
+class DataSettings(Section):
     """Where the rows are, which columns are read, and which rows are kept."""
 
     package: Literal["licensedcode-data"] | None = Field(
@@ -135,7 +118,7 @@ class DataSettings(_Section):
     )
 
 
-class SplitSettings(_Section):
+class SplitSettings(Section):
     """How the rows are divided. A whole number counts rows; one between 0 and 1 is a share of them."""
 
     train: Size | None = Field(
@@ -160,7 +143,7 @@ class SplitSettings(_Section):
     )
 
 
-class GoalSettings(_Section):
+class GoalSettings(Section):
     """What "better" means, and by how much. Decided before anything is trained."""
 
     metric: Literal["accuracy"] = Field(
@@ -184,7 +167,7 @@ class GoalSettings(_Section):
     )
 
 
-class GuardSettings(_Section):
+class GuardSettings(Section):
     """One thing that must not get worse, and by how much it may."""
 
     margin: Share = Field(description="How much worse is still acceptable: 0.03 is 3 %.", examples=[0.03])
@@ -194,7 +177,7 @@ class GuardSettings(_Section):
     )
 
 
-class GuardsSettings(_Section):
+class GuardsSettings(Section):
     """What must not get worse than in the base model."""
 
     general_text: GuardSettings = Field(
@@ -209,7 +192,7 @@ class GuardsSettings(_Section):
     )
 
 
-class OpponentSettings(_Section):
+class OpponentSettings(Section):
     """What the tuned model has to beat. All of them are tuned too, on validation."""
 
     classical: bool = Field(
@@ -227,161 +210,26 @@ class OpponentSettings(_Section):
     )
 
 
-TrainMethod = Literal["lora", "rslora", "dora", "qlora", "full"]
-# Weights that are all trained need smaller steps than a new adapter.
-FULL_LEARNING_RATE = 5e-5
+class ReviewSettings(Section):
+    """What people are asked when they compare answers blindly (`tunesmith review`)."""
+
+    criteria: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] = Field(
+        default=("correctness",),
+        description="What an answer is better or worse at. Each is asked for each pair of answers.",
+        examples=[["correctness", "relevance", "fluency", "tone"]],
+    )
+    items: Annotated[int, Field(ge=2)] = Field(
+        default=60,
+        description="How many validation rows are drawn for review. Equal answers count as ties unseen.",
+    )
+    repeats: Annotated[int, Field(ge=0)] = Field(
+        default=10,
+        description="How many pairs each reviewer sees a second time, positions swapped, to see how steady "
+        "the answers are.",
+    )
 
 
-class TrainSettings(_Section):
-    """How the model is tuned: which weights are trained, and how. The defaults are a good start."""
-
-    method: TrainMethod = Field(
-        default="lora",
-        description="lora: small matrices beside the layers are trained. rslora: the same, scaled by "
-        "alpha/√rank, for high ranks. dora: the size of each output is trained apart from its direction. "
-        "qlora: lora on a base held in 4 bits (needs `tunesmith[qlora]`). full: all weights.",
-    )
-    rank: Count = Field(
-        default=16,
-        description="Adapter rank: the size of the adapter. 8 to 64; higher for harder tasks with more rows.",
-    )
-    alpha: Positive = Field(
-        default=32.0,
-        description="Adapter scaling. Keep it at twice the rank (rslora: at about twice its square root).",
-    )
-    adapter_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.0,
-        description="The share of an adapter's inputs that is left out at random in each step. 0.05 to 0.1 "
-        "may help when rows are few; training is slower with it.",
-    )
-    targets: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] | None = Field(
-        default=None,
-        description="The layers that get an adapter, by the ends of their names. All linear layers but the "
-        "output head, unless you list some.",
-        examples=[["q_proj", "v_proj"]],
-    )
-    modules_to_save: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] | None = Field(
-        default=None,
-        description="Modules that are trained whole beside the adapters and saved with them, by the ends of "
-        "their names.",
-        examples=[["lm_head", "embed_tokens"]],
-    )
-    start_from: Text | None = Field(
-        default=None,
-        description="An adapter folder to go on from, trained on the same base with the same method, rank, "
-        "alpha and layers. A relative path starts at the folder of this task file.",
-        examples=["runs/first-try/stages/train-0123456789ab/adapter"],
-    )
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=1e-3,
-        description="Peak learning rate. Lower it (3e-4, 1e-4) when the loss jumps or for larger bases. With "
-        f"method full it is {FULL_LEARNING_RATE:g} unless you give one.",
-    )
-    epochs: Positive = Field(
-        default=2.0,
-        description="Passes over the training rows, at most: training stops earlier when validation stops "
-        "improving.",
-    )
-    batch_size: Count = Field(
-        default=16, description="Rows per optimiser step. Lower it when memory runs out or rows are few."
-    )
-    accumulate: Count = Field(
-        default=1,
-        description="Batches whose gradients add up to one optimiser step: batch_size 4 and accumulate 4 "
-        "take the step of batch_size 16 in less memory.",
-    )
-    optimiser: Literal["adamw", "sgd", "adamw8bit"] = Field(
-        default="adamw",
-        description="adamw suits nearly everything. sgd (with momentum) needs a far larger learning rate. "
-        "adamw8bit keeps its moments in 8 bits, for full fine-tuning in little memory (needs "
-        "bitsandbytes: `pip install 'tunesmith[qlora]'`).",
-    )
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.9, description="With optimiser sgd: the share of the last step that is kept in the next."
-    )
-    schedule: Literal["linear", "constant", "cosine", "wsd"] = Field(
-        default="linear",
-        description="What the learning rate does after its warm-up. linear and cosine: it falls to 0. "
-        "constant: it stays. wsd: it stays, then falls to 0 linearly in the last decay_share of the steps.",
-    )
-    decay_share: Share = Field(
-        default=0.2, description="With schedule wsd: the share of the steps in which the learning rate falls."
-    )
-    warmup_share: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.1, description="The share of the steps in which the learning rate climbs to its peak."
-    )
-    weight_decay: Annotated[float, Field(ge=0)] = Field(
-        default=0.0,
-        description="Weight decay: decoupled with AdamW, added to the gradient with sgd; one-dimensional "
-        "weights (norms, biases) are spared. 0.01 to 0.1 may help when training overfits.",
-    )
-    l1_penalty: Annotated[float, Field(ge=0)] = Field(
-        default=0.0,
-        description="Adds this times the sum of |change| to the loss: few weights change. Changes count from "
-        "the base: for an adapter from zero, else from the weights at the start.",
-    )
-    l2_penalty: Annotated[float, Field(ge=0)] = Field(
-        default=0.0,
-        description="Adds half of this times the sum of change² to the loss: weights stay near the base. "
-        "Changes count as for l1_penalty.",
-    )
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.0,
-        description="The share of each right token's weight that is spread over the whole vocabulary in "
-        "training. 0.05 to 0.1 may help with noisy labels. Validation losses stay unsmoothed.",
-    )
-    loss_per: Literal["token", "example"] = Field(
-        default="token",
-        description="token: every learned token counts the same, so long answers count more. example: every "
-        "row counts the same.",
-    )
-    max_gradient_norm: Positive = Field(
-        default=1.0,
-        description="Longer gradients are cut to this norm, so that one odd batch cannot wreck the model.",
-    )
-    validations_per_epoch: Count = Field(
-        default=4,
-        description="How often validation is scored in one epoch; the best of these checkpoints is kept.",
-    )
-    patience: Count = Field(
-        default=3,
-        description="Training stops after this many validations in a row without a better one (see best_by).",
-    )
-    watch_metric: bool = Field(
-        default=False,
-        description="Also measure the task metric at every validation, on a sample of up to 256 validation "
-        "rows. It takes about as long as the validation loss, or longer with many labels.",
-    )
-    best_by: Literal["loss", "metric"] = Field(
-        default="loss",
-        description="What makes a checkpoint the best, and stops training early: the validation loss, or the "
-        "task metric (with watch_metric: true; the loss decides between equals).",
-    )
-    long_rows: Literal["error", "drop", "truncate_left", "truncate_right"] = Field(
-        default="error",
-        description="What to do with training rows of more than max_tokens. drop: leave them out. "
-        "truncate_left and truncate_right: cut the longest message of the prompt at its beginning or end. "
-        "Answers are never cut, and every row dropped or cut is counted and listed.",
-    )
-    max_tokens: Annotated[int, Field(ge=8)] | None = Field(
-        default=None,
-        description="The longest training row, in tokens with prompt and answer. The base's context unless "
-        "you give fewer.",
-        examples=[1024],
-    )
-    seed: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="The seed of the adapter's start and of the order of the rows."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _full_tuning_takes_smaller_steps(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and values.get("method") == "full":
-            return {"learning_rate": FULL_LEARNING_RATE, **values}
-        return values
-
-
-class Task(_Section):
+class Task(Section):
     """A task: where the data is, what is asked, what "better" means, and what must not get worse."""
 
     name: Annotated[str, Field(pattern=SLUG)] = Field(
@@ -429,6 +277,12 @@ class Task(_Section):
     train: TrainSettings = Field(
         default=TrainSettings(),
         description="How the model is tuned: by default LoRA on all linear layers, a good start.",
+    )
+
+    review: ReviewSettings = Field(
+        default=ReviewSettings(),
+        description="Blind comparison by people of the tuned model's answers with the best opponent's "
+        "(`tunesmith review`).",
     )
 
     _folder: Path = PrivateAttr(default=Path())

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tunesmith.errors import UserError
 from tunesmith.files import atomic_path, read_record, write_json
-from tunesmith.records import TrainPoint, ValidationPoint
+from tunesmith.run_records import TrainPoint, ValidationPoint
 
 CHECKPOINTS_KEPT = 2
 

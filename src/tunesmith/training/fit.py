@@ -20,8 +20,8 @@ from tunesmith.files import content_hash
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import Tokens
 from tunesmith.progress import Report, silent
-from tunesmith.records import TrainPoint, ValidationPoint
-from tunesmith.task.settings import TrainSettings
+from tunesmith.run_records import TrainPoint, ValidationPoint
+from tunesmith.task.train_settings import TrainSettings
 from tunesmith.training.batches import epoch_batches
 from tunesmith.training.checkpoints import (
     Progress,

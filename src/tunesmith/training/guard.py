@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tunesmith.errors import UserError
 from tunesmith.models.rendering import ROWS_LISTED
-from tunesmith.task.settings import TrainSettings
+from tunesmith.task.train_settings import TrainSettings
 from tunesmith.training.checkpoints import newest_checkpoint
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from tunesmith.errors import UserError
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import ROWS_LISTED, Tokens, instructed, render_row
-from tunesmith.records import LongRow, Message, Row
-from tunesmith.task.settings import TrainSettings
+from tunesmith.records import Message, Row
+from tunesmith.run_records import LongRow
+from tunesmith.task.train_settings import TrainSettings
 
 
 @dataclass(frozen=True)

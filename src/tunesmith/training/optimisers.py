@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tunesmith.engine.lora import lora_layers
 from tunesmith.errors import UserError
-from tunesmith.task.settings import TrainSettings
+from tunesmith.task.train_settings import TrainSettings
 
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tunesmith.task.settings import TrainSettings
+from tunesmith.task.train_settings import TrainSettings
 
 
 class Schedule:

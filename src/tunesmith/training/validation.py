@@ -14,7 +14,8 @@ from tunesmith.engine.head import POSITIONS_PER_CHUNK
 from tunesmith.engine.scoring import batches_by_length
 from tunesmith.engine.selfcheck import LossFunction
 from tunesmith.models.rendering import Tokens
-from tunesmith.records import Estimate, TrainPoint, ValidationPoint
+from tunesmith.records import Estimate
+from tunesmith.run_records import TrainPoint, ValidationPoint
 
 # Enough to see whether training rows are learned by heart, few enough to cost next to nothing.
 WATCHED_TRAINING_ROWS = 64

@@ -1,0 +1,266 @@
+"""Blind review: nobody is told whose answer it is, nothing judged is lost, and no biased judge stands in."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tunesmith.errors import UserError
+from tunesmith.evaluation.judges import accept_judge, judged_win_rate
+from tunesmith.evaluation.review import (
+    Choice,
+    Judgement,
+    Pair,
+    append_judgement,
+    draw_pairs,
+    read_judgements,
+    read_pairs,
+    review,
+    showings,
+    summarise_review,
+    write_pairs,
+)
+from tunesmith.records import Message, Row
+from tunesmith.stats.review import drift, win_rate
+
+CRITERIA = ("relevance", "correctness")
+
+
+def pairs(number: int, equal: int = 0) -> list[Pair]:
+    """Pairs whose tuned answer is longer; the last ``equal`` ones have equal answers."""
+    return [
+        Pair(f"item {i}", f"rows.jsonl:{i}", f"question {i}", f"answer {i}", f"{other} {i}")
+        for i, other in enumerate(["a"] * (number - equal) + ["answer"] * equal)
+    ]
+
+
+def judged(pair: Pair, reviewer: str, outcome: float, again: bool = False) -> Judgement:
+    choice: Choice = "tie" if outcome == 0.5 else "first" if outcome == 1 else "second"
+    return Judgement(pair.item, reviewer, True, again, dict.fromkeys(CRITERIA, choice), "")
+
+
+def test_pairs_are_drawn_from_all_rows_with_equal_answers_among_them() -> None:
+    rows = [Row(str(i), f"rows.jsonl:{i}", (Message("user", f"text {i}"),), "x") for i in range(30)]
+    answers = [str(i % 3) for i in range(30)]
+    drawn = draw_pairs(rows, answers, ["0"] * 30, 20, seed=1)
+    assert len({pair.item for pair in drawn}) == 20
+    assert 0 < sum(pair.same for pair in drawn) < 20
+    assert drawn == draw_pairs(rows, answers, ["0"] * 30, 20, seed=1)
+    assert all(pair.tuned == str(int(pair.item) % 3) for pair in drawn)
+    assert len(draw_pairs(rows, answers, answers, 99, seed=1)) == 30
+
+
+def test_order_and_position_are_random_differ_by_reviewer_and_repeats_swap_positions() -> None:
+    several = pairs(40, equal=4)
+    anna, berta = showings(several, "anna", 8), showings(several, "berta", 8)
+    assert anna == showings(several, "anna", 8)
+    assert [each.pair.item for each in anna] != [each.pair.item for each in berta]
+    assert len(anna) == 36 + 8
+    assert not any(each.pair.same for each in anna)
+    firsts = [each.tuned_first for each in anna if not each.again]
+    assert 8 < sum(firsts) < 28
+    for repeat in anna[36:]:
+        (once,) = [each for each in anna[:36] if each.pair == repeat.pair]
+        assert repeat.again
+        assert repeat.tuned_first != once.tuned_first
+        assert anna.index(once) < 18
+
+
+def test_a_reviewer_never_sees_which_candidate_an_answer_is_from() -> None:
+    said: list[str] = []
+    shown = showings(pairs(10), "anna", 0)
+    review(shown, [], CRITERIA, "anna", lambda _: "1", said.append, lambda _: None)
+    text = "\n".join(said)
+    assert all(pair.text in text for pair in pairs(10))
+    assert "tuned" not in text
+    assert "opponent" not in text
+
+
+def test_the_preferred_candidate_is_found_whatever_its_position(tmp_path: Path) -> None:
+    several, saved = pairs(30), list[Judgement]()
+    for showing in showings(several, "anna", 5):
+        # Anna always prefers the longer answer, which is the tuned one.
+        first, second = showing.answers
+        key = "1" if len(first) > len(second) else "2"
+        review([showing], [], CRITERIA, "anna", lambda _, key=key: key, lambda _: None, saved.append)  # type: ignore[misc]
+    assert len(saved) == 35
+    result = summarise_review(several, saved, CRITERIA, "tuned", "rival")
+    for criterion in result.criteria:
+        assert criterion.win_rate is not None
+        assert criterion.win_rate.value == 1
+        assert criterion.win_rate.low < 1
+        assert criterion.win_rate.rows == 30
+        assert criterion.drifts[0].same is not None
+        assert criterion.drifts[0].same.value == 1
+
+
+def test_a_stopped_review_goes_on_where_it_was_and_loses_only_the_open_item(tmp_path: Path) -> None:
+    shown, path = showings(pairs(12), "anna", 0), tmp_path / "judgements-anna.jsonl"
+    asked = 0
+
+    def interrupted(_: str) -> str:
+        nonlocal asked
+        asked += 1
+        if asked == 3 * 5 + 2:  # two criteria and a comment an item: in the middle of the sixth
+            raise KeyboardInterrupt
+        return "2"
+
+    def save(judgement: Judgement) -> None:
+        append_judgement(path, judgement)
+
+    with pytest.raises(KeyboardInterrupt):
+        review(shown, [], CRITERIA, "anna", interrupted, lambda _: None, save)
+    assert len(read_judgements(path)) == 5
+    with path.open("a") as stream:
+        stream.write('{"again":fal')  # a crash in the middle of a line
+    done = read_judgements(path)
+    assert len(done) == 5
+    assert review(shown, done, CRITERIA, "anna", lambda _: "t", lambda _: None, save) == 7
+    assert [each.item for each in read_judgements(path)] == [each.pair.item for each in shown]
+    assert review(shown, read_judgements(path), CRITERIA, "anna", interrupted, lambda _: None, save) == 0
+
+
+@pytest.mark.parametrize("lines", [["q"], ["1", "x", "q"], []])
+def test_q_and_the_end_of_the_input_stop_without_a_judgement(lines: list[str]) -> None:
+    answers, saved = iter(lines), list[Judgement]()
+
+    def ask(_: str) -> str:
+        try:
+            return next(answers)
+        except StopIteration:
+            raise EOFError from None
+
+    assert review(showings(pairs(3), "a", 0), [], CRITERIA, "a", ask, lambda _: None, saved.append) == 0
+    assert saved == []
+
+
+def test_pairs_and_judgements_survive_the_disk_and_a_broken_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    several = [*pairs(3), Pair("é", "s", "line\u2028break\n", "a\n", "“b”")]
+    write_pairs(path, several)
+    assert read_pairs(path) == several
+    path.write_text(path.read_text() + '{"item": 3}\n')
+    with pytest.raises(UserError, match=r"pairs.jsonl:5: not a pair"):
+        read_pairs(path)
+
+
+def test_equal_answers_are_ties_of_every_reviewer() -> None:
+    several = pairs(40, equal=20)
+    said = [judged(pair, reviewer, 1.0) for pair in several[:20] for reviewer in ("anna", "berta")]
+    result = summarise_review(several, said, CRITERIA, "tuned", "rival")
+    rate = result.criteria[0].win_rate
+    assert rate is not None
+    assert rate.value == pytest.approx(0.75)
+    assert (rate.rows, rate.groups, result.equal_answers) == (80, 40, 20)
+    assert summarise_review(several, [], CRITERIA, "tuned", "rival").criteria[0].win_rate is None
+
+
+@pytest.mark.parametrize(("reviewers", "spread"), [(1, 0.0), (3, 0.08), (6, 0.08)])
+def test_the_win_rate_holds_the_rate_over_all_items_and_reviewers(reviewers: int, spread: float) -> None:
+    draws = np.random.default_rng(reviewers)
+    truth = 0.6
+    repetitions, held = 120, 0
+    for seed in range(repetitions):
+        chance = truth + draws.uniform(-0.25, 0.25, (60, 1)) + draws.uniform(-2, 2, reviewers) * spread / 1.2
+        outcomes = (draws.random((60, reviewers)) < np.clip(chance, 0, 1)).astype(float)
+        items = [str(item) for item in range(60) for _ in range(reviewers)]
+        names = [str(name) for _ in range(60) for name in range(reviewers)]
+        estimate = win_rate(outcomes.ravel().tolist(), items, names, seed=seed)
+        held += estimate.low <= truth <= estimate.high
+    assert held / repetitions >= 0.95 - 2.6 * math.sqrt(0.95 * 0.05 / repetitions)
+
+
+def test_reviewers_who_differ_widen_the_interval_and_one_reviewer_speaks_for_themselves() -> None:
+    items = [str(item) for item in range(50) for _ in range(4)]
+    names = [name for _ in range(50) for name in "abcd"]
+    alike = [float(item % 2) for item in range(50) for _ in range(4)]
+    apart = [float(name in "ab") for name in names]
+    united, divided = win_rate(alike, items, names), win_rate(apart, items, names)
+    assert united.value == divided.value == 0.5
+    assert divided.high - divided.low > 2 * (united.high - united.low)
+    assert "one reviewer" in win_rate(alike[::4], items[::4], ["a"] * 50).method
+    with pytest.raises(ValueError, match="between 0"):
+        win_rate([2.0, 0.0], ["a", "b"], ["x", "x"])
+
+
+def test_a_reviewer_who_drifts_is_seen_and_a_steady_one_is_not() -> None:
+    steady = drift("anna", [1, 0, 0.5, 1, 0, 1, 0, 1, 1, 0], [1, 0, 0.5, 1, 0, 1, 0, 1, 1, 0])
+    assert steady.same is not None
+    assert steady.shift is not None
+    assert (steady.same.value, steady.shift.value) == (1, 0)
+    drifting = drift("berta", [0.0] * 9 + [1.0], [1.0] * 10)
+    assert drifting.shift is not None
+    assert drifting.shift.low > 0.5
+    assert drift("carl", [1.0] * 4, [1.0] * 4).same is None
+
+
+def people(several: list[Pair], agree: float, seed: int = 0) -> list[Judgement]:
+    """Two reviewers who see each item's true winner, each with probability ``agree``, else toss a coin."""
+    draws = random.Random(seed)
+    said = []
+    for index, pair in enumerate(several):
+        for reviewer in ("anna", "berta"):
+            seen = draws.random() < agree
+            said.append(judged(pair, reviewer, float(index % 2) if seen else float(draws.random() < 0.5)))
+    return said
+
+
+def judge_that(sees: float, seed: int = 1) -> Callable[[str, str, str, str], Choice]:
+    """A judge that finds the true winner (odd items: the tuned, longer answer) with this probability."""
+    draws = random.Random(seed)
+    memory: dict[str, bool] = {}
+
+    def judge(text: str, first: str, second: str, criterion: str) -> Choice:
+        odd = int(text.split()[-1]) % 2 == 1
+        wins = memory.setdefault(text, odd if draws.random() < sees else draws.random() < 0.5)
+        return "first" if (len(first) > len(second)) == wins else "second"
+
+    return judge
+
+
+def test_a_judge_that_agrees_with_people_as_they_do_is_accepted() -> None:
+    several = pairs(300)
+    agreement, check = accept_judge(judge_that(0.95), several, people(several, 0.85), "correctness")
+    assert check.answer == "passed", check.evidence
+    assert agreement.position is not None
+    assert agreement.position.value == 0
+    assert agreement.people is not None
+    assert agreement.people.value == pytest.approx(0.85**2, abs=0.1)
+    rate = judged_win_rate(judge_that(0.95), "a model", several, people(several, 0.85), "correctness")
+    assert rate.estimate is not None
+    assert rate.estimate.value == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize("choice", ["first", "second"])
+@pytest.mark.parametrize("agree", [1.0, 0.3, 0.0])
+def test_a_judge_that_always_prefers_one_position_is_refused(choice: Choice, agree: float) -> None:
+    several = pairs(80)
+    said = people(several, agree)
+    _, check = accept_judge(lambda *_: choice, several, said, "correctness")
+    assert check.answer == "failed"
+    assert "position" in check.evidence
+    assert judged_win_rate(lambda *_: choice, "a model", several, said, "correctness").answer == "unmeasured"
+
+
+def test_a_judge_that_tosses_coins_is_refused_and_one_that_always_says_tie_too() -> None:
+    several = pairs(300)
+    said = people(several, 0.9)
+    assert accept_judge(judge_that(0.0), several, said, "correctness")[1].answer == "failed"
+    assert accept_judge(lambda *_: "tie", several, said, "correctness")[1].answer == "failed"
+
+
+def test_people_who_disagree_at_random_few_items_or_one_reviewer_leave_a_judge_unmeasured() -> None:
+    several = pairs(100)
+    said = people(several, 0.0)
+    check = accept_judge(judge_that(1.0), several, said, "correctness")[1]
+    assert check.answer == "unmeasured"
+    assert "chance" in check.evidence
+    few = accept_judge(judge_that(1.0), several[:49], people(several[:49], 1.0), "correctness")[1]
+    assert few.answer == "unmeasured"
+    alone = [each for each in people(several, 1.0) if each.reviewer == "anna"]
+    assert accept_judge(judge_that(1.0), several, alone, "correctness")[1].answer == "unmeasured"
