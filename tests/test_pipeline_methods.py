@@ -143,5 +143,5 @@ def test_a_report_of_a_run_without_the_comparison_leaves_it_out(home: Path) -> N
     )
     assert run.train is not None
     without = replace(run.train, training=replace(run.train.training, agreement=None))
-    assert "nats" in told(run)
-    assert "nats" not in told(replace(run, train=without))
+    assert "saved and read back" in told(run)
+    assert "saved and read back" not in told(replace(run, train=without))
