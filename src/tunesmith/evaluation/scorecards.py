@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith.candidates.answers import Answers
+from tunesmith.evaluation.metrics.answered import Answered
+from tunesmith.evaluation.metrics.measure import measure
 from tunesmith.records import Candidate, Cost, Estimate, Prediction, Row, Scorecard, SplitName
 from tunesmith.run_records import Confusion, ExampleDuel
 from tunesmith.stats.intervals import macro_f1_interval, proportion_interval
@@ -81,10 +83,13 @@ def _metrics(rows: Sequence[Row], answers: Sequence[str], labels: Sequence[str])
     groups = [row.group for row in rows]
     targets = [row.target for row in rows]
     known = sorted({*labels, *targets})
-    return {
+    found = {
         "accuracy": proportion_interval(correctness(rows, answers), groups),
         "macro_f1": macro_f1_interval(targets, list(answers), groups, known),
     }
+    if len(set(groups)) > 1:
+        found |= measure(("balanced_accuracy", "mcc"), Answered(rows, answers, labels=labels))
+    return found
 
 
 def _probability(answers: Answers, index: int) -> float | None:

@@ -19,7 +19,12 @@ RULES = {
     "estimate": "TRAIN when, over every finalist, the gain reaches the goal and its interval is above zero",
     "margin": "TRAIN when, over every finalist, the whole interval of the gain reaches the goal",
 }
-METRIC_TITLES = {"accuracy": "Accuracy", "macro_f1": "Macro-F1"}
+METRIC_TITLES = {
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro-F1",
+    "balanced_accuracy": "Balanced accuracy",
+    "mcc": "MCC",
+}
 LONGEST_EXAMPLE = 700
 LONG_ROWS_SHOWN = 50
 

@@ -29,6 +29,7 @@ PACKAGES = (
     "tunesmith.engine",
     "tunesmith.models",
     "tunesmith.stats",
+    "tunesmith.evaluation.metrics",
     "tunesmith.evaluation.scorecards",
     "tunesmith.stages.opponents",
     "tunesmith.records",

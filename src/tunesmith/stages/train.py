@@ -30,6 +30,7 @@ PACKAGES = (
     "tunesmith.training",
     "tunesmith.candidates.tuned",
     "tunesmith.candidates.answers",
+    "tunesmith.evaluation.metrics",
     "tunesmith.evaluation.scorecards",
     "tunesmith.stats",
     "tunesmith.stages.train",
