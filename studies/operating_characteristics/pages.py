@@ -172,7 +172,7 @@ def _chances(axes: Axes, projects: Sequence[Outcome]) -> None:
         axes.plot(groups, shares, color=colour, marker="o", markersize=3.5)
         if gain > -GOAL:
             # Where the curves are furthest apart.
-            label, at = (f"{100 * gain:+.0f}", 1 if gain >= 0.1 else 2) if gain else ("0 or less", 1)
+            label, at = (f"{100 * gain:+.0f}", 1 if gain >= 0.1 else 2) if gain else ("0 or less", 5)
             axes.annotate(
                 label, (groups[at], shares[at]), xytext=(-6, 6), textcoords="offset points",
                 fontsize=SMALL_SIZE, color=colour, ha="right",

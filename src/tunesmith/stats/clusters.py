@@ -98,7 +98,8 @@ def ratio_bounds(
         return value, value
     freedom = max(1.0, float((weights**2).sum() ** 2 / (weights**4).sum()) - 1)
     half = float(stdtrit(freedom, (1 + level) / 2))
-    skew = float((residuals**3).sum() / (residuals**2).sum() ** 1.5)
+    scaled = residuals / np.abs(residuals).max()  # so that no square is lost to rounding
+    skew = float((scaled**3).sum() / (scaled**2).sum() ** 1.5)
     return (
         value - max(half, _skewed(half, skew)) * error,
         value - min(-half, _skewed(-half, skew)) * error,
