@@ -22,8 +22,9 @@ from report_samples import hostile_summary, share, summary, thin_summary
 from tunesmith.records import Decision, Estimate
 from tunesmith.report import curves, figures, numbers
 from tunesmith.report.page import row_accounting, write_report
-from tunesmith.report.terminal import print_summary, verdict_lines
+from tunesmith.report.terminal import plan_lines, print_summary, verdict_lines
 from tunesmith.run_records import LongRow, RunSummary, WatchedCourse
+from tunesmith.stats.power_guards import guard_power, joint_power
 
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
 VOID_TAGS = {"meta"}
@@ -244,6 +245,20 @@ def test_what_was_not_measured_is_called_unmeasured_and_not_drawn(tmp_path: Path
     plot = figures.probe_plot(summary().forgetting)
     assert plot.count("unmeasured: base at chance") == 2
     assert len(re.findall(r"<use ", plot)) == 3  # five probes, two of them at chance
+
+
+def test_the_plan_tells_whether_blocking_guards_can_pass(tmp_path: Path) -> None:
+    guards = [guard_power("all text", 177, 155, 0.03, spread, 0.03) for spread in (0.03, 0.2)]
+    run = summary()
+    plan = replace(run.plan, guards=tuple(joint_power([guard], 0.03) for guard in guards))
+    write_report(replace(run, plan=plan), tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "177 items in 155 groups" in page
+    assert "none" in page[page.index("177 items") :]  # the rough guard passes no loss 8 times in 10
+    stream = io.StringIO()
+    Console(file=stream, width=200).print(plan_lines(plan))
+    chances = [round(100 * guard.chance_if_unchanged) for guard in guards]
+    assert f"(all text) with a chance of {chances[1]} to {chances[0]} %" in stream.getvalue()
 
 
 def test_a_change_on_fewer_than_fifty_groups_is_unmeasured() -> None:

@@ -29,7 +29,7 @@ def nearest_mean(inputs: Floats, labels: Bools, asked: Floats) -> Bools:
 def nearest_row(inputs: Floats, labels: Bools, asked: Floats) -> Bools:
     """One nearest neighbour: answers change a lot with the training rows."""
     distances = (inputs**2).sum(axis=1) - 2 * asked @ inputs.T
-    return labels[distances.argmin(axis=1)]
+    return np.asarray(labels[distances.argmin(axis=1)])
 
 
 def draw(
@@ -122,6 +122,7 @@ def test_the_interval_is_the_paired_one_made_wider_and_a_split_group_is_refused(
     plain = paired_gain(luck > 0.08, luck < 0.85, groups, "rival", 0.05)
     wider = crossfit_gain(luck > 0.08, luck < 0.85, groups, folds, "rival", 0.05)
     assert plain.standard_error is not None
+    assert wider.standard_error is not None
     assert wider.standard_error == pytest.approx(plain.standard_error * math.sqrt(2.25))
     assert inflation(5) == pytest.approx(1.5)
     assert wider.low is not None

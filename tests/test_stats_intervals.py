@@ -10,6 +10,7 @@ from scipy import stats as scipy_stats
 from sklearn.metrics import f1_score
 
 from tunesmith.errors import UserError
+from tunesmith.stats.clusters import clustered_ratio, group_codes, t_quantile
 from tunesmith.stats.intervals import (
     agresti_coull,
     macro_f1_interval,
@@ -125,11 +126,31 @@ def test_a_ratio_holds_its_estimate_ignores_row_order_and_widens_with_the_level(
     assert wider[2] >= high
 
 
-def test_the_mean_of_single_rows_is_students_t() -> None:
-    values = np.random.default_rng(4).normal(3, 2, 40)
-    estimate = mean_interval(values, singles(40), 0.9)
-    reference = scipy_stats.ttest_1samp(values, 0).confidence_interval(0.9)
+def test_the_mean_of_single_rows_is_students_t_where_they_are_not_skewed() -> None:
+    half = np.random.default_rng(4).normal(3, 2, 40)
+    symmetric = np.concatenate([half, 6 - half])
+    estimate = mean_interval(symmetric, singles(80), 0.9)
+    reference = scipy_stats.ttest_1samp(symmetric, 0).confidence_interval(0.9)
     assert (estimate.low, estimate.high) == pytest.approx((reference.low, reference.high))
+
+
+def test_a_long_upper_tail_raises_the_upper_bound_only_and_uneven_sizes_widen_both() -> None:
+    random = np.random.default_rng(5)
+    skewed = random.exponential(1, 80)
+    estimate = mean_interval(skewed, singles(80), 0.9)
+    reference = scipy_stats.ttest_1samp(skewed, 0).confidence_interval(0.9)
+    assert estimate.low == pytest.approx(reference.low)
+    assert estimate.high > reference.high + 0.01
+    sizes = np.full(80, 10.0)
+    noise = np.concatenate([random.normal(0, 1, 40)] * 2) * np.repeat([1, -1], 40)
+    even = ratio_interval(sizes + noise, sizes, singles(80), 0.9)
+    sizes[:2] = 200.0
+    noise[:2] = 0.0
+    uneven = ratio_interval(sizes + noise, sizes, singles(80), 0.9)
+    plain = clustered_ratio(sizes + noise, sizes, group_codes(singles(80))).standard_error
+    assert plain is not None
+    assert even.high - even.low < 0.8 * (uneven.high - uneven.low) * (1180 / 800)
+    assert (uneven.high - uneven.low) / 2 > 1.2 * t_quantile(0.9, 79) * plain
 
 
 def test_a_ratio_weights_documents_by_their_bytes() -> None:

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
-from tunesmith.records import Estimate
 from tunesmith.stats.answers import Rule, non_inferior
-from tunesmith.stats.intervals import mean_interval, relative_change_interval
+from tunesmith.stats.intervals import relative_change_interval
 from tunesmith.stats.levels import alpha_for_opening, guard_level
 from tunesmith.stats.power import chance_bound_above_zero, chance_of_train, smallest_gain
-from tunesmith.stats.power_guards import guard_power, joint_power, spread_of
+from tunesmith.stats.power_guards import guard_power, joint_power
 from tunesmith.stats.power_pilot import Floats, metric_power
 
 ALPHA = alpha_for_opening(1)
@@ -111,9 +110,3 @@ def test_joint_power_is_a_product_or_the_bonferroni_bound() -> None:
     assert joint.at_least == pytest.approx(1 - 3 * (1 - chance))
     assert joint.at_least < joint.if_independent
     assert joint_power(guards * 20, 0.05).at_least == 0
-
-
-def test_the_spread_is_read_back_from_a_measured_change() -> None:
-    changes = np.random.default_rng(4).normal(0.01, 0.2, 300)
-    estimate: Estimate = mean_interval(changes, [str(row) for row in range(300)], 0.9)
-    assert spread_of(estimate) == pytest.approx(changes.std(ddof=1))

@@ -148,7 +148,7 @@ def _picture(found: Findings) -> Figure:
     figure, page = canvas(WIDE, HEIGHT)
     write(page, 0, 16, "Chance of TRAIN at the first opening", bold=True)
     write(page, 0, 32, "grouped rows, rule estimate, by true gain in points", size=SMALL_SIZE, colour=MUTED)
-    _chances(_axes(figure, (40, 44, 270, 220)), found.projects)
+    _chances(_axes(figure, (48, 44, 270, 220)), found.projects)
     write(page, 385, 16, "Chance that any of ten equal candidates ships", bold=True)
     write(page, 385, 32, "judged one after another; allowed: 5 %", size=SMALL_SIZE, colour=MUTED)
     _ships(_axes(figure, (425, 44, 250, 220)), found.projects)
@@ -171,10 +171,11 @@ def _chances(axes: Axes, projects: Sequence[Outcome]) -> None:
         groups = [outcome.setting.groups for outcome in line]
         axes.plot(groups, shares, color=colour, marker="o", markersize=3.5)
         if gain > -GOAL:
-            label = f"{100 * gain:+.0f}" if gain else "0 or less"
+            # Where the curves are furthest apart.
+            label, at = (f"{100 * gain:+.0f}", 1 if gain >= 0.1 else 2) if gain else ("0 or less", 5)
             axes.annotate(
-                label, (groups[-1], shares[-1]), xytext=(6, -4), textcoords="offset points",
-                fontsize=SMALL_SIZE, color=colour, annotation_clip=False,
+                label, (groups[at], shares[at]), xytext=(-6, 6), textcoords="offset points",
+                fontsize=SMALL_SIZE, color=colour, ha="right",
             )  # fmt: skip
     _group_axis(axes, [outcome.setting.groups for outcome in grouped])
     axes.set_ylim(-0.02, 1.02)

@@ -123,7 +123,7 @@ def _parse(
 def _absent(wanted: Any, stored: Any, where: str) -> list[str]:
     """Keys of ``wanted`` that ``stored`` lacks: the parser filled in their defaults."""
     if isinstance(wanted, dict):
-        absent = []
+        absent: list[str] = []
         for key, value in wanted.items():
             name = f"{where}.{key}" if where else key
             absent += _absent(value, stored[key], name) if key in stored else [name]

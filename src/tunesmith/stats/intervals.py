@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tunesmith.errors import UserError
 from tunesmith.records import Estimate
-from tunesmith.stats.clusters import Codes, Floats, clustered_ratio, group_codes, t_quantile
+from tunesmith.stats.clusters import Codes, Floats, clustered_ratio, group_codes, ratio_bounds, t_quantile
 
 
 def wilson(share: float, rows: float, critical: float) -> tuple[float, float]:
@@ -158,17 +158,16 @@ def macro_f1_interval(
 def _cluster_t(
     numerators: Floats, denominators: Floats, groups: Sequence[str], level: float, method: str
 ) -> Estimate:
-    ratio = clustered_ratio(numerators, denominators, group_codes(groups))
-    if ratio.standard_error is None:
+    codes = group_codes(groups)
+    ratio = clustered_ratio(numerators, denominators, codes)
+    bounds = ratio_bounds(numerators, denominators, codes, level)
+    if bounds is None:
         raise UserError(
             f"an interval needs at least 2 groups, found {ratio.groups} ({ratio.rows} rows)",
             "give more data, or check that the rows do not all share one group",
             exit_code=3,
         )
-    half = t_quantile(level, ratio.groups - 1) * ratio.standard_error
-    return Estimate(
-        ratio.value, ratio.value - half, ratio.value + half, ratio.rows, ratio.groups, level, method
-    )
+    return Estimate(ratio.value, *bounds, ratio.rows, ratio.groups, level, method)
 
 
 def _label_counts(

@@ -10,8 +10,7 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
-from tunesmith.records import Estimate, GuardPower, JointPower
-from tunesmith.stats.clusters import t_quantile
+from tunesmith.records import GuardPower, JointPower
 
 _NORMAL = NormalDist()
 _USUAL_CHANCE = 0.80
@@ -52,9 +51,3 @@ def joint_power(guards: Sequence[GuardPower], alpha_one_sided: float) -> JointPo
     chances = [guard.chance_if_unchanged for guard in guards]
     at_least = max(0.0, 1 - sum(1 - chance for chance in chances))
     return JointPower(tuple(guards), alpha_one_sided, at_least, math.prod(chances))
-
-
-def spread_of(change: Estimate) -> float:
-    """σ as it was measured once: for planning the next run from the change that a pilot run showed."""
-    half = (change.high - change.low) / 2
-    return half / t_quantile(change.level, change.groups - 1) * math.sqrt(change.groups)
