@@ -203,10 +203,9 @@ class PowerPoint:
 
 @dataclass(frozen=True)
 class GuardPower:
-    """What one guard can tell. ``spread``: the assumed standard deviation of the change of one group.
+    """What one guard can tell if one group's change has standard deviation ``spread``.
 
-    ``largest_loss_with_80_percent``: the largest true loss that still passes 8 times in 10; below 0, even an
-    unchanged model would fail more often.
+    ``largest_loss_with_80_percent`` passes 8 times in 10; below 0, even an unchanged model fails more often.
     """
 
     guard: str
@@ -221,10 +220,7 @@ class GuardPower:
 
 @dataclass(frozen=True)
 class JointPower:
-    """The chance that all blocking guards pass for a model that has lost nothing.
-
-    ``at_least`` holds however the guards depend on each other, ``if_independent`` when they do not.
-    """
+    """The chance that all blocking guards pass for an unchanged model, whatever their dependence or without."""
 
     guards: tuple[GuardPower, ...]
     alpha_one_sided: float
@@ -234,10 +230,7 @@ class JointPower:
 
 @dataclass(frozen=True)
 class Plan:
-    """What can be known before anything is trained. Times and memory are for this machine.
-
-    ``guards``: one for each spread that is assumed; empty when no guard blocks.
-    """
+    """What can be known before anything is trained. Times and memory are for this machine."""
 
     test_rows: int
     test_groups: int
@@ -254,7 +247,7 @@ class Plan:
     estimated_verdict_seconds: float
     estimated_peak_memory_mb: float
     available_memory_mb: float
-    guards: tuple[JointPower, ...] = ()
+    guards: tuple[JointPower, ...] = ()  # one for each spread that is assumed; empty when none blocks
 
 
 @dataclass(frozen=True)
