@@ -203,10 +203,7 @@ class PowerPoint:
 
 @dataclass(frozen=True)
 class GuardPower:
-    """What one guard can tell if one group's change has standard deviation ``spread``.
-
-    ``largest_loss_with_80_percent`` passes 8 times in 10; below 0, even an unchanged model fails more often.
-    """
+    """What a guard can tell. ``spread`` is one group's standard deviation; a last value below 0 is none."""
 
     guard: str
     items: int
@@ -220,7 +217,7 @@ class GuardPower:
 
 @dataclass(frozen=True)
 class JointPower:
-    """The chance that all blocking guards pass for an unchanged model, whatever their dependence or without."""
+    """The chance that all blocking guards pass for an unchanged model, for any and for no dependence."""
 
     guards: tuple[GuardPower, ...]
     alpha_one_sided: float
