@@ -227,11 +227,7 @@ class PowerPoint:
 
 @dataclass(frozen=True)
 class GuardPower:
-    """What one guard can tell. ``spread``: the assumed standard deviation of the change of one group.
-
-    ``largest_loss_with_80_percent``: the largest true loss that still passes 8 times in 10; below 0, even an
-    unchanged model would fail more often.
-    """
+    """What a guard can tell. ``spread`` is one group's standard deviation; a last value below 0 is none."""
 
     guard: str
     items: int
@@ -245,10 +241,7 @@ class GuardPower:
 
 @dataclass(frozen=True)
 class JointPower:
-    """The chance that all blocking guards pass for a model that has lost nothing.
-
-    ``at_least`` holds however the guards depend on each other, ``if_independent`` when they do not.
-    """
+    """The chance that all blocking guards pass for an unchanged model, for any and for no dependence."""
 
     guards: tuple[GuardPower, ...]
     alpha_one_sided: float
@@ -258,10 +251,7 @@ class JointPower:
 
 @dataclass(frozen=True)
 class Plan:
-    """What can be known before anything is trained. Times and memory are for this machine.
-
-    ``guards``: one for each spread that is assumed; empty when no guard blocks.
-    """
+    """What can be known before anything is trained. Times and memory are for this machine."""
 
     test_rows: int
     test_groups: int
@@ -278,7 +268,7 @@ class Plan:
     estimated_verdict_seconds: float
     estimated_peak_memory_mb: float
     available_memory_mb: float
-    guards: tuple[JointPower, ...] = ()
+    guards: tuple[JointPower, ...] = ()  # one for each spread that is assumed; empty when none blocks
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Operating characteristics of the verdict: how often whole projects go wrong when the truth is known.
 
-    python studies/operating_characteristics/run.py          # under ten minutes; writes docs/ and results.json
+    python studies/operating_characteristics/run.py          # under ten minutes; writes docs/, results.json
     python studies/operating_characteristics/run.py --quick  # under 20 s; writes nothing
 
 Exit code 1 when a rate misses its target by more than the simulation's own error (two standard errors).
