@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.candidates.answers import Answers
 from tunesmith.evaluation.metrics.answered import Answered
 from tunesmith.evaluation.metrics.measure import measure
 from tunesmith.records import Candidate, Cost, Estimate, Prediction, Row, Scorecard, SplitName
 from tunesmith.run_records import Confusion, ExampleDuel
 from tunesmith.stats.intervals import macro_f1_interval, proportion_interval
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from tunesmith.candidates.answers import Answers
 
 
 def scorecard(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
-from tunesmith.evaluation.scorecards import confusions, duels
 from tunesmith.files import file_sha256, read_record, write_json
 from tunesmith.records import Dataset, FileHash, Scorecard
 from tunesmith.run_records import RunSummary
@@ -40,6 +39,7 @@ def summarise(
 ) -> RunSummary:
     """Gather the run; the date is that of the first time this very result was gathered."""
     from tunesmith.data.versions import read_split
+    from tunesmith.evaluation.scorecards import confusions, duels
 
     task = session.task
     validation = read_split(dataset, "validation")

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith import ledger
-from tunesmith.candidates.answers import Answers
 from tunesmith.files import content_hash, read_record, write_json
 from tunesmith.records import (
     Candidate,
@@ -33,7 +32,8 @@ from tunesmith.stages.train import TrainResult
 from tunesmith.stats.levels import alpha_for_opening, guard_level
 from tunesmith.workspace import cached, stage_key
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch takes seconds to import
+    from tunesmith.candidates.answers import Answers
     from tunesmith.evaluation.forgetting import GeneralScores
 
 PACKAGES = (
@@ -103,6 +103,7 @@ def _decide(
     train: TrainResult,
     folder: Path,
 ) -> VerdictResult:
+    from tunesmith.candidates.answers import Answers
     from tunesmith.data.sealed import open_test
     from tunesmith.evaluation.forgetting import guard_checks, measure_forgetting
     from tunesmith.evaluation.scorecards import correctness, scorecard
