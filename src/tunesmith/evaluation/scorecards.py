@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.evaluation.metrics.answered import Answered
-from tunesmith.evaluation.metrics.measure import measure
 from tunesmith.records import Candidate, Cost, Estimate, Prediction, Row, Scorecard, SplitName
 from tunesmith.run_records import Confusion, ExampleDuel
 from tunesmith.stats.intervals import macro_f1_interval, proportion_interval
@@ -81,6 +79,10 @@ def duels(
 
 
 def _metrics(rows: Sequence[Row], answers: Sequence[str], labels: Sequence[str]) -> dict[str, Estimate]:
+    # Here, because the libraries behind the metrics take seconds, and telling a stored result needs none.
+    from tunesmith.evaluation.metrics.answered import Answered
+    from tunesmith.evaluation.metrics.measure import measure
+
     if not rows:
         return {}
     groups = [row.group for row in rows]

@@ -96,10 +96,12 @@ def train_adapter(session: Session, dataset: Dataset, plan: Plan) -> TrainResult
 
 
 def _start_sha256(session: Session) -> str | None:
+    start = session.task.train.start_from
+    if start is None:
+        return None
     from tunesmith.models.adapters import WEIGHTS_FILE
 
-    start = session.task.train.start_from
-    return None if start is None else file_sha256(session.task.resolve(start) / WEIGHTS_FILE)
+    return file_sha256(session.task.resolve(start) / WEIGHTS_FILE)
 
 
 def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> TrainResult:
