@@ -17,6 +17,9 @@ fail() {
   exit 2
 }
 
+# Where modules may not be left behind compiled, every start would compile thousands of them again.
+unset PYTHONDONTWRITEBYTECODE
+
 exec 3>&2 # inside a step, standard error is the log
 trap 'printf "\nset-up     stopped; run the same command again\n" >&3; exit 130' INT TERM
 
@@ -88,7 +91,9 @@ fetch_wheels() {
 
 # Proves that the installation works, and leaves compiled modules behind so that the first run starts quickly.
 first_import() {
-  "$venv/bin/python" -c 'import matplotlib.pyplot, pyarrow.parquet, sklearn.linear_model, torch, transformers.models.llama.modeling_llama'
+  "$venv/bin/python" -c 'import matplotlib.pyplot, pyarrow.parquet, scipy.stats, sklearn.linear_model, sklearn.svm, torch
+import transformers.models.llama.modeling_llama
+import tunesmith.evaluation.metrics.catalogue, tunesmith.pipeline, tunesmith.report.page, tunesmith.training.fit'
   "$venv/bin/tunesmith" --help
 }
 
