@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 from dataclasses import fields, replace
 from functools import cache
@@ -22,12 +19,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tiny import load_tiny, make_tiny_base, toy_rows
-from tunesmith.engine.adapters import read_adapter
 from tunesmith.engine.forward import Batch, summed_loss
 from tunesmith.engine.lora import attach_lora, trainable_parameters
 from tunesmith.errors import UserError
-from tunesmith.files import file_sha256
-from tunesmith.models.adapters import save_adapter
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import Tokens, instructed, render_row
 from tunesmith.progress import Report, silent
@@ -147,55 +141,6 @@ def test_the_best_step_is_kept_when_training_was_stopped_after_it(base: Path, tm
 def test_validation_falls_where_these_tests_believe(uninterrupted: tuple[Fit, list[Tensor]]) -> None:
     assert uninterrupted[0].steps == STEPS
     assert {point.step for point in uninterrupted[0].validation} == VALIDATIONS
-
-
-SCRIPT = """
-import sys, time
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import torch
-torch.set_num_threads({threads})
-from test_training_resume import finish
-finish(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
-"""
-
-
-def finish(base: Path, checkpoints: Path, adapter: Path) -> None:
-    """What a process of its own does: train slowly, say each step, and save the adapter."""
-    loaded = load_tiny(base)
-    attach_lora(loaded.model, SETTINGS.rank, SETTINGS.alpha, SETTINGS.seed)
-
-    def say(done: int, total: int, note: str = "") -> None:
-        print(done, flush=True)  # noqa: T201  # the parent waits for it
-
-    fit(loaded, rendered(loaded, 56, 0), rendered(loaded, 12, 1), SETTINGS, checkpoints, say)
-    save_adapter(adapter, read_adapter(loaded.model), "tiny", loaded.base.sha256)
-
-
-def test_processes_stopped_by_ctrl_c_and_by_kill_end_with_the_same_adapter_file(
-    base: Path, tmp_path: Path
-) -> None:
-    finish(base, tmp_path / "whole", tmp_path / "expected")
-    script = SCRIPT.format(tests=str(Path(__file__).parent), threads=torch.get_num_threads())
-    adapter = tmp_path / "adapter"
-    command = [sys.executable, "-c", script, str(base), str(tmp_path / "stopped"), str(adapter)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    for number, after in ((signal.SIGINT, 3), (signal.SIGKILL, 8)):
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            first = next(int(line) for line in process.stdout)
-            assert first <= after
-            next(line for line in process.stdout if int(line) >= after)
-            process.send_signal(number)
-            last = [int(line) for line in process.stdout]
-        # 1: with bitsandbytes imported, Python ends so after a KeyboardInterrupt.
-        assert process.returncode in (-number, 1)
-        assert not adapter.exists()
-        assert max(last, default=after) < STEPS, "it ended before it could be stopped"
-    finish(base, tmp_path / "stopped", adapter)
-    assert file_sha256(adapter / "adapter_model.safetensors") == file_sha256(
-        tmp_path / "expected" / "adapter_model.safetensors"
-    )
 
 
 SHORTER: dict[str, dict[str, Any]] = {
