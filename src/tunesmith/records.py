@@ -63,6 +63,14 @@ class SetAside:
 
 
 @dataclass(frozen=True)
+class MadeRows:
+    """Training rows that no person wrote or labelled, by how they were made (weak label, swap, …)."""
+
+    how: str
+    rows: int
+
+
+@dataclass(frozen=True)
 class SplitCounts:
     """How much one split holds."""
 
@@ -87,7 +95,8 @@ class Manifest:
     ``test_sha256`` names the sealed test by its rows alone: two versions that differ only in training
     rows share it, and so share the count of test openings. ``unmeasured_labels`` have too few groups to
     be tested: they are trained on, and nothing is claimed about them. ``parents`` are the versions that it
-    was made from by a repair plan; what the plan changed is in its ``changes.parquet``.
+    was made from by a repair plan; what the plan changed is in its ``changes.parquet``. ``made`` counts those
+    training rows that were made, not written by people.
     """
 
     version: str
@@ -108,6 +117,7 @@ class Manifest:
     leaks: int
     files: tuple[FileHash, ...] = ()
     parents: tuple[str, ...] = ()
+    made: tuple[MadeRows, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
 
 import typer
 
+from tunesmith.cli import data_made
 from tunesmith.cli.options import RUNS, JsonOption, RunsOption, TaskArgument, find_folder, find_task
 from tunesmith.cli.output import emit, stage_console
 from tunesmith.errors import UserError
@@ -256,6 +257,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Audit, repair, freeze and look at the data.", no_args_is_help=True)
     for command in (audit, plan, apply, review, freeze, diff, show, export):
         group.command(command.__name__)(command)
+    data_made.register(group)
     app.add_typer(group, name="data")
 
 

@@ -59,7 +59,8 @@ class Source:
     """What was read. ``test_rows`` are given only by a test file.
 
     ``read_rows`` counts every record of the source; ``set_aside`` those that its annotators or the task's
-    filters exclude. ``notes`` say what each file was taken for, and where records were left out.
+    filters exclude. ``notes`` say what each file was taken for, and where
+    records were left out. ``made_rows`` counts rows to train on that nobody wrote.
     """
 
     rows: tuple[Row, ...]
@@ -70,6 +71,7 @@ class Source:
     read_rows: int
     set_aside: tuple[SetAside, ...]
     notes: tuple[str, ...] = ()
+    made_rows: int = 0
 
 
 def read_source(spec: SourceSpec, cache: Path, say: Callable[[str], None] = lambda message: None) -> Source:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from tunesmith.data.curation.apply import Change, read_changes, write_changes
 from tunesmith.data.leaks import Leak, leaks_between
+from tunesmith.data.made import check_only_trained_on, count_made
 from tunesmith.data.sources import Source
 from tunesmith.data.splits import Split, SplitSpec
 from tunesmith.data.tables import examples_sha256, read_rows, rows_sha256, write_rows
@@ -54,8 +55,10 @@ def freeze(
     returned as it is. ``repair`` says what a repair plan did to ``split``; it is written beside the rows.
 
     Raises:
-        UserError: a leak between splits (nothing is written), or the existing version was edited.
+        UserError: a leak between splits or a made row outside train (nothing is written), or the existing
+            version was edited.
     """
+    check_only_trained_on(split)
     leaks = leaks_between(
         split.train, split.validation, split.test, spec.near_duplicate_similarity, spec.shingle_words
     )
@@ -71,8 +74,8 @@ def freeze(
         task=task,
         labels=split.labels,
         unmeasured_labels=split.unmeasured_labels,
-        source_rows=source.read_rows,
-        rows=len(source.rows) + len(source.test_rows),
+        source_rows=source.read_rows + source.made_rows,
+        rows=len(source.rows) + len(source.test_rows) + source.made_rows,
         groups=split.groups,
         conflict_groups=split.conflict_groups,
         splits={name: _counts(members) for name, members in rows.items()},
@@ -84,6 +87,7 @@ def freeze(
         recipe=asdict(spec) | ({"repair_plan_sha256": repair.plan_sha256} if repair else {}),
         leaks=0,
         parents=(repair.parent,) if repair else (),
+        made=count_made(split.train),
     )
     manifest = replace(
         manifest, version=_version(manifest, split.train, split.validation, rows_sha256(split.test))
@@ -176,8 +180,9 @@ def _version(
     manifest: Manifest, train: Sequence[Row], validation: Sequence[Row], test_rows_sha256: str
 ) -> str:
     facts = asdict(replace(manifest, version="", sources=(), files=()))
-    if not manifest.parents:
-        del facts["parents"]  # versions keep the names they had before repairs were recorded
+    for name in ("parents", "made"):  # versions keep the names they had before these were recorded
+        if not facts[name]:
+            del facts[name]
     return content_hash([facts, rows_sha256(train), rows_sha256(validation), test_rows_sha256])
 
 

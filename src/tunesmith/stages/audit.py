@@ -57,7 +57,7 @@ def audit(
     read = read or read_grouped(session)
     data = audit_data(session, read, benchmarks)
     inputs = {
-        "data": session.task.data.model_dump(exclude={"plan", "licence", "attribution"}),
+        "data": session.task.data.model_dump(exclude={"plan", "train_extra", "licence", "attribution"}),
         "files": source_identity(session),
         "benchmarks": [content_hash([path.name, file_sha256(path)]) for path in benchmarks],
     }

@@ -106,6 +106,12 @@ class DataSettings(Section):
         "it says, in training rows only, before they are frozen.",
         examples=["repair-plan.yaml"],
     )
+    train_extra: Text | Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] | None = Field(
+        default=None,
+        description="Rows made by `tunesmith data weak` or `tunesmith data augment`. They are only ever "
+        "trained on, never validated or tested with; what is like a validation or test row is left out.",
+        examples=["weak.jsonl"],
+    )
     licence: str | None = Field(
         default=None,
         description="The licence of your data. It travels with every dataset version and into the report.",
@@ -305,6 +311,12 @@ class Task(Section):
     def data_paths(self) -> tuple[Path, ...]:
         """The resolved ``data.path``; empty for a package."""
         paths = self.data.path or ()
+        return tuple(self.resolve(path) for path in ([paths] if isinstance(paths, str) else paths))
+
+    @property
+    def extra_paths(self) -> tuple[Path, ...]:
+        """The resolved ``data.train_extra``."""
+        paths = self.data.train_extra or ()
         return tuple(self.resolve(path) for path in ([paths] if isinstance(paths, str) else paths))
 
     @model_validator(mode="after")
