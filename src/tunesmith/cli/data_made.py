@@ -1,4 +1,4 @@
-"""``tunesmith data weak``: labels and rows that no person wrote, to train on."""
+"""``tunesmith data weak``, ``augment`` and ``next``: rows that no person wrote, and what to label next."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunesmith.cli.options import RUNS, JsonOption, RunsOption, TaskArgument, find_task
-from tunesmith.cli.output import emit, stage_console
+from tunesmith.cli.output import emit, one_line, one_of, stage_console
 
 if TYPE_CHECKING:
     from tunesmith.records import Estimate
+    from tunesmith.stages.next_rows import NextRows
     from tunesmith.stages.weak import WeakLabels
 
+SHOWN = 10
 OutOption = Annotated[Path, typer.Option("--out", help="The file to write, JSON Lines.")]
 
 
@@ -49,8 +51,74 @@ def weak(
     emit(done, as_json, _weak_text(done))
 
 
+def next(
+    task: TaskArgument,
+    pool: Annotated[
+        Path | None, typer.Option("--pool", help="Unlabelled rows, with the task's input column.")
+    ] = None,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="How many rows to choose.")] = 100,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the queue here.")] = None,
+    format: Annotated[
+        str, typer.Option("--format", help="Of the queue: jsonl, label-studio or prodigy.")
+    ] = "jsonl",
+    runs: RunsOption = RUNS,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what to label and to write next.
+
+    From a pool the rows that would teach most; and combinations that the training rows hardly cover.
+    """
+    found = find_task(task, runs)
+    from tunesmith.data.curation.review import FORMATS
+    from tunesmith.stages.next_rows import next_rows
+    from tunesmith.stages.session import Session
+
+    with found.folder.lock():
+        session = Session(found.task, found.folder, stage_console(as_json))
+        done = next_rows(session, pool, rows, out, one_of("--format", format, FORMATS))
+    emit(done, as_json, _next_text(done))
+
+
+def augment(
+    task: TaskArgument,
+    out: OutOption,
+    rules: Annotated[
+        Path | None, typer.Option("--rules", help="A YAML file of paraphrases and templates.")
+    ] = None,
+    swap: Annotated[
+        list[str] | None,
+        typer.Option("--swap", help="Swap words of this dimension (gender, …); repeatable."),
+    ] = None,
+    by_model: Annotated[
+        int, typer.Option("--by-model", min=0, help="Let the base rewrite so many training rows.")
+    ] = 0,
+    runs: RunsOption = RUNS,
+    as_json: JsonOption = False,
+) -> None:
+    """Make more training rows from training rows.
+
+    By rules, by swapped words, by the base itself; filtered, and marked by their source.
+    """
+    found = find_task(task, runs)
+    from tunesmith.stages.augment import augment as run_augment
+    from tunesmith.stages.session import Session
+
+    with found.folder.lock():
+        session = Session(found.task, found.folder, stage_console(as_json))
+        done = run_augment(session, out, rules, swap or (), by_model)
+    lines = [f"{done.file}: {sum(done.written.values()):,} rows made of {done.train_rows:,} training rows"]
+    lines += [f"  {how}: {done.written.get(how, 0):,} of {made:,}" for how, made in done.made.items()]
+    lines += [f"  left out: {number:,}, {why}" for why, number in sorted(done.left_out.items())]
+    if not done.judged:
+        lines.append(
+            "whether an answer still fits is unmeasured: answers are free text, read some of the rows"
+        )
+    lines.append(f"to train on these rows, set in the task file: data.train_extra: {out.name}")
+    emit(done, as_json, "\n".join(lines))
+
+
 def register(group: typer.Typer) -> None:
-    for command in (weak,):
+    for command in (weak, augment, next):
         group.command(command.__name__)(command)
 
 
@@ -79,6 +147,24 @@ def _weak_text(done: WeakLabels) -> str:
             f"  calibration error {_estimate(gold_set.ece)}",
         ]
     lines.append(f"to train on these rows, set in the task file: data.train_extra: {Path(done.file).name}")
+    return "\n".join(lines)
+
+
+def _next_text(done: NextRows) -> str:
+    lines = []
+    if done.pool_rows:
+        lines.append(
+            f"{len(done.queue):,} rows to label, of {done.looked_at:,} looked at; {done.known:,} of the "
+            f"pool's {done.pool_rows:,} rows are in the data already"
+        )
+        for row in done.queue[:SHOWN]:
+            lines += [f"  {row.source}  {one_line(row.text)}", f"      {'; '.join(row.reasons)}"]
+    lines.append(
+        f"{len(done.gaps):,} gaps in what the training rows cover (a gap that makes no sense needs no row)"
+    )
+    lines += [f"  {gap.sentence}" for gap in done.gaps]
+    if done.file:
+        lines.append(f"the queue: {done.file}")
     return "\n".join(lines)
 
 
