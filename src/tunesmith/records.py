@@ -5,7 +5,7 @@ The sixth noun, Task, is the validated ``task.yaml`` and lives in ``task.py``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Role = Literal["system", "user", "assistant"]
@@ -212,8 +212,9 @@ class Cost:
 class Scorecard:
     """One candidate on one split. On the sealed test ``predictions`` is empty: aggregates only.
 
-    ``stopped_after_rows``: it was clearly behind another candidate on validation, and scored on so many
-    rows only.
+    ``metrics_before_review`` are those on the test as it was before people's answers in the review queue
+    changed rows of it; empty where they changed none. ``stopped_after_rows``: it was clearly behind another
+    candidate on validation, and scored on so many rows only.
     """
 
     candidate: Candidate
@@ -223,6 +224,7 @@ class Scorecard:
     predictions: tuple[Prediction, ...]
     cost: Cost
     stopped_after_rows: int | None = None
+    metrics_before_review: dict[str, Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

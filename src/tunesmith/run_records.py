@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tunesmith.records import Cost, Estimate, FileHash, Forgetting, Manifest, Plan, Scorecard, Verdict
+from tunesmith.records import Answer, Cost, Estimate, FileHash, Forgetting, Manifest, Plan, Scorecard, Verdict
 
 Course = Literal["still learning", "converged", "overfitting", "diverging", "unmeasured"]
 
@@ -122,6 +122,48 @@ class ExampleDuel:
 
 
 @dataclass(frozen=True)
+class AuditFinding:
+    """One thing wrong with some rows. ``examples`` are training rows: (source, beginning of its text)."""
+
+    kind: str
+    severity: str
+    rows: int
+    evidence: str
+    repair: str
+    examples: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class AuditCheck:
+    """One check of the data audit and its answer; ``sampled_rows`` is None when every row was looked at."""
+
+    check: str
+    answer: Answer
+    summary: str
+    findings: tuple[AuditFinding, ...]
+    sampled_rows: int | None
+
+
+@dataclass(frozen=True)
+class RepairCount:
+    """How many rows of one split a repair plan, or a person's answer, changed in one way."""
+
+    split: str
+    check: str
+    action: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class DataCare:
+    """What the audit of the data found, and what the repair plan did. ``plan`` is the name of its file."""
+
+    checks: tuple[AuditCheck, ...]
+    plan: str | None
+    repairs: tuple[RepairCount, ...]
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """Everything a report shows; written last, so its existence means the run is complete."""
 
@@ -146,3 +188,4 @@ class RunSummary:
     files: tuple[FileHash, ...]
     base_licence: str = ""
     notes: tuple[str, ...] = field(default_factory=tuple)
+    data_care: DataCare | None = None

@@ -18,6 +18,7 @@ from tunesmith.data.formats import OpenTable, open_table
 from tunesmith.data.licences import LICENCE, read_notices
 from tunesmith.data.places import Place, find_place
 from tunesmith.data.rows import ColumnsRead, RowsRead, rows_of
+from tunesmith.data.windowed import windows_of
 from tunesmith.errors import UserError
 from tunesmith.files import canonical_json, content_hash
 from tunesmith.records import Message, Row, SetAside, SourceFile
@@ -38,7 +39,8 @@ class SourceSpec:
 
     A path is a file, a folder, a glob, or a dataset on the Hub (``hub:owner/name``). ``rejected`` names the
     answer not wanted of preference pairs; ``fields`` are further columns to keep with every row.
-    ``min_words``, ``max_words`` and ``most_frequent_labels`` narrow the rows of any source.
+    ``min_words``, ``max_words`` and ``most_frequent_labels`` narrow the rows of any source. Inputs of more
+    than ``window_words`` words are cut into windows that share ``window_overlap_words`` with the next.
     """
 
     package: str | None
@@ -52,6 +54,8 @@ class SourceSpec:
     most_frequent_labels: int | None
     rejected: str | None = None
     fields: tuple[str, ...] = ()
+    window_words: int | None = None
+    window_overlap_words: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,9 +126,10 @@ def _read_files(spec: SourceSpec, cache: Path, say: Callable[[str], None]) -> So
     places = places_of(spec, cache, say)
     # The test first: the ids of its rows must not depend on what else is in the source.
     read = [_read_place(place, columns) for place in places]
-    tests = sum(len(one.rows) for _, one in read[0].tables) if spec.test_path else 0
     tables = [table for place in read for table in place.tables]
-    with_ids = _with_ids([row for _, one in tables for row in one.rows], tests)
+    cut = [_in_windows(one.rows, spec) for _, one in tables]
+    tests = sum(len(rows) for rows in cut[: len(read[0].tables)]) if spec.test_path else 0
+    with_ids = _with_ids([row for rows in cut for row in rows], tests)
     aside: Counter[str] = Counter()
     for _, one in tables:
         aside.update(one.aside)
@@ -202,6 +207,12 @@ def _named(places: Sequence[Place]) -> list[Place]:
         )
         for place in places
     ]
+
+
+def _in_windows(rows: Sequence[Row], spec: SourceSpec) -> Sequence[Row]:
+    if spec.window_words is None:
+        return rows
+    return [part for row in rows for part in windows_of(row, spec.window_words, spec.window_overlap_words)]
 
 
 def _with_ids(rows: Sequence[Row], tests: int = 0) -> tuple[Row, ...]:

@@ -69,6 +69,7 @@ def read_grouped(session: Session) -> GroupedRows:
     from tunesmith.data.duplicates import group_rows, with_groups
     from tunesmith.data.sources import read_source
     from tunesmith.data.splits import SplitSpec
+    from tunesmith.data.windowed import joined_documents
 
     data, split_settings = session.task.data, session.task.split
     source = read_source(source_spec(session), session.cache, session.say)
@@ -85,6 +86,8 @@ def read_grouped(session: Session) -> GroupedRows:
     )
     everything = [*source.rows, *source.test_rows]
     groups = group_rows(everything, spec.near_duplicate_similarity, spec.shingle_words)
+    if data.window_words is not None:
+        groups = joined_documents(everything, groups)
     rows = with_groups(everything, groups)
     return GroupedRows(source, rows[: len(source.rows)], rows[len(source.rows) :], spec)
 
@@ -106,6 +109,8 @@ def source_spec(session: Session) -> SourceSpec:
         most_frequent_labels=data.most_frequent_labels,
         rejected=data.rejected,
         fields=data.fields or (),
+        window_words=data.window_words,
+        window_overlap_words=data.window_overlap_words,
     )
 
 

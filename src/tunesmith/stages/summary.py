@@ -9,6 +9,7 @@ from tunesmith.files import file_sha256, read_record, write_json
 from tunesmith.records import Dataset, FileHash, Scorecard
 from tunesmith.run_records import RunSummary
 from tunesmith.stages.data import DataResult
+from tunesmith.stages.data_care import care_of_data
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.plan import PlanResult
 from tunesmith.stages.session import Session, machine
@@ -82,6 +83,7 @@ def summarise(
         ),
         base_licence=f"{base.licence}: {base.origin}",
         notes=(*data.notes, *([train.message] if train.message else [])),
+        data_care=care_of_data(session, dataset),
     )
     return _dated(session, summary)
 

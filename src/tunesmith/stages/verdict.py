@@ -26,7 +26,7 @@ from tunesmith.records import (
     Verdict,
 )
 from tunesmith.stages.memory import peak_mb, reset_peak
-from tunesmith.stages.opponents import OpponentsResult
+from tunesmith.stages.opponents import OpponentsResult, classical_text
 from tunesmith.stages.session import Session
 from tunesmith.stages.train import TrainResult
 from tunesmith.stats.levels import alpha_for_opening, guard_level
@@ -104,9 +104,11 @@ def _decide(
     folder: Path,
 ) -> VerdictResult:
     from tunesmith.candidates.answers import Answers
+    from tunesmith.data.curation.originals import before_review, changed_by_review, dropped_by_review
     from tunesmith.data.sealed import open_test
+    from tunesmith.data.versions import read_repairs
     from tunesmith.evaluation.forgetting import guard_checks, measure_forgetting
-    from tunesmith.evaluation.scorecards import correctness, scorecard
+    from tunesmith.evaluation.scorecards import correctness, scorecard, with_metrics_before_review
     from tunesmith.evaluation.verdict import decide
     from tunesmith.stats.paired import paired_gain
 
@@ -122,7 +124,7 @@ def _decide(
     forgetting = measure_forgetting(
         *general, margins.general_text.margin, margins.probes.margin, guard_level(opening)
     )
-    labels = dataset.manifest.labels
+    labels, changes = dataset.manifest.labels, read_repairs(dataset)
     cards: dict[str, Scorecard] = {}
     right: dict[str, NDArray[np.float64]] = {}
     chosen: dict[str, list[int]] = {}
@@ -130,11 +132,15 @@ def _decide(
         enough = opponents.test_rows.get(candidate.id)
         chosen[candidate.id] = _fair_draw(rows, enough)
         asked = [rows[index] for index in chosen[candidate.id]]
-        sealed = _sealed_answers(session, dataset, plan, train, candidate, asked)
-        answers = Answers(list(sealed.answers), None, 0)
+        dropped = dropped_by_review(changes, "test", below=max(row.id for row in asked) if enough else None)
+        sealed = _sealed_answers(session, dataset, plan, train, candidate, [*asked, *dropped])
+        answers = Answers(list(sealed.answers[: len(asked)]), None, 0)
         card = scorecard(candidate, "test", asked, answers, labels, sealed.cost)
+        if changed_by_review(changes, "test"):
+            before = [*before_review(asked, changes), *dropped]
+            card = with_metrics_before_review(card, before, sealed.answers, labels)
         cards[candidate.id] = replace(card, stopped_after_rows=len(asked) if len(asked) < len(rows) else None)
-        right[candidate.id] = correctness(asked, sealed.answers)
+        right[candidate.id] = correctness(asked, answers.labels)
     gains: list[PairedGain] = [
         paired_gain(
             right[tuned.id][chosen[finalist.id]],
@@ -263,7 +269,10 @@ def _answers(
     if candidate.kind == "constant":
         return answer_majority(candidate, rows)
     if candidate.kind == "classical":
-        return answer_classical(fit_classical(candidate, read_split(dataset, "train")), rows)
+        train_rows = read_split(dataset, "train")
+        return answer_classical(
+            fit_classical(candidate, train_rows, classical_text(session, train_rows)), rows
+        )
     loaded = session.loaded(plan.precision)
     with session.bar("verdict", f"{candidate.name} on the sealed test") as report:
         if candidate.kind == "prompt":

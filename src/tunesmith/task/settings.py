@@ -77,6 +77,15 @@ class DataSettings(Section):
         " a prompt does not fit the model's context.",
         examples=[300],
     )
+    window_words: Annotated[int, Field(ge=2)] | None = Field(
+        default=None,
+        description="Inputs with more words than this are cut into overlapping windows, each a row with the "
+        "answer of the whole (spans are cut with their text). Windows of one document stay in one split.",
+        examples=[300],
+    )
+    window_overlap_words: Count = Field(
+        default=50, description="How many words a window shares with the next; fewer than window_words."
+    )
     most_frequent_labels: Annotated[int, Field(ge=2)] | None = Field(
         default=None,
         description="Keep only the rows of this many labels, the most frequent ones. Useful for a first try"
@@ -204,6 +213,21 @@ class OpponentSettings(Section):
     classical: bool = Field(
         default=True,
         description="Word and character n-grams with a linear model: cheap, and often hard to beat.",
+    )
+    classical_lower_case: bool = Field(
+        default=True, description="false: classical models tell upper and lower case apart."
+    )
+    classical_stop_words: Text | None = Field(
+        default=None,
+        description="Words that classical models do not see: english, or a file with one word a line. "
+        "Language models always get the whole text: small words carry meaning for them.",
+        examples=["english"],
+    )
+    classical_spelling: Text | None = Field(
+        default=None,
+        description="Mends spelling for classical models by the words that are known: train (those of the "
+        "training rows), or a file with one word a line. Language models get the text as it is.",
+        examples=["train"],
     )
     zero_shot: bool = Field(
         default=True, description="The base model, asked with the instruction and the list of labels."

@@ -78,9 +78,9 @@ def rows_to_label(
 
     A committee of logistic regressions, two on words and two on characters, each on its own bootstrap of
     ``labelled``, gives each row's entropy and the members' disagreement (McCallum and Nigam 1998); its
-    cluster gives how well the labelled rows cover it. The three count alike, by rank. Rows that are
-    near-duplicates of a labelled row, or of one of ``others`` (validation, test), are left out. Everything is
-    deterministic.
+    cluster gives how well the labelled rows cover it. The rank in each of the first two counts up to 1, and
+    so does the share of labelled rows that its cluster lacks. Near-duplicates of a labelled row, or of one of
+    ``others`` (validation, test), are left out. Everything is deterministic.
 
     Raises UserError where the texts have no words and no characters in common, and with fewer than 2 labels.
     """
@@ -107,7 +107,8 @@ def rows_to_label(
     mean = members.mean(axis=0)
     doubt, dispute = entropy(mean), disagreement(members)
     clusters, covered, told = _coverage(np.hstack(views), teachers, candidates)
-    score = percentiles(doubt) + percentiles(dispute) + percentiles(-covered)
+    usual = len(teachers) / len(candidates)
+    score = percentiles(doubt) + percentiles(dispute) + np.maximum(0.0, 1 - covered / usual)
     order = sorted(range(len(candidates)), key=lambda place: (-score[place], candidates[place].id))
     vectors = np.hstack([view[len(teachers) :] for view in views]) / np.sqrt(len(views))
     suggestions = []
