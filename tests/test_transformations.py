@@ -74,13 +74,11 @@ def test_spelling_by_training_rows_mends_planted_mistakes() -> None:
 
 
 def test_case_is_kept_where_it_matters() -> None:
+    chance = random.Random(2)
+    upper = [chance.random() < 0.5 for _ in range(120)]
     rows = [
-        replace(
-            row,
-            messages=(Message("user", f"{'US' if number % 2 else 'us'} {row.text}"),),
-            target=str(number % 2),
-        )
-        for number, row in enumerate(questions(120))
+        replace(row, messages=(Message("user", f"{'US' if big else 'us'} {row.text}"),), target=str(big))
+        for row, big in zip(questions(120), upper, strict=True)
     ]
     accuracy = []
     for lower_case in (True, False):

@@ -25,7 +25,7 @@ MOST_POOL_ROWS = 50_000
 MOST_LABELLED_ROWS = 20_000
 DIMENSIONS = 200
 BOOTSTRAPS = 2  # for each of the two views
-ALIKE = 0.9  # cosine: two rows that would teach the same
+ALIKE = 0.8  # cosine: two rows that would teach the same
 
 
 @dataclass(frozen=True)
