@@ -99,18 +99,20 @@ def _rewritten(session: Session, train: Sequence[Row], number: int, refused: Cou
     loaded = session.loaded(probe_precision().precision)
     drawn = sorted(train, key=lambda row: row.id)[:number]
     # The last message is what a row asks; a long one would not be rewritten whole.
-    lengths = [len(encode(loaded, row.messages[-1].content)) for row in drawn]
-    rows = [
-        row for row, length in zip(drawn, lengths, strict=True)
-        if length <= min(MOST_NEW_TOKENS, loaded.context_tokens // 4)
-    ]  # fmt: skip
+    longest = min(MOST_NEW_TOKENS // 2, loaded.context_tokens // 8)
+    lengths = {row.id: len(encode(loaded, row.messages[-1].content)) for row in drawn}
+    rows = [row for row in drawn if lengths[row.id] <= longest]
     refused["too long to rewrite"] += len(drawn) - len(rows)
+    if not rows:
+        return []
     prompts = [
         render_prompt(loaded, [Message("system", REWRITE), Message("user", row.messages[-1].content)])
         for row in rows
     ]
+    # What is more than twice as long is refused below: it need not be written to its end.
+    limit = 2 * max(lengths[row.id] for row in rows) + 16
     tokenizer = loaded.tokenizer
-    decoding = Decoding(MOST_NEW_TOKENS, loaded.end_token, TEMPERATURE, TOP_P, seed=session.task.train.seed)
+    decoding = Decoding(limit, loaded.end_token, TEMPERATURE, TOP_P, seed=session.task.train.seed)
     with session.bar("augment", "rewriting rows") as report:
         answers = generate(
             loaded.model,
