@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import random
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from rich.console import Console
 
 from bank_samples import TOPICS, question, questions
 from tiny import make_tiny_base
+from tunesmith.cli.data import register
 from tunesmith.data.audit import checks
 from tunesmith.data.curation.originals import before_review, changed_by_review, dropped_by_review
 from tunesmith.data.curation.review import ReviewAnswer, answers_beside, write_answers
@@ -218,3 +223,27 @@ def test_an_audit_that_was_not_run_is_not_told(tmp_path: Path) -> None:
     assert care is not None
     assert [(one.check, one.answer) for one in care.checks] == [("encoding", "passed"), ("age", "unmeasured")]
     assert (care.plan, care.repairs) == (None, ())
+
+
+def test_every_verb_is_documented_as_a_python_function() -> None:
+    table = (
+        Path(__file__)
+        .parent.parent.joinpath("docs/data.md")
+        .read_text(encoding="utf-8")
+        .split("## In Python")[1]
+    )
+    lines = [line.split("|") for line in table.splitlines() if line.startswith("| `")]
+    told = {verb for line in lines for verb in re.findall(r"`(?:data )?(\w+)`", line[1])}
+    assert told == {command.name or command.callback.__name__ for command in _data_commands()}
+    for line in lines:
+        first, *others = re.findall(r"`([\w.]+)(?:\([^`]*\))?`", line[2])
+        module = importlib.import_module(first.rpartition(".")[0])
+        assert all(callable(getattr(module, name)) for name in (first.rpartition(".")[2], *others)), line
+
+
+def _data_commands() -> list[Any]:
+    app = typer.Typer()
+    register(app)
+    (group,) = app.registered_groups
+    assert group.typer_instance is not None
+    return group.typer_instance.registered_commands

@@ -29,6 +29,7 @@ THIN_SHARE = 0.25  # of the rows that there would be by chance
 THIN_LABEL_SHARE = 0.2  # of the median label
 SPREAD_LABELS = 0.5  # a term that at least half of all labels have says how, when or where, not what
 LEAST_EXPECTED = 3.0  # with fewer, no rows at all would be no surprise
+MOST_OF_ONE = 3  # or one frequent word would fill the list
 ALTERNATIVES = 0.3  # cosine of what two terms keep clear of
 SAME_ROWS = 0.8  # Jaccard: two terms that stand in the same rows are one
 THIN_POOL_RATIO = 0.25
@@ -208,7 +209,7 @@ def _pool_gaps(clusters: Sequence[PoolCluster], labelled: int) -> list[Gap]:
 
 
 def _surprising(pairs: Sequence[tuple[str, str, int, float]]) -> list[tuple[str, str, int, float]]:
-    """Pairs with far fewer rows than by chance, the widest gap first."""
+    """Pairs with far fewer rows than by chance, the widest gap first; of one name only the first few."""
     # What is expected follows from the margins alone, so it may decide which pairs are asked about.
     pairs = [pair for pair in pairs if pair[3] >= LEAST_EXPECTED]
     adjusted = holm([rarely_together(together, expected) for _, _, together, expected in pairs])
@@ -217,7 +218,13 @@ def _surprising(pairs: Sequence[tuple[str, str, int, float]]) -> list[tuple[str,
         for pair, p_value in zip(pairs, adjusted, strict=True)
         if p_value <= ALPHA and pair[2] <= THIN_SHARE * pair[3]
     ]
-    return sorted(found, key=lambda pair: (pair[2] - pair[3], pair[:2]))
+    told: list[tuple[str, str, int, float]] = []
+    times: Counter[str] = Counter()
+    for pair in sorted(found, key=lambda pair: (pair[2] - pair[3], pair[:2])):
+        if times[pair[0]] < MOST_OF_ONE and times[pair[1]] < MOST_OF_ONE:
+            told.append(pair)
+            times.update(pair[:2])
+    return told
 
 
 def _rows(number: int, none: str = "0") -> str:
