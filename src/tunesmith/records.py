@@ -31,7 +31,7 @@ class Row:
     """One example: the turns before the answer, and the answer that is wanted.
 
     ``source`` says where it came from (``tickets.jsonl:118``); ``group`` is shared by rows that must not
-    be separated (near-duplicates); ``conflict`` marks a row whose group holds different targets.
+    be separated (near-duplicates); ``conflict`` marks a row that others of its group contradict.
     ``fields`` are other columns of the source as (name, text), sorted by name; they are no part of the id.
     ``rejected`` is the answer not wanted, of a preference pair. ``annotations`` are (annotator, answer)
     where several people annotated the row; the target is then what most of them said.
@@ -46,6 +46,10 @@ class Row:
     fields: tuple[tuple[str, str], ...] = ()
     rejected: str | None = None
     annotations: tuple[tuple[str, str], ...] = ()
+
+    def field(self, name: str) -> str | None:
+        """The field of that name without the spaces around it, or None."""
+        return next((value.strip() for own, value in self.fields if own == name), None)
 
     @property
     def text(self) -> str:
