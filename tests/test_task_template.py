@@ -32,7 +32,7 @@ def test_a_first_file_loads_and_leaves_rows_for_every_split(
     test_path = "t.jsonl" if test_rows else None
     task = load(tmp_path, begin_task("tickets", "../a b.jsonl", test_path, columns, seen))
     assert (task.data.input, task.data.messages) == (columns.input, columns.messages)
-    sizes = [task.split.validation, task.split.test or 0]
+    sizes = [task.split.validation or 0, task.split.test or 0]
     assert sum(size if isinstance(size, int) else size * rows for size in sizes) < 0.7 * rows
     if test_rows is None:
         assert task.split.test

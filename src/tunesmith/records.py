@@ -5,7 +5,7 @@ The sixth noun, Task, is the validated ``task.yaml`` and lives in ``task.py``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Role = Literal["system", "user", "assistant"]
@@ -91,7 +91,8 @@ class Manifest:
     ``test_sha256`` names the sealed test by its rows alone: two versions that differ only in training
     rows share it, and so share the count of test openings. ``unmeasured_labels`` have too few groups to
     be tested: they are trained on, and nothing is claimed about them. ``parents`` are the versions that it
-    was made from by a repair plan; what the plan changed is in its ``changes.parquet``.
+    was made from by a repair plan; what the plan changed is in its ``changes.parquet``. ``date_ranges``: of
+    a split by time, the first and last date of each split.
     """
 
     version: str
@@ -112,6 +113,7 @@ class Manifest:
     leaks: int
     files: tuple[FileHash, ...] = ()
     parents: tuple[str, ...] = ()
+    date_ranges: dict[SplitName, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,9 @@ def group_rows(
 ) -> list[str]:
     """One group id per row: the same for exact and near-duplicates, and for chains of them.
 
-    ``keep_together`` names fields: rows that share a value in any of them are chained, too. Ids are hashes of content and do not depend on the order of rows. Candidates come from MinHash (Broder
-    1997) with locality-sensitive banding, and each one is verified by its true Jaccard similarity.
+    ``keep_together`` names fields: rows that share a value in any of them are chained, too. Ids are hashes of
+    content and do not depend on the order of rows. Candidates come from MinHash (Broder 1997) with
+    locality-sensitive banding, and each one is verified by its true Jaccard similarity.
     """
     import numpy as np
 

@@ -46,7 +46,7 @@ def given_splits(rows: Sequence[Row], column: str) -> dict[str, SplitName]:
 def in_one_split(
     rows: Sequence[Row], named: dict[str, SplitName]
 ) -> tuple[list[Row], dict[str, SplitName], tuple[SetAside, ...]]:
-    """The rows that stay where groups are in one split only, the split of each group, and the others' account.
+    """Rows of which no group is in two splits, the split of each group, and the account of the others.
 
     A group that is in several splits keeps its rows in the most sealed of them.
     """

@@ -39,7 +39,8 @@ def leaks_between(
 ) -> tuple[Leak, ...]:
     """Every row that has the same text, group or source as a row of another split, or a near-duplicate there.
 
-    Rows that share a value of a ``keep_together`` field must not be apart either. One leak per such row, with one partner in an earlier split (train, validation, test in this order).
+    Rows that share a value of a ``keep_together`` field must not be apart either. One leak per such row, with
+    one partner in an earlier split (train, validation, test in this order).
     Near-duplicates are found by prefix filtering over all rows (see :func:`shared_prefix`).
     """
     rows = [*train, *validation, *test]
