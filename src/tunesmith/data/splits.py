@@ -224,10 +224,12 @@ def _check_sizes(
         return ()
     short = {name: sizes[name] - len(split[name]) for name in ordered if len(split[name]) < sizes[name]}
     clean = sum(group.clean for group in groups)
-    # Where train takes what is left, its rows could fill the others, if groups were cut.
-    full = [name for name in sizes if name in ordered]
-    drawn_clean = sum(not row.conflict for name in full for row in split[name])
-    if sum(short.values()) > clean - drawn_clean or not split["train"]:
+    if "train" in ordered:
+        drawn_clean = sum(not row.conflict for name in sizes for row in split[name])
+        too_few = sum(short.values()) > clean - drawn_clean
+    else:
+        too_few = bool(short) and sum(sizes[name] for name in ordered) >= clean
+    if too_few or not split["train"]:
         wanted = ", ".join(f"{name} {sizes[name]:,}" for name in reversed(ordered))
         raise UserError(
             f"data.split asks for {wanted}: only {clean:,} rows without conflicting targets, in "

@@ -95,10 +95,9 @@ def audit_data(session: Session, read: GroupedRows, benchmarks: Sequence[Path] =
 
     rows = (*read.rows, *read.test_rows)
     given = bool(read.test_rows)
-    splits: tuple[SplitName | None, ...] = (
-        *(["train" if given else None] * len(read.rows)),
-        *(["test"] * len(read.test_rows)),
-    )
+    of_rows: SplitName | None = "train" if given else None
+    of_tests: SplitName = "test"
+    splits = (*((of_rows,) * len(read.rows)), *((of_tests,) * len(read.test_rows)))
     if read.spec.given is not None:
         named = given_splits(rows, read.spec.given)
         splits = tuple(named[row.id] for row in rows)
