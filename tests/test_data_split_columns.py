@@ -34,7 +34,7 @@ def grouped(rows: list[Row], *columns: str) -> list[Row]:
 def contracts(documents: int, questions: int, same_text: int = 0) -> list[Row]:
     """Questions about long documents, answered differently; ``same_text`` documents amend the first one."""
     chance = random.Random(5)
-    rows = []
+    rows: list[Row] = []
     texts: list[str] = []
     for document in range(documents):
         text = " ".join(f"w{chance.randrange(2000)}" for _ in range(60))
@@ -105,7 +105,7 @@ def test_documents_are_split_whole_and_their_different_answers_are_trained_on() 
     answers = {(one.group, one.target) for one in split.train}
     assert len(answers) > len({one.group for one in split.train})
     assert accounted(split) == len(rows)
-    assert leaks_between(*parts(split).values(), keep_together=("doc_id",)) == ()
+    assert leaks_between(split.train, split.validation, split.test, keep_together=("doc_id",)) == ()
     with pytest.raises(UserError):  # as one group with several labels each, nothing could be trained on
         split_rows(rows, DRAWN)
 
@@ -165,7 +165,8 @@ def test_a_split_that_whole_groups_do_not_fill_is_noted_where_train_takes_the_re
 
 def dated(days: list[tuple[int, ...]]) -> list[Row]:
     """One group for each tuple, one row for each day."""
-    start, rows = date(2024, 1, 1), []
+    start = date(2024, 1, 1)
+    rows: list[Row] = []
     for group, members in enumerate(days):
         for day in members:
             when = (start + timedelta(days=day)).isoformat()
@@ -218,7 +219,7 @@ AS_GIVEN = SplitSpec(None, None, None, 0, None, given="split")
 
 def given_rows(names: list[list[str]]) -> list[Row]:
     """One group for each list, one row for each name."""
-    rows = []
+    rows: list[Row] = []
     for group, members in enumerate(names):
         for name in members:
             rows.append(replace(row(len(rows), f"t{group}", "ab"[group % 2], split=name), group=f"g{group}"))

@@ -7,10 +7,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from tunesmith.data.dates import date_ranges, row_dates
+from tunesmith.data.dates import row_dates
 from tunesmith.data.drawing import Group, draw, draw_by_time
 from tunesmith.data.duplicates import conflicting_rows
 from tunesmith.data.given import given_splits, in_one_split
+from tunesmith.data.split_account import account_of, note_fields, note_untrained
 from tunesmith.errors import UserError
 from tunesmith.records import Row, SetAside, Settings, SplitName
 
@@ -143,8 +144,10 @@ def split_rows(rows: Sequence[Row], spec: SplitSpec, test_rows: Sequence[Row] = 
         conflict_groups=len({row.group for row in everything if row.id in conflicts}),
         labels=tuple(sorted(trained)),
         unmeasured_labels=tuple(sorted(trained - tested)),
-        set_aside=mixed + _account(rows, own, kept, left, unlearned, in_test),
-        notes=notes + _note_untrained(trained, split) + _note_fields(spec, split, everything),
+        set_aside=mixed + account_of(rows, own, kept, left, unlearned, in_test, spec.keep_together),
+        notes=notes
+        + note_untrained(trained, split)
+        + note_fields(spec.keep_together, spec.time, split, everything),
     )
 
 
@@ -291,55 +294,3 @@ def _check_test(spec: SplitSpec, split: dict[SplitName, tuple[Row, ...]]) -> Non
             "Check that data.target names the label field (free text has no classes), or collect more rows "
             "per label: at least three groups each.",
         )
-
-
-def _account(
-    rows: Sequence[Row],
-    own: dict[str, list[Row]],
-    kept: dict[str, list[Row]],
-    left: Sequence[Group],
-    unlearned: Sequence[Row],
-    in_test: set[str],
-) -> tuple[SetAside, ...]:
-    touching = Counter(row.group for row in rows if row.group in in_test)
-    capped = {group: len(members) - len(kept[group]) for group, members in own.items()}
-    torn = [group for group in left if group.label is None]
-    torn_rows = sum(group.size for group in torn) + len(unlearned)
-    torn_groups = len(torn) + len({row.group for row in unlearned})
-    more = [group for group in left if group.label is not None]
-    account = [
-        ("near-duplicates of test rows", sum(touching.values()), len(touching)),
-        ("beyond rows_per_group", sum(capped.values()), sum(number > 0 for number in capped.values())),
-        ("conflicting targets, not trained on", torn_rows, torn_groups),
-        ("more rows than the splits ask for", sum(group.size for group in more), len(more)),
-    ]
-    return tuple(SetAside(reason, number, groups) for reason, number, groups in account if number)
-
-
-def _note_untrained(trained: set[str], split: dict[SplitName, tuple[Row, ...]]) -> tuple[str, ...]:
-    untrained = Counter(
-        row.target for name in ("validation", "test") for row in split[name] if row.target not in trained
-    )
-    if not untrained:
-        return ()
-    labels = ", ".join(f"'{label}'" for label in sorted(untrained)[:20])
-    return (
-        f"{untrained.total():,} validation and test rows have {len(untrained)} labels that no training row "
-        f"has ({labels}): they always count as wrong",
-    )
-
-
-def _note_fields(
-    spec: SplitSpec, split: Mapping[SplitName, Sequence[Row]], rows: Sequence[Row]
-) -> tuple[str, ...]:
-    """What the named fields made of the split: rows without a value, and the dates of each split."""
-    notes = []
-    for column in spec.keep_together:
-        without = sum(row.field(column) is None for row in rows)
-        if without:
-            notes.append(f"{without:,} rows have no '{column}': they stay with their near-duplicates alone")
-    if spec.time is not None:
-        ranges = date_ranges(split, spec.time)
-        told = [f"{name} {' to '.join(ranges[name])}" for name in ("train", "validation", "test")]
-        notes.append(f"dates in '{spec.time}': {', '.join(told)}")
-    return tuple(notes)
