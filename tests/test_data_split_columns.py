@@ -12,6 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.data import shingles
+from tunesmith.data.audit.findings import AuditData
+from tunesmith.data.curation.apply import apply_plan
+from tunesmith.data.curation.plan import RepairPlan
 from tunesmith.data.dates import parsed_date
 from tunesmith.data.duplicates import compared_text, group_rows, with_groups, words
 from tunesmith.data.leaks import leaks_between
@@ -123,6 +126,28 @@ def test_only_rows_of_one_input_that_contradict_each_other_are_not_trained_on() 
         assert row_.conflict == (row_.id in wanted)
     assert any(row_.conflict for row_ in split.test)
     assert any(aside.reason == "conflicting targets, not trained on" for aside in split.set_aside)
+    assert accounted(split) == len(rows)
+
+
+def test_a_repair_plan_leaves_the_different_answers_about_one_document_alone() -> None:
+    rows = grouped(contracts(130, 4), "doc_id")
+    split = split_rows(rows, replace(DRAWN, keep_together=("doc_id",)))
+    data = AuditData(tuple(rows), (None,) * len(rows), kept_together=True)
+    plan = RepairPlan({})
+    repaired = apply_plan(split, data, (), plan, {}, conflicts_by_input=True)
+    assert repaired.split == split
+    assert any(row.conflict for row in apply_plan(split, data, (), plan, {}).split.train)
+
+
+def test_documents_of_a_test_file_are_kept_out_of_train_and_validation() -> None:
+    rows = grouped(contracts(130, 4), "doc_id")
+    test = [one for one in rows if int((one.field("doc_id") or "")[1:]) < 60 and int(one.id[3:]) % 4 == 1]
+    others = [one for one in rows if one not in test]
+    split = split_rows(others, SplitSpec(None, 0.2, None, 0, None, keep_together=("doc_id",)), test)
+    seen = {one.field("doc_id") for one in (*split.train, *split.validation)}
+    assert not seen & {one.field("doc_id") for one in test}
+    (aside,) = split.set_aside
+    assert aside.reason == "in one group with test rows"
     assert accounted(split) == len(rows)
 
 

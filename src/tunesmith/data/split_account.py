@@ -21,8 +21,9 @@ def account_of(
 ) -> tuple[SetAside, ...]:
     """Every row that is in no split, by reason.
 
-    ``own`` are the groups to draw from, ``kept`` what the limit of rows per group left of them, ``left`` those
-    that were not drawn, ``unlearned`` contradicted rows of training groups, ``in_test`` the test file's groups.
+    ``own`` are the groups to draw from, ``kept`` what the limit of rows per group left of them, ``left``
+    those that were not drawn, ``unlearned`` contradicted rows of training groups, ``in_test`` the groups of
+    the test file.
     """
     touching = Counter(row.group for row in rows if row.group in in_test)
     capped = {group: len(members) - len(kept[group]) for group, members in own.items()}

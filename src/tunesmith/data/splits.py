@@ -245,7 +245,7 @@ def _check_sizes(
             raise UserError(
                 f"data.split.{name} asks for {sizes[name]:,} rows, but whole {_groups_of(spec)} fill "
                 f"only {len(split[name]):,} (the largest group holds {largest:,} rows)",
-                "Set data.split.rows_per_group, for example to 5. If every input repeats the same "
+                "Set data.rows_per_group, for example to 5. If every input repeats the same "
                 "instructions, remove them from the input: they make all rows look alike."
                 if not spec.keep_together
                 else "Name columns in split.keep_together that few rows share a value of, or set "
