@@ -138,6 +138,8 @@ def test_copies_are_filtered_out_and_free_text_is_not_judged() -> None:
     [
         ("Please give me back the 30 euros of order A7", None),
         ("Please give me back the 40 euros of order A7", "other numbers"),
+        ("Why do you want the 30 euros of order A7?", "a question no more, or only now"),
+        ("Thank you for writing about the 30 and the A7", "hardly a word in common"),
         ("30 A7", "much shorter or longer"),
         ("30 euros A7 " + "and more of it " * 9, "much shorter or longer"),
     ],

@@ -38,7 +38,8 @@ class SourceSpec:
     """Where the data is: a ``package``, or files at ``path`` (and ``test_path``) with named fields.
 
     A path is a file, a folder, a glob, or a dataset on the Hub (``hub:owner/name``). ``rejected`` names the
-    answer not wanted of preference pairs; ``fields`` are further columns to keep with every row.
+    answer not wanted of preference pairs; ``fields`` are further columns to keep with every row, and
+    ``split_fields`` those that the split needs, as (setting, column).
     ``min_words``, ``max_words`` and ``most_frequent_labels`` narrow the rows of any source. Inputs of more
     than ``window_words`` words are cut into windows that share ``window_overlap_words`` with the next.
     """
@@ -54,6 +55,7 @@ class SourceSpec:
     most_frequent_labels: int | None
     rejected: str | None = None
     fields: tuple[str, ...] = ()
+    split_fields: tuple[tuple[str, str], ...] = ()
     window_words: int | None = None
     window_overlap_words: int = 0
 
@@ -154,6 +156,7 @@ def columns_of(spec: SourceSpec) -> ColumnsRead:
         spec.messages,
         spec.rejected,
         spec.fields,
+        spec.split_fields,
     )
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 
 from tunesmith.data.windows import Span, Window, cut_windows
 from tunesmith.files import canonical_json
 from tunesmith.records import Message, Row
 
-# The field of a window's row that names the row it was cut from.
+# The field of a window's row that names the row it was cut from: the split keeps its rows together.
 WINDOW_OF = "window_of"
 
 
@@ -36,28 +35,6 @@ def windows_of(row: Row, window_words: int, overlap_words: int) -> tuple[Row, ..
         for number, window in enumerate(windows, start=1)
         if window.text.strip()
     )
-
-
-def joined_documents(rows: Sequence[Row], groups: Sequence[str]) -> list[str]:
-    """``groups``, one a row, with those of one document's windows made one: the first in the alphabet.
-
-    Chains are followed: two documents that share a near-duplicate window are in one group.
-    """
-    parent = {group: group for group in groups}
-
-    def root(group: str) -> str:
-        while parent[group] != group:
-            parent[group] = parent[parent[group]]
-            group = parent[group]
-        return group
-
-    first: dict[str, str] = {}
-    for row, group in zip(rows, groups, strict=True):
-        document = dict(row.fields).get(WINDOW_OF)
-        if document is not None:
-            one, other = sorted((root(first.setdefault(document, group)), root(group)))
-            parent[other] = one
-    return [root(group) for group in groups]
 
 
 def _spans(target: str, text: str) -> list[Span] | None:

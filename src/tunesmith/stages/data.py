@@ -69,7 +69,7 @@ def read_grouped(session: Session) -> GroupedRows:
     from tunesmith.data.duplicates import group_rows, with_groups
     from tunesmith.data.sources import read_source
     from tunesmith.data.splits import SplitSpec
-    from tunesmith.data.windowed import joined_documents
+    from tunesmith.data.windowed import WINDOW_OF
 
     data, split_settings = session.task.data, session.task.split
     source = read_source(source_spec(session), session.cache, session.say)
@@ -83,11 +83,15 @@ def read_grouped(session: Session) -> GroupedRows:
         rows_per_group=data.rows_per_group,
         near_duplicate_similarity=data.near_duplicate_similarity,
         shingle_words=data.shingle_words,
+        keep_together=(
+            *(split_settings.keep_together or ()),
+            *([WINDOW_OF] if data.window_words is not None else []),
+        ),
+        time=split_settings.time,
+        given=split_settings.given,
     )
     everything = [*source.rows, *source.test_rows]
-    groups = group_rows(everything, spec.near_duplicate_similarity, spec.shingle_words)
-    if data.window_words is not None:
-        groups = joined_documents(everything, groups)
+    groups = group_rows(everything, spec.near_duplicate_similarity, spec.shingle_words, spec.keep_together)
     rows = with_groups(everything, groups)
     return GroupedRows(source, rows[: len(source.rows)], rows[len(source.rows) :], spec)
 
@@ -109,6 +113,7 @@ def source_spec(session: Session) -> SourceSpec:
         most_frequent_labels=data.most_frequent_labels,
         rejected=data.rejected,
         fields=data.fields or (),
+        split_fields=session.task.split.columns,
         window_words=data.window_words,
         window_overlap_words=data.window_overlap_words,
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from sklearn.linear_model import LogisticRegression
 
 from tunesmith.data.audit.classifier import FOLDS, INVERSE_PENALTY, group_folds, text_features
@@ -17,6 +18,7 @@ from tunesmith.records import Row
 # A swap is made to teach that a group's word changes nothing: a classifier that thinks otherwise is no judge.
 JUDGED: tuple[How, ...] = ("paraphrase", "from attributes", "model")
 LEAST_LENGTH, MOST_LENGTH = 0.5, 2.0
+LEAST_SHARED = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,21 @@ def keep_made(made: Sequence[MadeRow], rows: Sequence[Row]) -> Kept:
 
 
 def keeps_meaning(before: str, after: str) -> str | None:
-    """Why a rewritten text cannot mean the same, or None: every number is there, and it is neither much
-    shorter nor much longer."""
+    """Why a rewritten text cannot mean the same, or None.
+
+    It is neither much shorter nor much longer, has the same numbers, asks where the other asks (small models
+    tend to answer instead of rewriting), and shares a third of the words that are no English stop words.
+    """
     old, new = words(before), words(after)
     if not LEAST_LENGTH <= len(new) / len(old) <= MOST_LENGTH:
         return "much shorter or longer"
     numbers = [[word for word in text if any(letter.isdigit() for letter in word)] for text in (old, new)]
-    return None if sorted(numbers[0]) == sorted(numbers[1]) else "other numbers"
+    if sorted(numbers[0]) != sorted(numbers[1]):
+        return "other numbers"
+    if ("?" in before) != ("?" in after):
+        return "a question no more, or only now"
+    telling = set(old) - ENGLISH_STOP_WORDS
+    return None if len(telling & set(new)) >= LEAST_SHARED * len(telling) else "hardly a word in common"
 
 
 def _agrees(made: Sequence[MadeRow], rows: Sequence[Row]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
