@@ -62,7 +62,7 @@ def keeps_meaning(before: str, after: str) -> str | None:
     """Why a rewritten text cannot mean the same, or None.
 
     It is neither much shorter nor much longer, has the same numbers, asks where the other asks (small models
-    tend to answer instead of rewriting), and shares a third of the words that are no English stop words.
+    tend to answer instead of rewriting), and shares a third of the other words but English stop words.
     """
     old, new = words(before), words(after)
     if not LEAST_LENGTH <= len(new) / len(old) <= MOST_LENGTH:
@@ -72,7 +72,7 @@ def keeps_meaning(before: str, after: str) -> str | None:
         return "other numbers"
     if ("?" in before) != ("?" in after):
         return "a question no more, or only now"
-    telling = set(old) - ENGLISH_STOP_WORDS
+    telling = set(old) - ENGLISH_STOP_WORDS - set(numbers[0])
     return None if len(telling & set(new)) >= LEAST_SHARED * len(telling) else "hardly a word in common"
 
 
