@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tunesmith import ledger
 from tunesmith.files import content_hash, read_record, write_json
+from tunesmith.guard_records import GuardEvidence, SliceScore
 from tunesmith.records import (
     Candidate,
     Check,
@@ -25,6 +26,7 @@ from tunesmith.records import (
     Scorecard,
     Verdict,
 )
+from tunesmith.stages.answerers import answerer
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.session import Session
@@ -33,7 +35,6 @@ from tunesmith.stats.levels import alpha_for_opening, guard_level
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from tunesmith.candidates.answers import Answers
     from tunesmith.evaluation.forgetting import GeneralScores
 
 PACKAGES = (
@@ -44,6 +45,8 @@ PACKAGES = (
     "tunesmith.stats",
     "tunesmith.stages.verdict",
     "tunesmith.stages.general",
+    "tunesmith.stages.answerers",
+    "tunesmith.guard_records",
     "tunesmith.records",
 )
 
@@ -56,6 +59,7 @@ class VerdictResult:
     scorecards: tuple[Scorecard, ...]
     forgetting: tuple[Forgetting, ...]
     seconds: float
+    slices: tuple[SliceScore, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,18 @@ def contest_id(tuned: Candidate, finalists: Sequence[Candidate]) -> str:
 
 
 def reach_verdict(
-    session: Session, dataset: Dataset, plan: Plan, opponents: OpponentsResult, train: TrainResult
+    session: Session,
+    dataset: Dataset,
+    plan: Plan,
+    opponents: OpponentsResult,
+    train: TrainResult,
+    evidence: GuardEvidence | None = None,
 ) -> VerdictResult:
     """Open the sealed test for this contest, measure gains and forgetting, and decide.
 
     The ledger line is written before a test row is read. The same contest again is free; another one on
-    the same test is judged at a stricter level.
+    the same test is judged at a stricter level. ``evidence`` is what the guards stage measured on validation;
+    without it those guards are unmeasured.
     """
     task = session.task
     inputs = {
@@ -88,10 +98,11 @@ def reach_verdict(
         "guards": task.guards.model_dump(),
         "base": session.base().sha256,
         "precision": plan.precision,
+        "evidence": evidence and replace(evidence, latencies=()),
     }
     folder = session.folder.stage("verdict", stage_key("verdict", inputs, PACKAGES))
     return cached(
-        folder, VerdictResult, lambda path: _decide(session, dataset, plan, opponents, train, path)
+        folder, VerdictResult, lambda path: _decide(session, dataset, plan, opponents, train, evidence, path)
     )[0]
 
 
@@ -101,12 +112,16 @@ def _decide(
     plan: Plan,
     opponents: OpponentsResult,
     train: TrainResult,
+    evidence: GuardEvidence | None,
     folder: Path,
 ) -> VerdictResult:
     from tunesmith.candidates.answers import Answers
     from tunesmith.data.sealed import open_test
+    from tunesmith.data.versions import read_split
     from tunesmith.evaluation.forgetting import guard_checks, measure_forgetting
+    from tunesmith.evaluation.guards import evidence_checks
     from tunesmith.evaluation.scorecards import correctness, scorecard
+    from tunesmith.evaluation.slices import make_slicer, score_slices, slice_checks
     from tunesmith.evaluation.verdict import decide
     from tunesmith.stats.paired import paired_gain
 
@@ -145,9 +160,23 @@ def _decide(
         )
         for finalist in finalists
     ]
+    leader = opponents.leader()
+    slices = score_slices(
+        make_slicer(read_split(dataset, "train"), margins.slices).masks(
+            [rows[index] for index in chosen[leader.id]]
+        ),
+        [rows[index].group for index in chosen[leader.id]],
+        right[tuned.id][chosen[leader.id]],
+        right[leader.id],
+        leader.name,
+        {one.name: one.margin for one in margins.slices},
+        alpha_for_opening(opening),
+    )
     guards = (
         _leak_check(dataset),
         *guard_checks(forgetting, margins.general_text.blocking, margins.probes.blocking),
+        *slice_checks(slices, margins.slices),
+        *evidence_checks(evidence, margins, alpha_for_opening(opening)),
     )
     verdict = decide(
         gains,
@@ -160,7 +189,7 @@ def _decide(
         opponents=[cards[finalist.id] for finalist in finalists],
     )
     ordered = (cards[tuned.id], *(cards[finalist.id] for finalist in finalists))
-    result = VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started)
+    result = VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started, slices)
     ledger.append(
         session.folder.ledger,
         "verdict",
@@ -243,36 +272,10 @@ def _sealed_answers(
             path.unlink()
     reset_peak()
     started = time.perf_counter()
-    answers = _answers(session, dataset, plan, train, candidate, rows)
+    answer = answerer(session, dataset, plan, train.training, candidate)
+    with session.bar("verdict", f"{candidate.name} on the sealed test") as report:
+        answers = answer(rows, report)
     cost = Cost(time.perf_counter() - started, len(rows), answers.tokens, peak_mb())
     sealed = SealedAnswers(candidate.id, tuple(answers.labels), cost)
     write_json(path, sealed)
     return sealed
-
-
-def _answers(
-    session: Session, dataset: Dataset, plan: Plan, train: TrainResult, candidate: Candidate, rows: list[Row]
-) -> Answers:
-    from tunesmith.candidates.classical import answer_classical, answer_majority, fit_classical
-    from tunesmith.candidates.prompts import Prompting, answer_prompt, candidate_rules, score_prompt
-    from tunesmith.candidates.tuned import TunedModel, answer_tuned, put_adapter, score_tuned
-    from tunesmith.data.versions import read_split
-    from tunesmith.engine.lora import lora_disabled
-
-    task, labels = session.task, dataset.manifest.labels
-    if candidate.kind == "constant":
-        return answer_majority(candidate, rows)
-    if candidate.kind == "classical":
-        return answer_classical(fit_classical(candidate, read_split(dataset, "train")), rows)
-    loaded = session.loaded(plan.precision)
-    with session.bar("verdict", f"{candidate.name} on the sealed test") as report:
-        if candidate.kind == "prompt":
-            prompting = Prompting(loaded, task.instruction, labels, read_split(dataset, "train"))
-            examples = int(str(candidate.settings["examples"]))
-            with lora_disabled(loaded.model):
-                rules = candidate_rules(prompting, candidate)
-                scores = score_prompt(prompting, examples, rows, rules, report)
-            return answer_prompt(prompting, candidate, scores)
-        tuned_model = put_adapter(loaded, Path(train.training.adapter_folder))
-        scores = score_tuned(TunedModel(tuned_model, task.instruction, labels), rows, None, report)
-        return answer_tuned(candidate, labels, scores)
