@@ -14,8 +14,10 @@ from rich.console import RenderableType
 
 from tunesmith.records import Dataset
 from tunesmith.report import terminal
+from tunesmith.report.guard_terminal import guard_lines
 from tunesmith.run_records import RunSummary
 from tunesmith.stages.data import DataResult, make_dataset
+from tunesmith.stages.guards import GuardsResult, measure_guards
 from tunesmith.stages.opponents import OpponentsResult, measure_opponents
 from tunesmith.stages.plan import PlanResult, make_plan
 from tunesmith.stages.session import Session
@@ -37,6 +39,7 @@ class Run:
     train: TrainResult | None = None
     verdict: VerdictResult | None = None
     summary: RunSummary | None = None
+    guards: GuardsResult | None = None
 
 
 def run_task(session: Session) -> RunSummary:
@@ -78,15 +81,18 @@ def run_stages(session: Session, upto: Stage) -> Run:
     if upto == "train":
         return Run(dataset, data, plan, opponents, train)
 
-    verdict = reach_verdict(session, dataset, plan.plan, opponents, train)
+    guards = measure_guards(session, dataset, plan.plan, opponents, train)
+    _tell(session, guard_lines(guards.guarded))
+
+    verdict = reach_verdict(session, dataset, plan.plan, opponents, train, guards.evidence)
     _tell(session, terminal.verdict_lines(verdict.verdict, verdict.scorecards, verdict.forgetting))
     if upto == "verdict":
-        return Run(dataset, data, plan, opponents, train, verdict)
+        return Run(dataset, data, plan, opponents, train, verdict, guards=guards)
 
-    summary = summarise(session, dataset, data, plan, opponents, train, verdict)
+    summary = summarise(session, dataset, data, plan, opponents, train, verdict, guards)
     write_summary(session, summary)
     _tell(session, terminal.report_line(session.folder.report))
-    return Run(dataset, data, plan, opponents, train, verdict, summary)
+    return Run(dataset, data, plan, opponents, train, verdict, summary, guards)
 
 
 def _tell(session: Session, lines: RenderableType) -> None:

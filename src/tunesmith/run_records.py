@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tunesmith.guard_records import Costs, Guarded, SliceScore, Step
 from tunesmith.records import Cost, Estimate, FileHash, Forgetting, Manifest, Plan, Scorecard, Verdict
 
 Course = Literal["still learning", "converged", "overfitting", "diverging", "unmeasured"]
@@ -146,3 +147,7 @@ class RunSummary:
     files: tuple[FileHash, ...]
     base_licence: str = ""
     notes: tuple[str, ...] = field(default_factory=tuple)
+    guarded: Guarded | None = None
+    test_slices: tuple[SliceScore, ...] = ()
+    costs: Costs | None = None
+    steps: tuple[Step, ...] = ()

@@ -28,7 +28,7 @@ class Before:
 def attack(
     rows: Sequence[Row], labels: Sequence[str], before: Before, tuned: Ask, opponent: Ask
 ) -> list[Attack]:
-    """Every attack on ``rows``: all in one go, and one by one where a spoiled input is too long for a model."""
+    """Every attack on ``rows``: all in one go, and one by one where a spoiled input is too long."""
     from tunesmith.evaluation.attacks import SPOILERS
 
     try:

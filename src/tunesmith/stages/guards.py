@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tunesmith.guard_records import Attack, Guarded, GuardEvidence, Latency, Sureness, Swaps
+from tunesmith.progress import silent
 from tunesmith.records import Candidate, Dataset, Plan, Row, Scorecard
 from tunesmith.stages.answerers import answerer
 from tunesmith.stages.attacking import Ask, Before, answers_of, attack, label_order, right, scores_of
@@ -39,7 +40,7 @@ PACKAGES = (
 )
 
 ALPHA = 0.025  # one-sided: described intervals hold 95 %
-TRAIN_SAMPLE = 100  # training rows whose score shows how far it lies above that of validation
+TRAIN_SAMPLE = 64  # training rows whose score shows how far it lies above that of validation
 TIMED_ROWS = 16  # requests asked alone, one after the other
 AMBIGUOUS_ROWS = 60  # validation rows joined into half as many inputs
 SURE = 0.9
@@ -161,15 +162,11 @@ def _asker(
 
     def ask(rows: Sequence[Row]) -> Answers:
         if len(rows) == 1:
-            return answer(rows, _silent)
+            return answer(rows, silent)
         with session.bar("guards", f"{candidate.name} on {len(rows):,} inputs") as report:
             return answer(rows, report)
 
     return ask
-
-
-def _silent(_done: int, _total: int, _note: str = "") -> None:
-    """A request asked alone shows no bar."""
 
 
 def _swaps(

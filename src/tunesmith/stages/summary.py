@@ -9,6 +9,7 @@ from tunesmith.files import file_sha256, read_record, write_json
 from tunesmith.records import Dataset, FileHash, Scorecard
 from tunesmith.run_records import RunSummary
 from tunesmith.stages.data import DataResult
+from tunesmith.stages.guards import GuardsResult
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.plan import PlanResult
 from tunesmith.stages.session import Session, machine
@@ -36,6 +37,7 @@ def summarise(
     opponents: OpponentsResult,
     train: TrainResult,
     verdict: VerdictResult,
+    guards: GuardsResult,
 ) -> RunSummary:
     """Gather the run; the date is that of the first time this very result was gathered."""
     from tunesmith.data.versions import read_split
@@ -67,6 +69,7 @@ def summarise(
             "plan": plan.seconds,
             "opponents": opponents.seconds,
             "train": train.seconds,
+            "guards": guards.seconds,
             "verdict": verdict.seconds,
         },
         versions=_versions(),
@@ -81,6 +84,8 @@ def summarise(
             ),
         ),
         base_licence=f"{base.licence}: {base.origin}",
+        guarded=guards.guarded,
+        test_slices=verdict.slices,
         notes=(*data.notes, *([train.message] if train.message else [])),
     )
     return _dated(session, summary)

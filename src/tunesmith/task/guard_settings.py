@@ -41,7 +41,7 @@ class RobustnessSettings(GuardSettings):
     """How the model answers inputs that were spoiled on purpose, against the opponent on the same inputs."""
 
     rows: Annotated[int, Field(ge=0)] = Field(
-        default=60,
+        default=50,
         description="How many validation rows are spoiled, each in every way. 0 leaves this out; more rows "
         "give narrower intervals and take longer.",
     )
