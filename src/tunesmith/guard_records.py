@@ -225,6 +225,7 @@ class Guarded:
     exposure: Exposure | None
     train_score: Estimate | None
     gap: Estimate | None
+    steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True)

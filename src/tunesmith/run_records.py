@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tunesmith.guard_records import Costs, Guarded, SliceScore, Step
+from tunesmith.guard_records import Costs, Guarded, SliceScore
 from tunesmith.records import Cost, Estimate, FileHash, Forgetting, Manifest, Plan, Scorecard, Verdict
 
 Course = Literal["still learning", "converged", "overfitting", "diverging", "unmeasured"]
@@ -150,4 +150,3 @@ class RunSummary:
     guarded: Guarded | None = None
     test_slices: tuple[SliceScore, ...] = ()
     costs: Costs | None = None
-    steps: tuple[Step, ...] = ()

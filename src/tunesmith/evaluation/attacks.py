@@ -80,8 +80,9 @@ def typos(text: str, _: str, draw: random.Random) -> str:
 
 
 def other_case(text: str, _: str, draw: random.Random) -> str:
-    """All upper case, or all lower case."""
-    return text.upper() if draw.random() < 0.5 else text.lower()
+    """All upper case, or all lower case where that changes anything."""
+    lower = text.lower()
+    return lower if draw.random() < 0.5 and lower != text else text.upper()
 
 
 def wrapped(text: str, _: str, draw: random.Random) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 
 from tunesmith.evaluation.robustness import MEAN
 from tunesmith.guard_records import Guarded
 from tunesmith.report import numbers
 from tunesmith.report.terminal import stage_block
+from tunesmith.run_records import RunSummary
 
 
 def guard_lines(guarded: Guarded) -> RenderableType:
@@ -38,3 +39,20 @@ def guard_lines(guarded: Guarded) -> RenderableType:
         + (f": {names}" if flagged else "")
     )
     return stage_block("guards", lines)
+
+
+def closing_lines(summary: RunSummary) -> RenderableType:
+    """When fine-tuning pays, and the one thing that is worth most next."""
+    blocks = []
+    if summary.costs is not None and summary.costs.break_even:
+        sentences = [one.sentence for one in summary.costs.break_even]
+        blocks.append(stage_block("cost", [sentence[:1].upper() + sentence[1:] for sentence in sentences]))
+    if summary.guarded is not None:
+        troubles = [step for step in summary.guarded.steps if step.answer == "failed"]
+        if troubles:
+            step = troubles[0]
+            worth = f"at most {numbers.estimate(step.worth)} of rows: " if step.worth else ""
+            blocks.append(stage_block("next", [step.advice, f"({worth}{numbers.typeset(step.evidence)})"]))
+        else:
+            blocks.append(stage_block("next", ["no trouble was found on validation that a step would mend"]))
+    return Group(*blocks)

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING
 
 from tunesmith.engine.generation import sample
 from tunesmith.engine.scoring import score_continuations
-from tunesmith.evaluation.forgetting import GeneralScores, ScoredText, material_sha256, score_general
-from tunesmith.evaluation.probes import probe_items
+from tunesmith.evaluation.forgetting import (
+    GeneralScores,
+    ProbeScores,
+    ScoredText,
+    material_sha256,
+    score_general,
+    score_probes,
+)
+from tunesmith.evaluation.probes import ProbeItem, probe_items
 from tunesmith.evaluation.texts import general_texts, own_samples
 from tunesmith.files import content_hash, read_record, write_json
 from tunesmith.models.rendering import encode, render_prompt
@@ -49,6 +56,11 @@ def base_general_scores(loaded: LoadedModel, precision: str, cache: Path, report
 def tuned_general_scores(loaded: LoadedModel, base: GeneralScores, report: Report) -> GeneralScores:
     """The tuned model on the very texts its base was scored on."""
     return score_general(base.texts, lambda asked: _log_probs(loaded, asked, report))
+
+
+def own_probe_scores(loaded: LoadedModel, items: Sequence[ProbeItem], report: Report) -> ProbeScores:
+    """The model's scores on the user's own probes."""
+    return score_probes(items, lambda asked: _log_probs(loaded, asked, report))
 
 
 def scored_tokens(loaded: LoadedModel) -> int:

@@ -17,6 +17,7 @@ from tunesmith.records import Candidate, Dataset, Plan, Row, Scorecard
 from tunesmith.stages.answerers import answerer
 from tunesmith.stages.attacking import Ask, Before, answers_of, attack, label_order, right, scores_of
 from tunesmith.stages.opponents import OpponentsResult
+from tunesmith.stages.secrets import measure_secrets
 from tunesmith.stages.session import Session
 from tunesmith.stages.train import CALIBRATION_MASS, TrainResult
 from tunesmith.workspace import cached, stage_key
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 PACKAGES = (
     "tunesmith.candidates",
-    "tunesmith.data.audit.groups",
+    "tunesmith.data.audit",
     "tunesmith.engine",
     "tunesmith.evaluation",
     "tunesmith.models",
@@ -35,6 +36,7 @@ PACKAGES = (
     "tunesmith.stages.answerers",
     "tunesmith.stages.attacking",
     "tunesmith.stages.guards",
+    "tunesmith.stages.secrets",
     "tunesmith.guard_records",
     "tunesmith.records",
 )
@@ -81,6 +83,7 @@ def _measure(
 ) -> GuardsResult:
     from tunesmith.data.versions import read_split
     from tunesmith.evaluation.attacks import ambiguous_rows, off_topic_rows
+    from tunesmith.evaluation.diagnosis import diagnose
     from tunesmith.evaluation.fairness import group_gaps, swap_score, swaps_to_ask
     from tunesmith.evaluation.robustness import attack_scores
     from tunesmith.evaluation.slices import make_slicer, score_estimate, score_slices
@@ -134,6 +137,12 @@ def _measure(
     latencies = [_latency(candidate, ask(candidate), timed) for candidate in opponents.finalist_candidates()]
     latencies.append(_latency(train.validation.candidate, tuned, timed))
     evidence = GuardEvidence(leader.name, tuple(attacks), swaps, (), tuple(latencies))
+    answers = [prediction.answer for prediction in train.validation.predictions]
+    course = train.training.course
+    train_score = score_estimate(learned, [row.group for row in sample])
+    steps = diagnose(
+        training, validation, answers, train_score, gap.difference if gap else None, slices, course
+    )
     guarded = Guarded(
         opponent=leader.name,
         validation_slices=slices,
@@ -141,9 +150,10 @@ def _measure(
         sureness=sureness,
         swaps=swap_score(swaps, leader.name, ALPHA) if swaps else None,
         gaps=group_gaps(validation, own, guards.fairness.fields),
-        exposure=None,
-        train_score=score_estimate(learned, [row.group for row in sample]) if sample else None,
+        exposure=measure_secrets(session, plan, train),
+        train_score=train_score,
         gap=gap.difference if gap else None,
+        steps=steps,
     )
     return GuardsResult(evidence, guarded, time.perf_counter() - started)
 

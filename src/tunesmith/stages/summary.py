@@ -28,6 +28,9 @@ REPORTED_PACKAGES = (
     "pyarrow",
 )
 
+# The ways of tuning that a decision table is expected to compare.
+TUNING_METHODS = {"lora": "LoRA", "qlora": "QLoRA", "full": "full fine-tuning"}
+
 
 def summarise(
     session: Session,
@@ -41,6 +44,7 @@ def summarise(
 ) -> RunSummary:
     """Gather the run; the date is that of the first time this very result was gathered."""
     from tunesmith.data.versions import read_split
+    from tunesmith.evaluation.costs import decision_table
     from tunesmith.evaluation.scorecards import confusions, duels
 
     task = session.task
@@ -86,6 +90,17 @@ def summarise(
         base_licence=f"{base.licence}: {base.origin}",
         guarded=guards.guarded,
         test_slices=verdict.slices,
+        costs=decision_table(
+            opponents.scorecards,
+            train.validation,
+            train.training,
+            guards.evidence.latencies,
+            verdict.verdict.gains,
+            verdict.forgetting,
+            guards.guarded.gap,
+            task.cost,
+            [title for method, title in TUNING_METHODS.items() if method != task.train.method],
+        ),
         notes=(*data.notes, *([train.message] if train.message else [])),
     )
     return _dated(session, summary)

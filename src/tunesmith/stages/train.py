@@ -30,6 +30,7 @@ PACKAGES = (
     "tunesmith.training",
     "tunesmith.candidates.tuned",
     "tunesmith.candidates.answers",
+    "tunesmith.evaluation.memorisation",
     "tunesmith.evaluation.metrics",
     "tunesmith.evaluation.scorecards",
     "tunesmith.stats",
@@ -85,6 +86,7 @@ def train_adapter(session: Session, dataset: Dataset, plan: Plan) -> TrainResult
         "dataset": dataset.manifest.version,
         "instruction": task.instruction,
         "train": task.train.model_dump(),
+        "planted": task.guards.canaries,
         "start": _start_sha256(session),
         "base": session.base().sha256,
         "precision": plan.precision,
@@ -117,6 +119,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     from tunesmith.data.versions import read_split
     from tunesmith.engine.adapters import continue_from, make_trainable
     from tunesmith.engine.lora import trained_weights
+    from tunesmith.evaluation.memorisation import planted_rows
     from tunesmith.evaluation.scorecards import scorecard
     from tunesmith.models.adapters import METHOD_TITLES
     from tunesmith.models.rendering import check_rendering, instructed, render_row
@@ -126,6 +129,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     started = time.perf_counter()
     task, settings = session.task, session.task.train
     train, validation = read_split(dataset, "train"), read_split(dataset, "validation")
+    train += planted_rows(task.guards.canaries)
     # A copy of its own: an adapter that a stage before left behind must play no part.
     loaded = session.load_again(plan.precision)
     reset_peak()

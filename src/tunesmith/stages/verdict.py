@@ -32,10 +32,12 @@ from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.session import Session
 from tunesmith.stages.train import TrainResult
 from tunesmith.stats.levels import alpha_for_opening, guard_level
+from tunesmith.task import Task
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from tunesmith.evaluation.forgetting import GeneralScores
+    from tunesmith.evaluation.forgetting import GeneralScores, ProbeScores
+    from tunesmith.evaluation.probes import ProbeItem
 
 PACKAGES = (
     "tunesmith.candidates",
@@ -53,13 +55,17 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class VerdictResult:
-    """The verdict and what it rests on; from the test, aggregates only."""
+    """The verdict and what it rests on; from the test, aggregates only.
+
+    ``guards_sha256`` names the task's guards as they were judged.
+    """
 
     verdict: Verdict
     scorecards: tuple[Scorecard, ...]
     forgetting: tuple[Forgetting, ...]
     seconds: float
     slices: tuple[SliceScore, ...] = ()
+    guards_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,7 @@ def reach_verdict(
         "guards": task.guards.model_dump(),
         "base": session.base().sha256,
         "precision": plan.precision,
+        "own_probes": own_probes_sha256(session),
         "evidence": evidence and replace(evidence, latencies=()),
     }
     folder = session.folder.stage("verdict", stage_key("verdict", inputs, PACKAGES))
@@ -118,7 +125,7 @@ def _decide(
     from tunesmith.candidates.answers import Answers
     from tunesmith.data.sealed import open_test
     from tunesmith.data.versions import read_split
-    from tunesmith.evaluation.forgetting import guard_checks, measure_forgetting
+    from tunesmith.evaluation.forgetting import guard_checks, measure_forgetting, measure_own_probes
     from tunesmith.evaluation.guards import evidence_checks
     from tunesmith.evaluation.scorecards import correctness, scorecard
     from tunesmith.evaluation.slices import make_slicer, score_slices, slice_checks
@@ -129,6 +136,7 @@ def _decide(
     goal = session.task.goal
     tuned, finalists = train.validation.candidate, opponents.finalist_candidates()
     general = _general_scores(session, plan, train)
+    own = _own_probe_scores(session, plan, train)
     contest = contest_id(tuned, finalists)
     names = [candidate.name for candidate in (tuned, *finalists)]
     rows, opening = open_test(dataset, session.folder.ledger, contest, names)
@@ -137,6 +145,10 @@ def _decide(
     forgetting = measure_forgetting(
         *general, margins.general_text.margin, margins.probes.margin, guard_level(opening)
     )
+    if own is not None:
+        # Before the last, which is the change of all built-in probes.
+        asked_by_user = measure_own_probes(*own, margins.probes.margin, guard_level(opening))
+        forgetting = (*forgetting[:-1], asked_by_user, forgetting[-1])
     labels = dataset.manifest.labels
     cards: dict[str, Scorecard] = {}
     right: dict[str, NDArray[np.float64]] = {}
@@ -189,7 +201,8 @@ def _decide(
         opponents=[cards[finalist.id] for finalist in finalists],
     )
     ordered = (cards[tuned.id], *(cards[finalist.id] for finalist in finalists))
-    result = VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started, slices)
+    judged = guards_sha256(session.task)
+    result = VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started, slices, judged)
     ledger.append(
         session.folder.ledger,
         "verdict",
@@ -228,6 +241,19 @@ def free_names(record: Any, where: str = "") -> list[str]:
     return names
 
 
+def guards_sha256(task: Task) -> str:
+    """Names what a task asks of its guards."""
+    return content_hash(task.guards.model_dump())
+
+
+def own_probes_sha256(session: Session) -> str | None:
+    """Names the file of the user's own probes; UserError where it cannot be read."""
+    from tunesmith.evaluation.own_probes import read_own_probes
+
+    file = session.task.guards.own_probes
+    return None if file is None else content_hash(read_own_probes(session.task.resolve(file)))
+
+
 def _fair_draw(rows: Sequence[Row], count: int | None) -> list[int]:
     """Indices, in order, of ``count`` rows drawn by the hash of their content; of all rows where None."""
     drawn = sorted(range(len(rows)), key=lambda index: rows[index].id)
@@ -257,6 +283,27 @@ def _general_scores(session: Session, plan: Plan, train: TrainResult) -> tuple[G
         base = base_general_scores(loaded, plan.precision, session.cache, report)
     with session.bar("verdict", "general ability of the tuned model") as report:
         return base, tuned_general_scores(tuned_model, base, report)
+
+
+def _own_probe_scores(
+    session: Session, plan: Plan, train: TrainResult
+) -> tuple[Sequence[ProbeItem], ProbeScores, ProbeScores] | None:
+    """The user's own probes as scored by the base and by the tuned model; None without any."""
+    from tunesmith.candidates.tuned import put_adapter
+    from tunesmith.engine.lora import lora_disabled
+    from tunesmith.evaluation.own_probes import read_own_probes
+    from tunesmith.stages.general import own_probe_scores
+
+    file = session.task.guards.own_probes
+    if file is None:
+        return None
+    items = read_own_probes(session.task.resolve(file))
+    loaded = session.loaded(plan.precision)
+    tuned_model = put_adapter(loaded, Path(train.training.adapter_folder))
+    with session.bar("verdict", "own probes") as report:
+        with lora_disabled(loaded.model):
+            base = own_probe_scores(loaded, items, report)
+        return items, base, own_probe_scores(tuned_model, items, report)
 
 
 def _sealed_answers(
