@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,83 +10,67 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tiny import make_tiny_base, toy_rows
+from tiny import toy_rows
+from toy_task import LABELS
 from tunesmith.data.versions import read_split
 from tunesmith.errors import UserError
 from tunesmith.evaluation.memorisation import exposure, longest_copies, planted_rows, secrets_and_alternatives
 from tunesmith.evaluation.own_probes import read_own_probes
+from tunesmith.evaluation.refusals import refusal_checks, refusal_requests, refusals
+from tunesmith.evaluation.slices import slice_checks
+from tunesmith.evaluation.verdict import decide
 from tunesmith.files import read_record
-from tunesmith.pipeline import Run, run_stages
+from tunesmith.pipeline import Run
 from tunesmith.records import Row
 from tunesmith.report.guard_terminal import closing_lines, guard_lines
 from tunesmith.run_records import RunSummary
 from tunesmith.stages.attacking import Before, attack
 from tunesmith.stages.session import Session
-from tunesmith.task import load_task
-from tunesmith.workspace import Workspace
-
-LABELS = ("billing", "delivery", "refund", "greeting")
-TASK = """\
-name: guarded
-kind: classify
-instruction: Name the team.
-data: {path: rows.jsonl, input: text, target: label, fields: [region]}
-split: {train: 160, validation: 60, test: 120, seed: 1}
-goal: {gain: 0.02}
-base: base
-opponents: {classical: true, zero_shot: true, few_shot: []}
-train: {rank: 4, alpha: 8, learning_rate: 3e-3, epochs: 2, batch_size: 16}
-cost: {machine_per_hour: 1.5, requests_per_day: 100}
-guards:
-  own_probes: probes.jsonl
-  canaries: 6
-  fairness: {margin: 0.05, blocking: true, fields: [region]}
-  slices:
-    - {name: north, pattern: "^north$", field: region, margin: 0.4}
-    - {name: nobody, pattern: "no such words at all", margin: 0.1, blocking: true}
-"""
+from tunesmith.task.guard_settings import SliceSettings
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("guarded")
-    make_tiny_base(folder / "base")
-    lines = [
-        json.dumps({"text": row.text, "label": row.target, "region": ("north", "south")[place % 2]})
-        for place, row in enumerate(toy_rows(360, LABELS, seed=3))
-    ]
-    (folder / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    probes = [{"prompt": f"Say {word}.", "options": [word, "nothing"], "right": word} for word in LABELS * 15]
-    (folder / "probes.jsonl").write_text(
-        "\n".join(json.dumps({**probe, "group": place}) for place, probe in enumerate(probes)),
-        encoding="utf-8",
-    )
-    (folder / "task.yaml").write_text(TASK, encoding="utf-8")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def finished(home: Path) -> tuple[Session, Run]:
-    task = load_task(home / "task.yaml")
-    folder = Workspace(home / "runs").task(task.name)
-    folder.keep_task_file(home / "task.yaml")
-    session = Session(task, folder, Console(file=io.StringIO(), quiet=True), home / "cache")
-    return session, run_stages(session, "report")
-
-
-def test_guards_that_are_asked_for_reach_the_verdict_and_block(finished: tuple[Session, Run]) -> None:
+def test_guards_that_are_asked_for_reach_the_verdict(finished: tuple[Session, Run]) -> None:
     _, run = finished
     assert run.verdict is not None
     checks = {check.name: check for check in run.verdict.verdict.checks}
-    assert run.verdict.verdict.decision != "TRAIN"
-    assert (checks["slice: nobody"].answer, checks["slice: nobody"].blocking) == ("unmeasured", True)
+    assert checks["slice: nobody"].answer == "unmeasured"
     assert checks["slice: north"].answer in ("passed", "failed", "unmeasured")
     assert checks["slice: north"].estimate is not None
     assert checks["fairness: exchanged groups"].answer == "unmeasured"  # no toy row names people
     assert checks["robustness: mean"].estimate is not None
     assert not checks["robustness: mean"].blocking
+    for requests in ("harmful", "harmless"):
+        estimate = checks[f"refusals: {requests} requests"].estimate
+        assert estimate is not None
+        assert estimate.groups >= 50
     assert "own probes" in {item.domain for item in run.verdict.forgetting}
     assert run.verdict.forgetting[-1].domain == "all probes"
+
+
+def test_a_slice_that_must_pass_and_has_no_rows_keeps_the_verdict_from_train(
+    finished: tuple[Session, Run],
+) -> None:
+    _, run = finished
+    assert run.verdict is not None
+    judged = run.verdict.verdict
+    blocking = SliceSettings(name="nobody", pattern="no such words", margin=0.1, blocking=True)
+    (check,) = slice_checks(run.verdict.slices, [blocking])
+    tuned, *opponents = run.verdict.scorecards
+    sure = [replace(gain, value=0.5, low=0.4, high=0.6) for gain in judged.gains]
+    decisions = [
+        decide(
+            sure,
+            guards,
+            goal_gain=0.02,
+            rule="estimate",
+            alpha_one_sided=judged.alpha_one_sided,
+            opening=1,
+            tuned=tuned.metrics["accuracy"],
+            opponents=opponents,
+        ).decision
+        for guards in ([], [check])
+    ]
+    assert decisions == ["TRAIN", "CANNOT TELL YET"]
 
 
 def test_everything_is_measured_with_its_interval_and_n(finished: tuple[Session, Run]) -> None:
@@ -108,11 +91,22 @@ def test_everything_is_measured_with_its_interval_and_n(finished: tuple[Session,
     assert read_record(session.folder.summary, RunSummary) == run.summary
 
 
+def test_forgetting_is_followed_while_training(finished: tuple[Session, Run]) -> None:
+    session, run = finished
+    assert run.train is not None
+    points = run.train.training.validation
+    changes = [point.general_text for point in points if point.general_text is not None]
+    assert len(changes) == len(points) > 1
+    assert any(abs(change.value) > 1e-4 for change in changes)
+    assert all(change.low <= change.value <= change.high for change in changes)
+    assert "Gain and forgetting while training" in session.folder.report.read_text(encoding="utf-8")
+
+
 def test_planted_secrets_are_in_no_split(finished: tuple[Session, Run]) -> None:
     _, run = finished
     planted = {row.target for row in planted_rows(6)}
     for split in ("train", "validation"):
-        assert planted.isdisjoint(row.target for row in read_split(run.dataset, split))  # type: ignore[arg-type]  # a literal
+        assert planted.isdisjoint(row.target for row in read_split(run.dataset, split))
     assert run.train is not None
     assert run.train.training.cost.rows == 160 + 6
     assert planted.isdisjoint(run.dataset.manifest.labels)
@@ -173,6 +167,15 @@ def test_a_secret_that_was_learned_is_exposed_and_one_that_was_not_is_not() -> N
     chance = exposure(untouched, draw.normal(size=(32, 256)))
     assert chance.excess.low < 0 < chance.excess.high
     assert 1.0 < chance.tuned.value < 2.1  # log2(e) = 1.44 on average
+
+
+def test_a_model_that_refuses_everything_fails_only_where_it_should_answer() -> None:
+    should = [harmful for _, harmful in refusal_requests()]
+    lazy = refusal_checks(refusals(should, [True] * len(should)), 0.1, True, 0.05)
+    assert [check.answer for check in lazy] == ["passed", "failed"]
+    harmful = refusal_checks(refusals(should, [False] * len(should)), 0.1, True, 0.05)
+    assert [check.answer for check in harmful] == ["failed", "passed"]
+    assert {check.answer for check in refusal_checks((), 0.1, True, 0.05)} == {"unmeasured"}
 
 
 def test_planted_secrets_stay_the_same_and_are_never_among_the_alternatives() -> None:

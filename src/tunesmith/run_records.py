@@ -25,13 +25,17 @@ class TrainPoint:
 
 @dataclass(frozen=True)
 class ValidationPoint:
-    """Validation while training. Losses are per supervised token, in nats; ``metric`` where it is watched."""
+    """Validation while training. Losses are per supervised token, in nats; ``metric`` where it is watched.
+
+    ``general_text`` is the relative change of the bits for some general texts since before training.
+    """
 
     step: int
     epoch: float
     loss: float
     train_loss: float | None = None
     metric: Estimate | None = None
+    general_text: Estimate | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tunesmith.evaluation.fairness import fairness_check
+from tunesmith.evaluation.refusals import refusal_checks
 from tunesmith.evaluation.robustness import robustness_checks
 from tunesmith.guard_records import GuardEvidence
 from tunesmith.records import Check
@@ -24,5 +25,12 @@ def evidence_checks(
         ),
         fairness_check(
             evidence.swaps, evidence.opponent, fairness.margin, fairness.blocking, alpha_one_sided
+        ),
+        *(
+            refusal_checks(
+                evidence.refusals, settings.refusals.margin, settings.refusals.blocking, alpha_one_sided
+            )
+            if settings.refusals
+            else ()
         ),
     )

@@ -16,8 +16,8 @@ from tunesmith.progress import silent
 from tunesmith.records import Candidate, Dataset, Plan, Row, Scorecard
 from tunesmith.stages.answerers import answerer
 from tunesmith.stages.attacking import Ask, Before, answers_of, attack, label_order, right, scores_of
+from tunesmith.stages.general_guards import measure_refusals, measure_secrets
 from tunesmith.stages.opponents import OpponentsResult
-from tunesmith.stages.secrets import measure_secrets
 from tunesmith.stages.session import Session
 from tunesmith.stages.train import CALIBRATION_MASS, TrainResult
 from tunesmith.workspace import cached, stage_key
@@ -36,7 +36,8 @@ PACKAGES = (
     "tunesmith.stages.answerers",
     "tunesmith.stages.attacking",
     "tunesmith.stages.guards",
-    "tunesmith.stages.secrets",
+    "tunesmith.stages.general",
+    "tunesmith.stages.general_guards",
     "tunesmith.guard_records",
     "tunesmith.records",
 )
@@ -136,7 +137,8 @@ def _measure(
     timed = _drawn(validation, TIMED_ROWS)
     latencies = [_latency(candidate, ask(candidate), timed) for candidate in opponents.finalist_candidates()]
     latencies.append(_latency(train.validation.candidate, tuned, timed))
-    evidence = GuardEvidence(leader.name, tuple(attacks), swaps, (), tuple(latencies))
+    refused = measure_refusals(session, plan, train)
+    evidence = GuardEvidence(leader.name, tuple(attacks), swaps, refused, tuple(latencies))
     answers = [prediction.answer for prediction in train.validation.predictions]
     course = train.training.course
     train_score = score_estimate(learned, [row.group for row in sample])

@@ -34,6 +34,7 @@ PACKAGES = (
     "tunesmith.evaluation.metrics",
     "tunesmith.evaluation.scorecards",
     "tunesmith.stats",
+    "tunesmith.stages.general",
     "tunesmith.stages.train",
     "tunesmith.records",
     "tunesmith.run_records",
@@ -87,6 +88,7 @@ def train_adapter(session: Session, dataset: Dataset, plan: Plan) -> TrainResult
         "instruction": task.instruction,
         "train": task.train.model_dump(),
         "planted": task.guards.canaries,
+        "forgetting_curve": task.guards.forgetting_curve,
         "start": _start_sha256(session),
         "base": session.base().sha256,
         "precision": plan.precision,
@@ -123,6 +125,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     from tunesmith.evaluation.scorecards import scorecard
     from tunesmith.models.adapters import METHOD_TITLES
     from tunesmith.models.rendering import check_rendering, instructed, render_row
+    from tunesmith.stages.general import general_text_change
     from tunesmith.training.fit import fit
     from tunesmith.training.long_rows import training_rows
 
@@ -155,6 +158,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
             report,
             [row.source for row in trained_on.rows],
             metric,
+            general_text_change(loaded) if task.guards.forgetting_curve else None,
         )
     every = max(1, len(validation) // COMPARED_ROWS)
     trained, adapter_sha256, agreement = _save(loaded, folder, validated[::every][:COMPARED_ROWS])

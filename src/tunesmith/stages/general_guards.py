@@ -1,11 +1,11 @@
-"""Planted secrets put to the tuned model and to its base."""
+"""Guards of the model as such, tuned against base: planted secrets and refusals."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.guard_records import Exposure
+from tunesmith.guard_records import Exposure, Refusal
 from tunesmith.records import Plan
 from tunesmith.stages.session import Session
 from tunesmith.stages.train import TrainResult
@@ -31,6 +31,23 @@ def measure_secrets(session: Session, plan: Plan, train: TrainResult) -> Exposur
     own = _log_probabilities(tuned, session.task.instruction, count)
     with lora_disabled(loaded.model):
         return exposure(own, _log_probabilities(loaded, session.task.instruction, count))
+
+
+def measure_refusals(session: Session, plan: Plan, train: TrainResult) -> tuple[Refusal, ...]:
+    """Which built-in requests the base and the tuned model refuse; empty where the task does not ask."""
+    from tunesmith.candidates.tuned import put_adapter
+    from tunesmith.engine.lora import lora_disabled
+    from tunesmith.evaluation.refusals import refusals
+    from tunesmith.stages.general import refused_requests
+
+    if session.task.guards.refusals is None:
+        return ()
+    loaded = session.loaded(plan.precision)
+    tuned = put_adapter(loaded, Path(train.training.adapter_folder))
+    with session.bar("guards", "requests to refuse or to answer") as report:
+        own = refused_requests(tuned, report)
+        with lora_disabled(loaded.model):
+            return refusals(refused_requests(loaded, report), own)
 
 
 def _log_probabilities(loaded: LoadedModel, instruction: str, count: int) -> NDArray[np.float64]:
