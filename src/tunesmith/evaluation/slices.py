@@ -194,6 +194,7 @@ def _length_rules(train: Sequence[Row]) -> list[SliceRule]:
     rules = []
     for low, high in zip(lows, highs, strict=True):
         name = f"{low} words or more" if high is None else f"{low} to {high} words"
+        name = f"{low} words" if low == high else name
         rules.append(SliceRule(name, "length", low=low, high=high))
     return rules if len(rules) > 1 else []
 
