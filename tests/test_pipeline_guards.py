@@ -26,6 +26,7 @@ from tunesmith.report.guard_terminal import closing_lines, guard_lines
 from tunesmith.run_records import RunSummary
 from tunesmith.stages.attacking import Before, attack
 from tunesmith.stages.session import Session
+from tunesmith.stages.verdict import leak_check
 from tunesmith.task.guard_settings import SliceSettings
 
 
@@ -47,7 +48,7 @@ def test_guards_that_are_asked_for_reach_the_verdict(finished: tuple[Session, Ru
     assert run.verdict.forgetting[-1].domain == "all probes"
 
 
-def test_a_slice_that_must_pass_and_has_no_rows_keeps_the_verdict_from_train(
+def test_a_slice_that_must_pass_without_rows_and_a_leak_keep_a_sure_gain_from_train(
     finished: tuple[Session, Run],
 ) -> None:
     _, run = finished
@@ -55,6 +56,7 @@ def test_a_slice_that_must_pass_and_has_no_rows_keeps_the_verdict_from_train(
     judged = run.verdict.verdict
     blocking = SliceSettings(name="nobody", pattern="no such words", margin=0.1, blocking=True)
     (check,) = slice_checks(run.verdict.slices, [blocking])
+    leaky = replace(run.dataset, manifest=replace(run.dataset.manifest, leaks=1))
     tuned, *opponents = run.verdict.scorecards
     sure = [replace(gain, value=0.5, low=0.4, high=0.6) for gain in judged.gains]
     decisions = [
@@ -68,9 +70,9 @@ def test_a_slice_that_must_pass_and_has_no_rows_keeps_the_verdict_from_train(
             tuned=tuned.metrics["accuracy"],
             opponents=opponents,
         ).decision
-        for guards in ([], [check])
+        for guards in ([], [check], [leak_check(run.dataset)], [leak_check(leaky)])
     ]
-    assert decisions == ["TRAIN", "CANNOT TELL YET"]
+    assert decisions == ["TRAIN", "CANNOT TELL YET", "TRAIN", "DON'T"]
 
 
 def test_everything_is_measured_with_its_interval_and_n(finished: tuple[Session, Run]) -> None:

@@ -185,7 +185,7 @@ def _decide(
         alpha_for_opening(opening),
     )
     guards = (
-        _leak_check(dataset),
+        leak_check(dataset),
         *guard_checks(forgetting, margins.general_text.blocking, margins.probes.blocking),
         *slice_checks(slices, margins.slices),
         *evidence_checks(evidence, margins, alpha_for_opening(opening)),
@@ -260,7 +260,8 @@ def _fair_draw(rows: Sequence[Row], count: int | None) -> list[int]:
     return sorted(drawn[:count])
 
 
-def _leak_check(dataset: Dataset) -> Check:
+def leak_check(dataset: Dataset) -> Check:
+    """Whether the frozen version was found free of rows that are in two splits."""
     leaks = dataset.manifest.leaks
     return Check(
         name="no leak between splits",
