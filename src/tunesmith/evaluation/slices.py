@@ -32,6 +32,7 @@ LENGTH_PARTS = 4
 CLUSTERS = 8
 CLUSTER_DIMENSIONS = 50
 TELLING_WORDS = 3
+TELLING_LETTERS = 3  # in, to and of name nothing
 MOST_SOURCES = 20
 FLAG_ALPHA = 0.05
 
@@ -243,6 +244,7 @@ def _cluster_rules(train: Sequence[Row]) -> tuple[Any, list[SliceRule]]:
     rules = []
     for cluster in range(number):
         own = np.asarray(matrix[codes == cluster].mean(axis=0)).ravel()
-        telling = [str(words[place]) for place in np.argsort(overall - own, kind="stable")[:TELLING_WORDS]]
+        ranked = [str(words[place]) for place in np.argsort(overall - own, kind="stable")]
+        telling = ([word for word in ranked if len(word) >= TELLING_LETTERS] or ranked)[:TELLING_WORDS]
         rules.append(SliceRule(f"about {', '.join(telling)}", "cluster", str(cluster)))
     return make_pipeline(vectorizer, svd, means), rules
