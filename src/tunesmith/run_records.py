@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tunesmith.guard_records import Costs, Guarded, SliceScore
 from tunesmith.records import Answer, Cost, Estimate, FileHash, Forgetting, Manifest, Plan, Scorecard, Verdict
 
 Course = Literal["still learning", "converged", "overfitting", "diverging", "unmeasured"]
@@ -24,13 +25,17 @@ class TrainPoint:
 
 @dataclass(frozen=True)
 class ValidationPoint:
-    """Validation while training. Losses are per supervised token, in nats; ``metric`` where it is watched."""
+    """Validation while training. Losses are per supervised token, in nats; ``metric`` where it is watched.
+
+    ``general_text`` is the relative change of the bits for some general texts since before training.
+    """
 
     step: int
     epoch: float
     loss: float
     train_loss: float | None = None
     metric: Estimate | None = None
+    general_text: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -188,4 +193,7 @@ class RunSummary:
     files: tuple[FileHash, ...]
     base_licence: str = ""
     notes: tuple[str, ...] = field(default_factory=tuple)
+    guarded: Guarded | None = None
+    test_slices: tuple[SliceScore, ...] = ()
+    costs: Costs | None = None
     data_care: DataCare | None = None
