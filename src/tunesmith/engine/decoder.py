@@ -20,6 +20,7 @@ from tunesmith.engine.full import trains_all_weights
 from tunesmith.engine.lora import LoraLinear
 from tunesmith.engine.packing import Packing
 from tunesmith.engine.products import Product
+from tunesmith.engine.recompute import recomputes
 from tunesmith.engine.whole import TrainedModule
 from tunesmith.models.quantised import QuantisedLinear
 
@@ -69,13 +70,16 @@ def decodes(model: PreTrainedModel) -> bool:
 
 def of_family(model: PreTrainedModel) -> bool:
     """Whether the model's layers are those that :func:`decode` computes."""
-    config = model.config
+    return family_of(model.config) and not (model.training and model.config.attention_dropout)
+
+
+def family_of(config: Any) -> bool:
+    """Whether the layers of models with this config are those that :func:`decode` computes."""
     return (
         config.model_type in FAMILIES
         and config.hidden_act in ("silu", "swish")
         and "sliding_attention" not in (getattr(config, "layer_types", None) or ())
         and not getattr(config, "sliding_window", None)
-        and not (model.training and config.attention_dropout)
     )
 
 
@@ -117,7 +121,7 @@ def decode(model: PreTrainedModel, ids: Tensor, packed: Packed, wanted: Tensor) 
             product.refresh()
         masters = [master for product in layer.products for master in product.masters]
         if torch.is_grad_enabled() and packed.cache is None:
-            hidden = apply(hidden, layer, packed.packing, *rotation, *masters)
+            hidden = apply(hidden, layer, packed.packing, recomputes(module), *rotation, *masters)
         else:
             hidden, _ = _forward(layer, index, hidden, packed, *rotation)
     final: Tensor = base.norm(hidden[wanted])
@@ -127,10 +131,18 @@ def decode(model: PreTrainedModel, ids: Tensor, packed: Packed, wanted: Tensor) 
 class _DecoderLayer(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, layer: _Layer, packing: Packing, cos: Tensor, sin: Tensor, *masters: Tensor
+        ctx: Any,
+        hidden: Tensor,
+        layer: _Layer,
+        packing: Packing,
+        again: bool,
+        cos: Tensor,
+        sin: Tensor,
+        *masters: Tensor,
     ) -> Tensor:
         output, kept = _forward(layer, 0, hidden, Packed(packing, None), cos, sin)
-        ctx.layer, ctx.packing, ctx.kept, ctx.rotation = layer, packing, kept, (cos, sin)
+        ctx.layer, ctx.packing, ctx.rotation = layer, packing, (cos, sin)
+        ctx.kept = hidden if again else kept
         # Saved only so that autograd notices when a step was taken between forward and backward.
         ctx.save_for_backward(*[product.weight for product in layer.products])
         return output
@@ -139,11 +151,13 @@ class _DecoderLayer(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         assert ctx.saved_tensors
         cos, sin = ctx.rotation
+        kept, ctx.kept = ctx.kept, None
+        if isinstance(kept, Tensor):
+            _, kept = _forward(ctx.layer, 0, kept, Packed(ctx.packing, None), cos, sin)
         hidden_gradient, master_gradients = _backward(
-            ctx.layer, gradients[0], ctx.packing, ctx.kept, cos, sin, ctx.needs_input_grad[0]
+            ctx.layer, gradients[0], ctx.packing, kept, cos, sin, ctx.needs_input_grad[0]
         )
-        ctx.kept = None
-        return hidden_gradient, None, None, None, None, *master_gradients
+        return hidden_gradient, None, None, None, None, None, *master_gradients
 
 
 def _forward(

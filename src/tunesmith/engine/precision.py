@@ -25,8 +25,8 @@ BF16_MUST_BE_FASTER_BY = 1.5
 PROBE_SECONDS = 0.3
 FEWEST_TURNS = 3
 
-# oneDNN, and PyTorch's layer over it, keep a compiled kernel of about 0.6 MB for each of the last 1,024 shapes
-# they multiplied: 1 GB once batches of every length have passed. A step needs some 50 of them.
+# oneDNN, and PyTorch's layer over it, keep a compiled kernel of about 0.6 MB for each of the last 1,024 sizes
+# multiplied: 1 GB once batches of every length have passed. A step needs some 50 of them.
 KERNELS_KEPT = 128
 _KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 

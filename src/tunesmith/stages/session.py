@@ -55,6 +55,10 @@ class Session:
             self._loaded = self.load_again(precision)
         return self._loaded
 
+    def release(self) -> None:
+        """Let go of the base in memory; who asks for it again has it loaded again."""
+        self._loaded = None
+
     def load_again(self, precision: str) -> LoadedModel:
         """Another copy of the base in memory, for work that must leave nothing behind."""
         from tunesmith.engine import attention

@@ -88,6 +88,7 @@ def train_adapter(session: Session, dataset: Dataset, plan: Plan) -> TrainResult
         "start": _start_sha256(session),
         "base": session.base().sha256,
         "precision": plan.precision,
+        "micro_batch_tokens": plan.micro_batch_tokens,
         "threads": usable_cores(),
         "processor": machine()["processor"],
     }
@@ -127,6 +128,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     task, settings = session.task, session.task.train
     train, validation = read_split(dataset, "train"), read_split(dataset, "validation")
     # A copy of its own: an adapter that a stage before left behind must play no part.
+    session.release()
     loaded = session.load_again(plan.precision)
     reset_peak()
     make_trainable(loaded.model, settings)
@@ -151,6 +153,8 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
             report,
             [row.source for row in trained_on.rows],
             metric,
+            plan.micro_batch_tokens,
+            plan.recompute,
         )
     every = max(1, len(validation) // COMPARED_ROWS)
     trained, adapter_sha256, agreement = _save(loaded, folder, validated[::every][:COMPARED_ROWS])

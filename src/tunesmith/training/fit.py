@@ -14,6 +14,7 @@ from torch import Tensor
 from tunesmith.engine.forward import Batch, common_prefix, make_batch, summed_loss
 from tunesmith.engine.full import masters_to_weights
 from tunesmith.engine.lora import adapter_dropout, trainable_parameters
+from tunesmith.engine.recompute import recomputing
 from tunesmith.engine.scoring import batches_by_length
 from tunesmith.engine.selfcheck import LossFunction, choose_loss
 from tunesmith.files import content_hash
@@ -77,6 +78,8 @@ def fit(
     report: Report = silent,
     sources: Sequence[str] | None = None,
     metric: Metric | None = None,
+    micro_batch_tokens: int = TOKENS_PER_MICRO_BATCH,
+    recompute: bool = False,
 ) -> Fit:
     """Train ``loaded`` and leave it at its best step: lowest validation loss, or highest ``metric``.
 
@@ -85,8 +88,10 @@ def fit(
     improvement. Stopped by Ctrl-C it finishes the step, writes a checkpoint and raises KeyboardInterrupt;
     called again with the same arguments it goes on and ends with the weights of an uninterrupted run, bit
     for bit on the same machine with the same number of threads. ``sources`` name the training rows in
-    messages; ``metric`` is measured at every validation, and needed by ``settings.best_by``. Raises UserError
-    when a loss or a weight is not finite, or when the checkpoints are those of another configuration.
+    messages; ``metric`` is measured at every validation, and needed by ``settings.best_by``. At most
+    ``micro_batch_tokens`` (or one row) are held for the backward pass at once, and with ``recompute`` layers
+    keep only their inputs: both as the memory plan says. Raises UserError when a loss or a weight is not
+    finite, or when the checkpoints are those of another configuration.
     """
     if settings.best_by == "metric" and metric is None:
         raise ValueError("the best step by a metric needs the metric")
@@ -101,6 +106,7 @@ def fit(
     lengths = [len(row.ids) for row in train]
     watch = Watch(train, validation, loaded.pad_token, shared, metric)
     config = _config(loaded, train, validation, settings)
+    config["micro-batch tokens"] = str(micro_batch_tokens)
     shortest = sorted(range(len(train)), key=lambda index: lengths[index])[:2]
     loss_of, message = choose_loss(loaded.model, _batch(loaded, train, shortest, shared))
     names = sources or [f"training row {index + 1}" for index in range(len(train))]
@@ -127,12 +133,15 @@ def fit(
                 rows_per_step = settings.batch_size * settings.accumulate
                 batches = epoch_batches(lengths, rows_per_step, settings.seed, epoch)
             chosen = batches[progress.step % schedule.steps_per_epoch]
-            parts = _parts(chosen, lengths, settings.batch_size)
+            parts = micro_batches_of(chosen, lengths, settings.batch_size, micro_batch_tokens)
             micro_batches = [_batch(loaded, train, part, shared) for part in parts]
             guard = Guard(
                 progress.step + 1, settings, checkpoints, [[names[row] for row in p] for p in parts]
             )
-            point = _step(loaded, loss_of, micro_batches, optimiser, penalties, parameters, schedule, guard)
+            with recomputing(loaded.model, recompute):
+                point = _step(
+                    loaded, loss_of, micro_batches, optimiser, penalties, parameters, schedule, guard
+                )
             tokens = sum(part.useful_tokens for part in micro_batches)
             supervised = sum(len(part.targets) for part in micro_batches)
             progress = replace(
@@ -240,9 +249,11 @@ def _batch(loaded: LoadedModel, rows: Sequence[Tokens], chosen: Sequence[int], s
     return make_batch(ids, learn, loaded.pad_token, shared)
 
 
-def _parts(chosen: Sequence[int], lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+def micro_batches_of(
+    chosen: Sequence[int], lengths: Sequence[int], batch_size: int, tokens: int
+) -> list[list[int]]:
     """The rows of one step in parts of like length, small enough to be held for the backward pass."""
-    by_length = batches_by_length([lengths[row] for row in chosen], TOKENS_PER_MICRO_BATCH)
+    by_length = batches_by_length([lengths[row] for row in chosen], tokens)
     return [
         [chosen[at] for at in part[start : start + batch_size]]
         for part in by_length

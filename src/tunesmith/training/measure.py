@@ -11,13 +11,23 @@ import torch
 
 from tunesmith.engine.forward import common_prefix, make_batch, summed_loss
 from tunesmith.engine.lora import trained_weights
-from tunesmith.engine.scoring import batches_by_length
+from tunesmith.engine.recompute import recomputing
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import Tokens
+from tunesmith.task.train_settings import TrainSettings
 from tunesmith.training.batches import epoch_batches
-from tunesmith.training.fit import TOKENS_PER_MICRO_BATCH
+from tunesmith.training.fit import micro_batches_of
+from tunesmith.training.memory import MicroBatch, micro_batch
 
 TIMED_STEPS = 2
+
+
+@dataclass(frozen=True)
+class SizedRows:
+    """The indices of the rows of one micro-batch, and its size."""
+
+    rows: tuple[int, ...]
+    size: MicroBatch
 
 
 @dataclass(frozen=True)
@@ -32,18 +42,54 @@ class StepRates:
     read_tokens_per_second: float
 
 
-def measure_steps(loaded: LoadedModel, rows: Sequence[Tokens], batch_size: int, seed: int) -> StepRates:
-    """Time forward and backward on typical batches, after one on the longest rows (the peak of memory).
+def largest_micro_batches(
+    rows: Sequence[Tokens], settings: TrainSettings, shared: int, micro_batch_tokens: int
+) -> list[SizedRows]:
+    """The micro-batches of the first epoch with the most tokens, and with the largest attention."""
+    lengths = [len(row.ids) for row in rows]
+    found = [
+        SizedRows(
+            tuple(part),
+            micro_batch([lengths[row] for row in part], [sum(rows[row].learn) for row in part], shared),
+        )
+        for batch in epoch_batches(lengths, settings.batch_size * settings.accumulate, settings.seed, 0)
+        for part in micro_batches_of(batch, lengths, settings.batch_size, micro_batch_tokens)
+    ]
+    return [max(found, key=lambda part: part.size.tokens), max(found, key=lambda part: part.size.scores)]
+
+
+def probe_step(
+    loaded: LoadedModel, rows: Sequence[Tokens], chosen: Sequence[int], shared: int, recompute: bool
+) -> None:
+    """Forward and backward on one micro-batch of ``rows``; no weight changes."""
+    batch = make_batch(
+        [rows[index].ids for index in chosen],
+        [rows[index].learn for index in chosen],
+        loaded.pad_token,
+        shared,
+    )
+    with recomputing(loaded.model, recompute):
+        loss = summed_loss(loaded.model, batch)
+        torch.autograd.grad(loss, trained_weights(loaded.model), materialize_grads=True)
+
+
+def measure_steps(
+    loaded: LoadedModel,
+    rows: Sequence[Tokens],
+    settings: TrainSettings,
+    largest: Sequence[int],
+    recompute: bool = False,
+) -> StepRates:
+    """Time forward and backward on typical batches, after one on the ``largest`` (the peak of memory).
 
     The adapter must be attached to ``loaded``; its weights are not changed.
     """
     shared = common_prefix([row.ids for row in rows], [row.learn.index(True) for row in rows])
     lengths = [len(row.ids) for row in rows]
-    longest = sorted(range(len(rows)), key=lambda index: -lengths[index])[:batch_size]
-    longest = batches_by_length([lengths[index] for index in longest], TOKENS_PER_MICRO_BATCH)[-1]
-    typical = epoch_batches(lengths, batch_size, seed, epoch=0)[:TIMED_STEPS]
+    probe_step(loaded, rows, largest, shared, recompute)
+    typical = epoch_batches(lengths, settings.batch_size, settings.seed, epoch=0)[:TIMED_STEPS]
     rates: dict[str, list[float]] = {"train": [], "validation": [], "read": []}
-    for number, chosen in enumerate([longest, *typical]):
+    for chosen in typical:
         batch = make_batch(
             [rows[index].ids for index in chosen],
             [rows[index].learn for index in chosen],
@@ -51,14 +97,14 @@ def measure_steps(loaded: LoadedModel, rows: Sequence[Tokens], batch_size: int, 
             shared,
         )
         started = time.perf_counter()
-        loss = summed_loss(loaded.model, batch)
-        torch.autograd.grad(loss, trained_weights(loaded.model), materialize_grads=True)
+        with recomputing(loaded.model, recompute):
+            loss = summed_loss(loaded.model, batch)
+            torch.autograd.grad(loss, trained_weights(loaded.model), materialize_grads=True)
         trained = time.perf_counter()
         with torch.no_grad():
             summed_loss(loaded.model, batch)
-        if number:  # the first also warms up
-            rates["train"].append(batch.useful_tokens / (trained - started))
-            seconds = time.perf_counter() - trained
-            rates["validation"].append(batch.useful_tokens / seconds)
-            rates["read"].append(batch.computed_tokens / seconds)
+        rates["train"].append(batch.useful_tokens / (trained - started))
+        seconds = time.perf_counter() - trained
+        rates["validation"].append(batch.useful_tokens / seconds)
+        rates["read"].append(batch.computed_tokens / seconds)
     return StepRates(*(statistics.median(measured) for measured in rates.values()))
