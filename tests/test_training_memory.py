@@ -36,7 +36,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("method", ["lora", "dora", "qlora", "full"])
 @pytest.mark.parametrize(
-    "options", [{}, {"targets": ("q_proj", "down_proj")}, {"modules_to_save": ("norm",)}]
+    "options",
+    [
+        {},
+        {"targets": ("q_proj", "down_proj")},
+        {"modules_to_save": ("norm",)},
+    ],
 )
 def test_trained_weights_are_counted_without_loading(
     base: Path, method: str, options: dict[str, tuple[str, ...]]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AddedToken, AutoConfig, AutoTokenizer
 
 from tunesmith.errors import UserError
 from tunesmith.models.catalog import Base
 from tunesmith.models.chat import ChatFormat, chat_format
+from tunesmith.models.loading import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,9 @@ class BaseTokenizer:
     end_token: int
     pad_token: int
     context_tokens: int
+
+
+Growing = TypeVar("Growing", BaseTokenizer, LoadedModel)
 
 
 def load_tokenizer(base: Base) -> BaseTokenizer:
@@ -44,3 +49,21 @@ def load_tokenizer(base: Base) -> BaseTokenizer:
     return BaseTokenizer(
         base, tokenizer, chat, chat.end_token, pad_token, int(context or tokenizer.model_max_length)
     )
+
+
+def add_tokens(renderer: Growing, tokens: Sequence[str]) -> Growing:
+    """``renderer`` with ``tokens`` in its vocabulary, after all others; the tokenizer is changed in place.
+
+    They are read in rows like other text, never as control tokens. Raises UserError where one is known already.
+    """
+    if not tokens:
+        return renderer
+    tokenizer = renderer.tokenizer
+    vocabulary = tokenizer.get_vocab()
+    if known := [token for token in tokens if token in vocabulary]:
+        raise UserError(
+            f"train.add_tokens: {known[0]!r} is a token of {renderer.base.name} already",
+            fix="leave it out of train.add_tokens",
+        )
+    tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in tokens])
+    return replace(renderer, chat=chat_format(tokenizer, renderer.base.name, ordinary=tokens))

@@ -71,7 +71,7 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     from tunesmith.data.versions import read_split
     from tunesmith.engine.precision import probe_precision
     from tunesmith.models.rendering import check_rendering
-    from tunesmith.models.tokenizing import load_tokenizer
+    from tunesmith.models.tokenizing import add_tokens, load_tokenizer
     from tunesmith.training.long_rows import training_rows
     from tunesmith.training.memory import MIB, after_probe
     from tunesmith.training.optimisers import check_optimiser
@@ -89,7 +89,7 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     probe = probe_precision()
     session.say("measuring speed and memory on a few of the rows")
     train, validation = read_split(dataset, "train"), read_split(dataset, "validation")
-    tokenizer = load_tokenizer(session.base())
+    tokenizer = add_tokens(load_tokenizer(session.base()), session.task.train.add_tokens or ())
     trained_on = training_rows(tokenizer, session.task.instruction, train, session.task.train)
     check_rendering(tokenizer, trained_on.tokens, trained_on.rows)
     train_tokens = trained_on.tokens
@@ -212,6 +212,7 @@ def _measure(
     from tunesmith.candidates.classical import estimate_tuning_seconds
     from tunesmith.candidates.prompts import Prompting, score_prompt, variant_rules
     from tunesmith.engine.adapters import make_trainable
+    from tunesmith.engine.added_tokens import grow
     from tunesmith.engine.forward import common_prefix
     from tunesmith.stages.general import scored_tokens
     from tunesmith.training.measure import measure_steps
@@ -227,7 +228,8 @@ def _measure(
         score_prompt(prompting, count, rows, variant_rules(prompting, no_prior)).tokens / len(rows)
         for count in counts
     ]
-    make_trainable(loaded.model, task.train)
+    loaded = grow(loaded, task.train.add_tokens or ())
+    make_trainable(loaded.model, task.train, len(loaded.tokenizer))
     rates = measure_steps(loaded, tokens, task.train, memory.largest.rows, memory.recompute)
     shared = common_prefix([row.ids for row in tokens])
     read = rates.read_tokens_per_second

@@ -61,13 +61,18 @@ class TrainResult:
 def check_training(session: Session) -> None:
     """What can be known to be wrong before any work is done.
 
-    Raises UserError where bitsandbytes is missing, or ``train.start_from`` holds no adapter for this base.
+    Raises UserError where bitsandbytes is missing, or ``train.start_from`` holds no adapter for this base, or
+    one of ``train.add_tokens`` is a token already.
     """
     settings = session.task.train
     if settings.method == "qlora":
         from tunesmith.models.quantised import check_bitsandbytes
 
         check_bitsandbytes()
+    if settings.add_tokens:
+        from tunesmith.models.tokenizing import add_tokens, load_tokenizer
+
+        add_tokens(load_tokenizer(session.base()), settings.add_tokens)
     if settings.start_from is not None:
         from tunesmith.models.adapters import load_adapter
 
@@ -117,6 +122,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     )
     from tunesmith.data.versions import read_split
     from tunesmith.engine.adapters import continue_from, make_trainable
+    from tunesmith.engine.added_tokens import grow
     from tunesmith.engine.lora import trained_weights
     from tunesmith.evaluation.scorecards import scorecard
     from tunesmith.models.adapters import METHOD_TITLES
@@ -129,9 +135,9 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     train, validation = read_split(dataset, "train"), read_split(dataset, "validation")
     # A copy of its own: an adapter that a stage before left behind must play no part.
     session.release()
-    loaded = session.load_again(plan.precision)
+    loaded = grow(session.load_again(plan.precision), settings.add_tokens or ())
     reset_peak()
-    make_trainable(loaded.model, settings)
+    make_trainable(loaded.model, settings, len(loaded.tokenizer))
     if settings.start_from is not None:
         continue_from(loaded.model, task.resolve(settings.start_from), loaded.base.sha256, settings)
     trained_on = training_rows(loaded, task.instruction, train, settings)
@@ -253,7 +259,10 @@ def _save(loaded: LoadedModel, folder: Path, rows: Sequence[Tokens]) -> tuple[Pa
     masters = master_weights(loaded.model)
     if not masters:
         path = adapter_folder(folder)
-        sha256 = save_adapter(path, read_adapter(loaded.model), loaded.base.name, loaded.base.sha256)
+        adapter = replace(read_adapter(loaded.model), added_tokens=loaded.chat.ordinary)
+        sha256 = save_adapter(path, adapter, loaded.base.name, loaded.base.sha256)
+        if adapter.added_tokens:  # whoever loads the adapter needs them
+            loaded.tokenizer.save_pretrained(path)
         return path, sha256, adapter_agreement(loaded, path, rows)
     path = folder / "model"
     shutil.rmtree(path, ignore_errors=True)  # of a run that was stopped right after saving it

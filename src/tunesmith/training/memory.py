@@ -154,8 +154,14 @@ def trained_weights_of(shape: BaseShape, settings: TrainSettings) -> int:
         )
         if settings.modules_to_save and _meant(name, settings.modules_to_save)
     ]
+    added = len(settings.add_tokens or ()) * shape.hidden * (2 if "lm_head" in shape.modules else 1)
     magnitudes = [rows for name, (rows, _) in shape.matrices.items() if _meant(name, settings.targets)]
-    return settings.rank * sum(adapted) + sum(whole) + (sum(magnitudes) if settings.method == "dora" else 0)
+    return (
+        settings.rank * sum(adapted)
+        + sum(whole)
+        + added
+        + (sum(magnitudes) if settings.method == "dora" else 0)
+    )
 
 
 def plan_memory(
@@ -247,7 +253,11 @@ def _step(
             layer += batch.tokens * width * 7 * settings.rank
     work = 2 * layer
     kept = batch.tokens * width * shape.hidden * shape.layers + layer if recompute else layer * shape.layers
-    trained_head = settings.method == "full" or any("head" in name for name in settings.modules_to_save or ())
+    trained_head = (
+        settings.method == "full"
+        or bool(settings.add_tokens)
+        or any("head" in name for name in settings.modules_to_save or ())
+    )
     of_head = 4 * shape.vocabulary * shape.hidden if trained_head else 0
     positions = min(POSITIONS_PER_CHUNK, batch.learned)
     return kept + max(work, _head(shape, width, positions)) + of_head
