@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiny import load_tiny, make_tiny_base, toy_rows
 from tunesmith.candidates.tuned import put_adapter
-from tunesmith.engine.added_tokens import grow, grown_modules
 from tunesmith.engine.adapters import make_trainable, read_adapter
+from tunesmith.engine.added_tokens import grow, grown_modules
 from tunesmith.engine.agreement import adapter_agreement, plain_log_probabilities
 from tunesmith.errors import UserError
 from tunesmith.models.adapters import save_adapter

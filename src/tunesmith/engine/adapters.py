@@ -47,8 +47,8 @@ def read_adapter(model: nn.Module) -> Adapter:
 def make_trainable(model: PreTrainedModel, settings: TrainSettings, tokens: int = 0) -> None:
     """Make ``model`` what ``settings`` train: a new adapter on a frozen base, or all of its weights.
 
-    Where tokens were added by :func:`tunesmith.engine.added_tokens.grow`, ``tokens`` is how many its tokenizer
-    has now. Raises UserError where a name in the settings is not in the model, or bitsandbytes is missing.
+    ``tokens`` is how many its tokenizer has, where :func:`tunesmith.engine.added_tokens.grow` has added some.
+    Raises UserError where a name in the settings is not in the model, or bitsandbytes is missing.
     """
     if settings.method == "full":
         train_all_weights(model)

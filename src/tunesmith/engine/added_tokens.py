@@ -18,7 +18,7 @@ from tunesmith.models.tokenizing import add_tokens
 
 
 class GrownEmbedding(nn.Module):
-    """A frozen embedding whose rows from ``first`` on, as many as ``rows`` [tokens, width] has, are trained."""
+    """A frozen embedding of which ``rows`` [tokens, width], from row ``first`` on, are trained."""
 
     def __init__(self, base: nn.Module, first: int, rows: nn.Parameter) -> None:
         super().__init__()

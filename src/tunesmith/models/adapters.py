@@ -194,7 +194,7 @@ def load_adapter(folder: Path, base_sha256: str) -> Adapter:
 
 
 def read_new_tokens(folder: Path) -> tuple[tuple[str, ...], int]:
-    """The tokens that were added for what lies in ``folder`` (none where it does not say), the first one's id."""
+    """The tokens that were added for what lies in ``folder``, if any, and the id of the first."""
     path = folder / NEW_TOKENS_FILE
     if not path.is_file():
         return (), 0

@@ -100,7 +100,8 @@ class ChatFormat:
 def chat_format(tokenizer: Any, name: str, ordinary: Sequence[str] = ()) -> ChatFormat:
     """Learn from ``tokenizer`` how conversations are written.
 
-    Its ``ordinary`` added tokens are text that rows may hold, and control nothing. Raises UserError where nothing could ever end an answer.
+    Its ``ordinary`` added tokens are text that rows may hold, and control nothing.
+    Raises UserError where nothing could ever end an answer.
     """
     own_template = bool(tokenizer.chat_template)
     if own_template:

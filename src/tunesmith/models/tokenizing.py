@@ -54,7 +54,7 @@ def load_tokenizer(base: Base) -> BaseTokenizer:
 def add_tokens(renderer: Growing, tokens: Sequence[str]) -> Growing:
     """``renderer`` with ``tokens`` in its vocabulary, after all others; the tokenizer is changed in place.
 
-    They are read in rows like other text, never as control tokens. Raises UserError where one is known already.
+    They are read in rows like other text, never as control tokens. Raises UserError where one is known.
     """
     if not tokens:
         return renderer

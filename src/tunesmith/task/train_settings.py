@@ -51,8 +51,8 @@ class TrainSettings(Section):
     )
     add_tokens: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] | None = Field(
         default=None,
-        description="Texts that become tokens of their own, such as part numbers or field names. Their rows of "
-        "embeddings and output head are trained and saved; each starts as the mean of its former tokens.",
+        description="Texts that become tokens of their own, such as part numbers or field names. Their rows "
+        "of embeddings and output head are trained and saved; each starts as the mean of its former tokens.",
         examples=[["[AMOUNT]", "[DATE]"]],
     )
     start_from: Text | None = Field(
