@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from tunesmith.engine.added_tokens import GrownEmbedding, GrownHead, grown_modules
+from tunesmith.engine.devices import device_of
 from tunesmith.engine.lora import LoraLinear, lora_disabled, lora_layers
 from tunesmith.engine.scoring import score_continuations
 from tunesmith.engine.whole import TrainedModule, trained_modules
@@ -54,7 +55,7 @@ def plain_log_probabilities(model: PreTrainedModel, rows: Sequence[Tokens]) -> l
     try:
         totals = []
         for row in rows:
-            ids = torch.tensor([row.ids])
+            ids = torch.tensor([row.ids], device=device_of(model))
             log_p = torch.log_softmax(model(input_ids=ids, use_cache=False).logits[0].float(), dim=-1)
             start = row.learn.index(True)
             totals.append(float(log_p[start - 1 : -1].gather(1, ids[0, start:, None]).sum()))

@@ -69,6 +69,7 @@ def make_plan(session: Session, dataset: Dataset) -> PlanResult:
 
 def _plan(session: Session, dataset: Dataset) -> PlanResult:
     from tunesmith.data.versions import read_split
+    from tunesmith.engine.devices import allocated_peak_mb, find_device, free_mb, start_measuring
     from tunesmith.engine.precision import probe_precision
     from tunesmith.models.rendering import check_rendering
     from tunesmith.models.tokenizing import add_tokens, load_tokenizer
@@ -86,7 +87,8 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     alpha = alpha_for_opening(1, goal.alpha)
     power = power_points(test.rows, design_effect, goal.gain, alpha, goal.rule)
 
-    probe = probe_precision()
+    device = find_device(session.task.train.device)
+    probe = probe_precision(str(device))
     session.say("measuring speed and memory on a few of the rows")
     train, validation = read_split(dataset, "train"), read_split(dataset, "validation")
     tokenizer = add_tokens(load_tokenizer(session.base()), session.task.train.add_tokens or ())
@@ -95,12 +97,15 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     train_tokens = trained_on.tokens
     validation_tokens = _checked(session, tokenizer, validation, "validation")
     memory = _memory(session, train_tokens, probe.precision)
-    before_mb = resident_mb()
+    on_gpu = device.type == "cuda"
+    before_mb = 0.0 if on_gpu else resident_mb()
     loaded = session.load_again(probe.precision)
     reset_peak()
+    if on_gpu:
+        start_measuring(device)
     seconds = _measure(session, loaded, train_tokens, train, validation, dataset.manifest.labels, memory)
     size = memory.largest.size
-    probed_mb = peak_mb() - before_mb
+    probed_mb = (allocated_peak_mb(device) if on_gpu else peak_mb()) - before_mb
     peak = before_mb + after_probe(memory.plan, round(probed_mb * MIB), size, size) / MIB
     settings = session.task.train
     trained = round(sum(len(tokens.ids) for tokens in train_tokens) * settings.epochs)
@@ -127,7 +132,7 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         estimated_verdict_seconds=test.rows * (max(seconds.prompt_rows, default=0.0) + seconds.tuned_row)
         + seconds.general,
         estimated_peak_memory_mb=peak,
-        available_memory_mb=available_mb(),
+        available_memory_mb=free_mb(device) if on_gpu else available_mb(),
         micro_batch_tokens=memory.micro_batch_tokens,
         recompute=memory.recompute,
         guards=_guards(session),
@@ -165,17 +170,20 @@ def _memory(session: Session, rows: list[Tokens], precision: str) -> MemoryChoic
     """How the run is made to fit this machine's memory, before anything is loaded."""
     from pathlib import Path
 
+    from tunesmith.engine.devices import find_device, free_mb
     from tunesmith.engine.forward import common_prefix
     from tunesmith.training.memory import read_shape
     from tunesmith.training.memory_choice import choose_memory
 
+    device = find_device(session.task.train.device)
     return choose_memory(
         read_shape(Path(session.base().folder)),
         session.task.train,
         2 if precision == "bf16" else 4,
         rows,
         common_prefix([row.ids for row in rows], [row.learn.index(True) for row in rows]),
-        available_mb(),
+        free_mb(device) if device.type == "cuda" else available_mb(),
+        device.type,
     )
 
 

@@ -61,10 +61,14 @@ class TrainResult:
 def check_training(session: Session) -> None:
     """What can be known to be wrong before any work is done.
 
-    Raises UserError where bitsandbytes is missing, or ``train.start_from`` holds no adapter for this base, or
-    one of ``train.add_tokens`` is a token already.
+    Raises UserError where bitsandbytes or the device is missing, ``train.start_from`` holds no adapter for
+    this base, or one of ``train.add_tokens`` is a token already.
     """
     settings = session.task.train
+    if settings.device != "cpu":
+        from tunesmith.engine.devices import find_device
+
+        find_device(settings.device)
     if settings.method == "qlora":
         from tunesmith.models.quantised import check_bitsandbytes
 

@@ -61,6 +61,11 @@ class TrainSettings(Section):
         "alpha and layers. A relative path starts at the folder of this task file.",
         examples=["runs/first-try/stages/train-0123456789ab/adapter"],
     )
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]+)?)$")] = Field(
+        default="cpu",
+        description="Where the models of this task compute: cpu, cuda, or cuda:1 for the second GPU.",
+        examples=["cuda"],
+    )
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=1e-3,
         description="Peak learning rate. Lower it (3e-4, 1e-4) when the loss jumps or for larger bases. With "
