@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiny import load_tiny, make_tiny_base, toy_rows
@@ -42,6 +44,13 @@ def rendered(loaded: LoadedModel) -> list[Tokens]:
     return [render_row(loaded, instructed("Name the team.", row), row.target) for row in rows_with_tokens()]
 
 
+def embedded(loaded: LoadedModel) -> Tensor:
+    """The embeddings [vocabulary, width]."""
+    module: Any = loaded.model.get_input_embeddings()
+    weight: Tensor = module.weight.detach()
+    return weight
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_base(tmp_path_factory.mktemp("added") / "base")
@@ -66,10 +75,10 @@ def test_new_tokens_are_one_token_each_and_start_as_the_mean_of_their_spelling(b
     before = load_tiny(base)
     spelled = before.chat.plain_text("[AMOUNT]")
     assert len(spelled) > 1
-    embeddings = before.model.get_input_embeddings().weight.detach().clone()
+    embeddings = embedded(before).clone()
     loaded = grow(load_tiny(base), NEW)
     first = len(before.tokenizer)
-    weight = loaded.model.get_input_embeddings().weight
+    weight = embedded(loaded)
     assert loaded.chat.plain_text("[AMOUNT]") == [first]
     torch.testing.assert_close(weight[first], embeddings[spelled].mean(0))
     row = render_row(loaded, [Message("user", "pay [AMOUNT]")], "refund-desk")
@@ -83,8 +92,8 @@ def test_only_the_new_rows_are_trained_also_under_weight_decay(
     base: Path, trained: tuple[LoadedModel, Path]
 ) -> None:
     loaded, _ = trained
-    old = load_tiny(base).model.get_input_embeddings().weight
-    start = grow(load_tiny(base), NEW).model.get_input_embeddings().weight[len(old) :]
+    old = embedded(load_tiny(base))
+    start = embedded(grow(load_tiny(base), NEW))[len(old) :]
     modules = grown_modules(loaded.model)
     assert len(modules) == 2
     for module in modules.values():
@@ -123,7 +132,7 @@ def test_an_adapter_with_tokens_is_put_on_a_base_of_its_own_and_merged(
     plain = load_tiny(base)
     tuned = put_adapter(plain, folder)
     assert tuned.model is not plain.model
-    assert plain.model.get_input_embeddings().weight.shape[0] == len(tuned.tokenizer) - len(NEW)
+    assert len(embedded(plain)) == len(tuned.tokenizer) - len(NEW)
     ours = plain_log_probabilities(loaded.model, rows)
     assert rendered(tuned)[:4] == rows
     assert plain_log_probabilities(tuned.model, rows) == pytest.approx(ours, abs=1e-5)

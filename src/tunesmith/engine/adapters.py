@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -97,7 +98,10 @@ def attach_adapter(model: PreTrainedModel, adapter: Adapter, named: str) -> None
     """
     if not lora_layers(model):
         check_layers(model, [*adapter.low_rank, *adapter.modules_to_save], Path(named))
-        grown = (model.get_input_embeddings(), model.get_output_embeddings()) if adapter.added_tokens else ()
+        untyped: Any = model  # so is Transformers' own
+        grown = (
+            (untyped.get_input_embeddings(), untyped.get_output_embeddings()) if adapter.added_tokens else ()
+        )
         attach_lora(
             model,
             adapter.rank,
