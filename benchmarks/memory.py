@@ -17,6 +17,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ TASK = Path(__file__).parent.parent / "examples" / "licence-notices" / "task.yam
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "lora-short": {"rows": "middle", "settings": {"batch_size": 16}},
     "lora-long": {"rows": "longest", "settings": {"batch_size": 4}},
-    "lora-large-batch": {"rows": "middle", "settings": {"batch_size": 64}, "count": 192},
+    "lora-large-batch": {"rows": "middle", "settings": {"batch_size": 64}, "count": 128},
     "lora-fp32": {"rows": "middle", "settings": {"batch_size": 16}, "precision": "fp32"},
     "lora-long-recompute": {"rows": "longest", "settings": {"batch_size": 4}, "recompute": True},
     "dora-short": {"rows": "middle", "settings": {"batch_size": 16, "method": "dora"}},
@@ -49,7 +50,7 @@ def measure(name: str) -> dict[str, Any]:
     from tunesmith.engine.adapters import make_trainable
     from tunesmith.engine.forward import common_prefix
     from tunesmith.engine.precision import tune_process
-    from tunesmith.engine.scoring import score_labels
+    from tunesmith.engine.scoring import TOKENS_PER_BATCH, score_labels
     from tunesmith.models.rendering import instructed, render_prompt, render_row
     from tunesmith.models.tokenizing import load_tokenizer
     from tunesmith.stages.data import make_dataset
@@ -58,8 +59,8 @@ def measure(name: str) -> dict[str, Any]:
     from tunesmith.task import load_task
     from tunesmith.task.train_settings import TrainSettings
     from tunesmith.training.fit import TOKENS_PER_MICRO_BATCH, fit
-    from tunesmith.training.measure import largest_micro_batches, probe_step
-    from tunesmith.training.memory import after_probe, plan_memory, read_shape, reading_bytes
+    from tunesmith.training.measure import checked_rows, largest_micro_batches, probe_step
+    from tunesmith.training.memory import Work, after_probe, plan_memory, read_shape
     from tunesmith.workspace import TaskFolder
 
     chosen = CONFIGURATIONS[name]
@@ -92,11 +93,14 @@ def measure(name: str) -> dict[str, Any]:
     shared = common_prefix([row.ids for row in rows], [row.learn.index(True) for row in rows])
     batches = largest_micro_batches(rows, settings, shared, TOKENS_PER_MICRO_BATCH)
     recompute = chosen.get("recompute", False)
-    plan = plan_memory(shape, settings, width, [batch.size for batch in batches], recompute=recompute)
+    validated = min(TOKENS_PER_BATCH, sum(len(row.ids) for row in rows[:16]))
+    work = Work(tuple(batch.size for batch in batches), checked_rows(rows), validated, "scoring" in chosen)
+    plan = plan_memory(shape, settings, width, work, recompute=recompute)
     loaded = session.load_again(precision)
     result: dict[str, Any] = {"configuration": name, **chosen, "precision": precision}
     if "scoring" in chosen:
-        predicted = plan.weights + plan.kernels + reading_bytes(shape, width)
+        plan = replace(plan, trained=0, step=0, check=0)
+        predicted = plan.peak
         prompts = [render_prompt(loaded, instructed(task.instruction, row)) for _, row in pairs]
         tree = task_tree(loaded, dataset.manifest.labels)
         half = len(prompts) // 4
@@ -112,7 +116,7 @@ def measure(name: str) -> dict[str, Any]:
         result |= {
             "largest_micro_batch_tokens": largest.size.tokens,
             "predicted_mb": plan.peak / 2**20,
-            "after_probe_mb": after_probe(plan, probed, largest.size, largest.size) / 2**20,
+            "after_probe_mb": after_probe(plan, probed) / 2**20,
         }
         with tempfile.TemporaryDirectory() as checkpoints:
             fitted = fit(loaded, rows, rows[:16], settings, Path(checkpoints), recompute=recompute)

@@ -139,7 +139,7 @@ def test_whole_rows_are_chosen_where_the_kernel_is_and_sharing_saves_little(
     monkeypatch.setattr("tunesmith.engine.forward.device_of", lambda _: cuda)
     assert reads_whole_rows(model, 0, [10, 10])
     assert reads_whole_rows(model, 10, [10, 10])
-    assert not reads_whole_rows(model, 100, [10, 10])
+    assert not reads_whole_rows(model, 100, [10, 10, 10])
     assert not reads_whole_rows(tiny_model("llama"), 0, [10, 10])
 
 

@@ -19,7 +19,7 @@ name: toy
 kind: classify
 instruction: Name the team.
 data: {path: rows.jsonl, input: text, target: label}
-split: {train: 30, validation: 10, test: 10}
+split: {train: 30, validation: 20, test: 50}
 goal: {gain: 0.02}
 base: ./base
 """
@@ -31,7 +31,7 @@ def test_rows_are_shown_as_they_are_trained_on_before_anything_was_run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
     make_tiny_base(tmp_path / "base")
-    rows = toy_rows(60, ("billing", "delivery"), seed=0)
+    rows = toy_rows(130, ("billing", "delivery"), seed=0)
     lines = [json.dumps({"text": row.text, "label": row.target}) for row in rows]
     Path("rows.jsonl").write_text("\n".join(lines) + "\n")
     Path("task.yaml").write_text(TASK)
@@ -41,7 +41,7 @@ def test_rows_are_shown_as_they_are_trained_on_before_anything_was_run(
     assert "30 rows, 3 shown" in out
     assert out.count("<|im_start|>system\nName the team.<|im_end|>") == 3
     assert out.count("⟦billing<|im_end|>⟧") + out.count("⟦delivery<|im_end|>⟧") == 3
-    (tmp_path / "base" / "model.safetensors").unlink()  # the tokenizer is enough
+    monkeypatch.setattr("tunesmith.models.loading.load_base", None)  # the tokenizer is enough
     assert main([*shown, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["rows"]
     for row in found:

@@ -21,6 +21,7 @@ from tunesmith.task.train_settings import TrainSettings
 from tunesmith.training.memory import (
     BaseShape,
     MicroBatch,
+    Work,
     micro_batch,
     plan_memory,
     read_shape,
@@ -169,7 +170,8 @@ def test_longer_rows_more_weights_and_kept_layers_take_more_memory() -> None:
     assert micro_batch([40] * 16, [3] * 16, 30) == MicroBatch(30 + 160, 16 * 10 * 40 + 900, 48)
 
     def peak(settings: TrainSettings, batch: MicroBatch, recompute: bool = False) -> int:
-        return plan_memory(SMOL, settings, 2, [batch], recompute=recompute).peak
+        work = Work((batch,), MicroBatch(80, 0, 80), 640, scores_labels=False)
+        return plan_memory(SMOL, settings, 2, work, recompute=recompute).peak
 
     assert peak(lora, short) < peak(lora, long) < peak(full, long)
     assert peak(full, long, recompute=True) < peak(full, long)

@@ -22,7 +22,14 @@ class GrownEmbedding(nn.Module):
 
     def __init__(self, base: nn.Module, first: int, rows: nn.Parameter) -> None:
         super().__init__()
-        self.base, self.first, self.rows, self.enabled = base, first, rows, True
+        self.base, self.first, self.enabled = base, first, True
+        # After the base: a model's first parameter tells the dtype it computes in.
+        self.trained = nn.ParameterList([rows])
+
+    @property
+    def rows(self) -> Tensor:
+        """The trained rows [tokens, width], fp32 masters."""
+        return self.trained[0]
 
     @property
     def weight(self) -> Tensor:
@@ -48,7 +55,13 @@ class GrownHead(nn.Module):
 
     def __init__(self, base: nn.Linear, first: int, rows: nn.Parameter) -> None:
         super().__init__()
-        self.base, self.first, self.rows, self.enabled = base, first, rows, True
+        self.base, self.first, self.enabled = base, first, True
+        self.trained = nn.ParameterList([rows])
+
+    @property
+    def rows(self) -> Tensor:
+        """The trained rows [tokens, width], fp32 masters."""
+        return self.trained[0]
 
     @property
     def weight(self) -> Tensor:

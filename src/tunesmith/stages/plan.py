@@ -104,9 +104,8 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     if on_gpu:
         start_measuring(device)
     seconds = _measure(session, loaded, train_tokens, train, validation, dataset.manifest.labels, memory)
-    size = memory.largest.size
     probed_mb = (allocated_peak_mb(device) if on_gpu else peak_mb()) - before_mb
-    peak = before_mb + after_probe(memory.plan, round(probed_mb * MIB), size, size) / MIB
+    peak = before_mb + after_probe(memory.plan, round(probed_mb * MIB)) / MIB
     settings = session.task.train
     trained = round(sum(len(tokens.ids) for tokens in train_tokens) * settings.epochs)
     watched = [train_tokens[row] for row in watched_training_rows(len(train_tokens))]

@@ -108,7 +108,8 @@ def fit(
     config = _config(loaded, train, validation, settings)
     config["micro-batch tokens"] = str(micro_batch_tokens)
     shortest = sorted(range(len(train)), key=lambda index: lengths[index])[:2]
-    loss_of, message = choose_loss(loaded.model, _batch(loaded, train, shortest, shared))
+    with recomputing(loaded.model, recompute):
+        loss_of, message = choose_loss(loaded.model, _batch(loaded, train, shortest, shared))
     names = sources or [f"training row {index + 1}" for index in range(len(train))]
 
     progress, best = Progress(config), list[Tensor]()

@@ -58,6 +58,12 @@ def largest_micro_batches(
     return [max(found, key=lambda part: part.size.tokens), max(found, key=lambda part: part.size.scores)]
 
 
+def checked_rows(rows: Sequence[Tokens]) -> MicroBatch:
+    """The two shortest rows, padded and unshared, which are compared with the model's own forward."""
+    shortest = sorted(len(row.ids) for row in rows)[:2]
+    return MicroBatch(max(shortest) * len(shortest), 0, max(shortest) * len(shortest))
+
+
 def probe_step(
     loaded: LoadedModel, rows: Sequence[Tokens], chosen: Sequence[int], shared: int, recompute: bool
 ) -> None:

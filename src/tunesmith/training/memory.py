@@ -75,23 +75,38 @@ class MicroBatch:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What a run puts through the model: its largest micro-batches, the two rows ``checked`` before the first
+    step, the tokens of the largest batch ``validated``, and whether labels are scored.
+    """
+
+    micro_batches: tuple[MicroBatch, ...]
+    checked: MicroBatch
+    validated: int
+    scores_labels: bool = True
+
+
+@dataclass(frozen=True)
 class MemoryPlan:
     """The peak (bytes, above the process after its imports) and what it is made of.
 
-    ``held`` stays from the first step on; ``step`` is one micro-batch's forward and backward;
-    ``reading`` a batch that is validated or scored. The two are never held at once.
+    ``weights`` and what is ``trained`` stay; ``step`` is one micro-batch's forward and backward, ``check`` the
+    comparison with the model's own forward before the first, ``reading`` a batch that is validated or scored:
+    never two of them at once. ``kernels`` are compiled matrix products.
     """
 
     weights: int
     trained: int
     step: int
+    check: int
     reading: int
     kernels: int
 
     @property
     def peak(self) -> int:
         """What is held and the larger of the two kinds of work, with the gaps between tensors."""
-        return round(self.weights + self.kernels + (self.trained + max(self.step, self.reading)) * (1 + GAPS))
+        work = max(self.step, self.check, self.reading)
+        return round(self.weights + self.kernels + (self.trained + work) * (1 + GAPS))
 
 
 def read_shape(folder: Path) -> BaseShape:
@@ -168,11 +183,11 @@ def plan_memory(
     shape: BaseShape,
     settings: TrainSettings,
     bytes_per_value: int,
-    batches: Sequence[MicroBatch],
+    work: Work,
     device: str = "cpu",
     recompute: bool = False,
 ) -> MemoryPlan:
-    """The memory of training by ``settings`` in micro-batches like the largest of ``batches``.
+    """The memory of training by ``settings``, and of the ``work`` beside it.
 
     ``bytes_per_value`` is 2 in bf16, 4 in fp32. With ``recompute`` layers keep their input only and are
     computed again in the backward pass (Chen et al. 2016, arXiv 1604.06174).
@@ -180,53 +195,61 @@ def plan_memory(
     width = bytes_per_value
     trained = trained_weights_of(shape, settings)
     decoded = shape.hand_written and settings.method in ("lora", "rslora") and not settings.adapter_dropout
-    weights = shape.weights * width
-    if settings.method == "qlora":
-        packed = shape.linear * NF4_BYTES
-        unpacked = max((rows * columns for rows, columns in shape.matrices.values()), default=0) * width
-        # On a CPU the file stays mapped, and what was read of it counts.
-        weights = round(packed + unpacked + (weights if device == "cpu" else weights - shape.linear * width))
-    elif decoded:
-        # Stacked products are copies; on a CPU the mapped file stays beside them.
-        stacked = shape.linear * width if device == "cpu" else 0
-        weights += stacked + trained * width
-    if device == "cpu" and shape.stored_bytes != width and settings.method != "qlora":
-        weights += shape.weights * shape.stored_bytes if decoded else 0
     masters = 0 if settings.method == "full" and width == 4 else 4
-    # Master, gradient, moments, and the best copy so far.
-    of_trained = trained * (masters + 4 + MOMENT_BYTES[settings.optimiser] + 4)
-    step = max(
-        (_step(shape, settings, width, batch, decoded, recompute) for batch in batches),
-        default=0,
-    )
+    steps = [_step(shape, settings, width, batch, decoded, recompute) for batch in work.micro_batches]
+    # The comparison with the model's own forward: its layers, and the logits of every position.
+    check = _step(shape, settings, width, work.checked, False, recompute)
+    check += 2 * width * work.checked.tokens * shape.vocabulary
+    reading = reading_bytes(shape, width, work.validated, 0)
+    if work.scores_labels:
+        reading = max(reading, reading_bytes(shape, width, TOKENS_PER_BATCH, POSITIONS_PER_CHUNK))
     return MemoryPlan(
-        weights=weights,
-        trained=of_trained,
-        step=step,
-        reading=reading_bytes(shape, width),
+        weights=_weight_bytes(shape, settings, width, trained, decoded, device),
+        # Master, gradient, moments, and the best copy so far.
+        trained=trained * (masters + 4 + MOMENT_BYTES[settings.optimiser] + 4),
+        step=max(steps),
+        check=check,
+        reading=reading,
         kernels=KERNELS_KEPT * KERNEL_BYTES if device == "cpu" and width == 2 else 0,
     )
 
 
-def reading_bytes(shape: BaseShape, bytes_per_value: int, tokens: int = TOKENS_PER_BATCH) -> int:
-    """Validating, or scoring the labels of, ``tokens`` tokens without gradients."""
+def reading_bytes(shape: BaseShape, bytes_per_value: int, tokens: int, scored: int) -> int:
+    """Reading ``tokens`` without gradients; with ``scored`` positions at once, their keys are kept too."""
     width = bytes_per_value
     keys_and_values = 2 * shape.kv_heads * shape.head_dim
     layer = tokens * width * (4 * shape.hidden + 3 * keys_and_values + 3 * shape.intermediate)
-    cached = tokens * width * keys_and_values * shape.layers
-    scores = 2 * SCORES_PER_BLOCK * shape.heads * width
-    return layer + cached + scores + _head(shape, width, POSITIONS_PER_CHUNK)
+    cached = tokens * width * keys_and_values * shape.layers if scored else 0
+    scores = 2 * min(SCORES_PER_BLOCK, tokens * tokens) * shape.heads * width
+    return layer + cached + scores + _head(shape, width, scored)
 
 
-def after_probe(before: MemoryPlan, probed: int, probe: MicroBatch, largest: MicroBatch) -> int:
-    """The peak, once one probe step on ``probe`` has held ``probed`` bytes above the process after imports.
+def after_probe(plan: MemoryPlan, probed: int) -> int:
+    """The peak, once a step on the largest micro-batch has held ``probed`` bytes above the imports.
 
-    What the probe has shown is taken as it is; what it has not reached yet (the optimiser's memory, the best
-    copy, more kernels, a larger micro-batch) is added as planned.
+    What the probe has shown is taken as it is. The optimiser's memory and the best copy come on top; what is
+    done before or between steps is as planned.
     """
-    share = max(0.0, largest.tokens / max(probe.tokens, 1) - 1)
-    still = before.trained * 3 / 4 + before.kernels / 2 + before.step * share / max(1 + share, 1)
-    return round(probed + still)
+    later = plan.trained * 5 // 8
+    elsewhere = plan.weights + plan.kernels // 2 + (plan.trained // 3 + max(plan.check, plan.reading))
+    return max(probed + later, elsewhere)
+
+
+def _weight_bytes(
+    shape: BaseShape, settings: TrainSettings, width: int, trained: int, decoded: bool, device: str
+) -> int:
+    whole = shape.weights * width
+    if settings.method == "qlora":
+        packed = round(shape.linear * NF4_BYTES)
+        unpacked = max((rows * columns for rows, columns in shape.matrices.values()), default=0) * width
+        # On a CPU the file stays mapped, and what was read of it counts.
+        return packed + unpacked + (whole if device == "cpu" else whole - shape.linear * width)
+    if decoded:
+        # Products are stacked in copies, the adapters inside; on a CPU the mapped file stays beside them.
+        whole += trained * width + (shape.linear * width if device == "cpu" else 0)
+        if device == "cpu" and shape.stored_bytes != width:
+            whole += shape.weights * shape.stored_bytes
+    return whole
 
 
 def _step(
@@ -239,28 +262,26 @@ def _step(
 ) -> int:
     """One micro-batch: what all layers keep, what the last one works with, and the head."""
     heads, keys_and_values = shape.heads * shape.head_dim, 2 * shape.kv_heads * shape.head_dim
-    scores = width * shape.heads * batch.scores
+    layer = width * shape.heads * batch.scores
     if decoded:
-        low = 8 * settings.rank
-        layer = batch.tokens * width * (5 * shape.hidden + 2 * heads + keys_and_values) + scores
-        layer += batch.tokens * width * (2 * shape.intermediate + low)
+        values = 5 * shape.hidden + 2 * heads + keys_and_values + 2 * shape.intermediate + 8 * settings.rank
+        layer += batch.tokens * width * values
     else:
         # RMSNorm in Transformers keeps its input in fp32, too.
-        norms = 2 * shape.hidden * (4 + width if width == 2 else 8)
-        layer = batch.tokens * norms + scores
+        layer += batch.tokens * 2 * shape.hidden * (4 + width if width == 2 else 8)
         layer += batch.tokens * width * (2 * heads + keys_and_values + 4 * shape.intermediate)
-        if settings.method not in ("full",):
+        if settings.method != "full":
             layer += batch.tokens * width * 7 * settings.rank
-    work = 2 * layer
-    kept = batch.tokens * width * shape.hidden * shape.layers + layer if recompute else layer * shape.layers
+    kept = layer * shape.layers
+    if recompute:
+        kept = batch.tokens * width * shape.hidden * shape.layers + layer
     trained_head = (
         settings.method == "full"
         or bool(settings.add_tokens)
         or any("head" in name for name in settings.modules_to_save or ())
     )
     of_head = 4 * shape.vocabulary * shape.hidden if trained_head else 0
-    positions = min(POSITIONS_PER_CHUNK, batch.learned)
-    return kept + max(work, _head(shape, width, positions)) + of_head
+    return kept + max(2 * layer, _head(shape, width, min(POSITIONS_PER_CHUNK, batch.learned))) + of_head
 
 
 def _head(shape: BaseShape, width: int, positions: int) -> int:

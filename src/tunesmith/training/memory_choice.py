@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tunesmith.engine.scoring import TOKENS_PER_BATCH
 from tunesmith.errors import UserError
 from tunesmith.models.rendering import Tokens
 from tunesmith.task.train_settings import TrainSettings
 from tunesmith.training.fit import TOKENS_PER_MICRO_BATCH
-from tunesmith.training.measure import SizedRows, largest_micro_batches
-from tunesmith.training.memory import MIB, BaseShape, MemoryPlan, plan_memory
+from tunesmith.training.measure import SizedRows, checked_rows, largest_micro_batches
+from tunesmith.training.memory import MIB, BaseShape, MemoryPlan, Work, plan_memory
 
 # Tokens held for the backward pass at once, tried in this order; longer rows come one at a time.
 MICRO_BATCHES = (TOKENS_PER_MICRO_BATCH, 1024, 512, 256)
@@ -77,8 +78,8 @@ def _ways(
     for recompute in (False, True):
         for tokens in MICRO_BATCHES:
             found = largest_micro_batches(rows, settings, shared, tokens)
-            sizes = [part.size for part in found]
-            plan = plan_memory(shape, settings, bytes_per_value, sizes, device, recompute)
+            work = Work(tuple(part.size for part in found), checked_rows(rows), TOKENS_PER_BATCH)
+            plan = plan_memory(shape, settings, bytes_per_value, work, device, recompute)
             largest = max(found, key=lambda part: part.size.tokens)
             ways.append(MemoryChoice(tokens, recompute, plan, largest))
     return ways
