@@ -90,9 +90,9 @@ class Work:
 class MemoryPlan:
     """The peak (bytes, above the process after its imports) and what it is made of.
 
-    ``weights`` and what is ``trained`` stay; ``step`` is one micro-batch's forward and backward, ``check`` the
-    comparison with the model's own forward before the first, ``reading`` a batch that is validated or scored:
-    never two of them at once. ``kernels`` are compiled matrix products.
+    ``weights`` and what is ``trained`` stay; ``step`` is one micro-batch's forward and backward, ``check``
+    the comparison with the model's own forward before the first, ``reading`` a batch that is validated or
+    scored: never two of them at once. ``kernels`` are compiled matrix products.
     """
 
     weights: int
