@@ -48,7 +48,6 @@ def measure(name: str) -> dict[str, Any]:
     from tunesmith.candidates.answers import task_tree
     from tunesmith.data.versions import read_split
     from tunesmith.engine.adapters import make_trainable
-    from tunesmith.engine.forward import common_prefix
     from tunesmith.engine.precision import tune_process
     from tunesmith.engine.scoring import TOKENS_PER_BATCH, score_labels
     from tunesmith.models.rendering import instructed, render_prompt, render_row
@@ -58,6 +57,7 @@ def measure(name: str) -> dict[str, Any]:
     from tunesmith.stages.session import Session
     from tunesmith.task import load_task
     from tunesmith.task.train_settings import TrainSettings
+    from tunesmith.training.batches import sharing_of
     from tunesmith.training.fit import TOKENS_PER_MICRO_BATCH, fit
     from tunesmith.training.measure import checked_rows, largest_micro_batches, probe_step
     from tunesmith.training.memory import Work, after_probe, plan_memory, read_shape
@@ -90,8 +90,8 @@ def measure(name: str) -> dict[str, Any]:
 
     shape = read_shape(Path(session.base().folder))
     width = 2 if precision == "bf16" else 4
-    shared = common_prefix([row.ids for row in rows], [row.learn.index(True) for row in rows])
-    batches = largest_micro_batches(rows, settings, shared, TOKENS_PER_MICRO_BATCH)
+    sharing = sharing_of(rows)
+    batches = largest_micro_batches(rows, settings, sharing, TOKENS_PER_MICRO_BATCH)
     recompute = chosen.get("recompute", False)
     validated = min(TOKENS_PER_BATCH, sum(len(row.ids) for row in rows[:16]))
     work = Work(tuple(batch.size for batch in batches), checked_rows(rows), validated, "scoring" in chosen)
@@ -111,7 +111,7 @@ def measure(name: str) -> dict[str, Any]:
     else:
         make_trainable(loaded.model, settings)
         largest = max(batches, key=lambda batch: batch.size.tokens)
-        probe_step(loaded, rows, largest.rows, shared, recompute)
+        probe_step(loaded, rows, largest.rows, sharing, recompute)
         probed = round((peak_mb() - before) * 2**20)
         result |= {
             "largest_micro_batch_tokens": largest.size.tokens,

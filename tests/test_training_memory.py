@@ -18,6 +18,7 @@ from tunesmith.errors import UserError
 from tunesmith.models.rendering import Tokens, instructed, render_row
 from tunesmith.models.tokenizing import load_tokenizer
 from tunesmith.task.train_settings import TrainSettings
+from tunesmith.training.batches import Sharing
 from tunesmith.training.memory import (
     BaseShape,
     MicroBatch,
@@ -28,6 +29,8 @@ from tunesmith.training.memory import (
     trained_weights_of,
 )
 from tunesmith.training.memory_choice import MICRO_BATCHES, choose_memory
+
+UNSHARED = Sharing(0, None)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +143,7 @@ def test_training_shrinks_its_micro_batches_then_recomputes_then_refuses(base: P
     settings = TrainSettings(batch_size=64)
 
     def chosen(available_mb: float) -> tuple[int, bool]:
-        choice = choose_memory(SMOL, settings, 2, rows, 0, available_mb)
+        choice = choose_memory(SMOL, settings, 2, rows, UNSHARED, available_mb)
         return choice.micro_batch_tokens, choice.recompute
 
     assert chosen(0) == (MICRO_BATCHES[0], False)  # a system that does not tell
@@ -159,7 +162,7 @@ def test_full_fine_tuning_that_does_not_fit_is_refused_with_what_does(base: Path
     with pytest.raises(
         UserError, match=r"full .* needs at least [\d.]+ GiB .* 2.1 GiB are available"
     ) as refused:
-        choose_memory(SMOL, TrainSettings(method="full"), 2, rendered(base, 8), 0, 2150)
+        choose_memory(SMOL, TrainSettings(method="full"), 2, rendered(base, 8), UNSHARED, 2150)
     assert "train.method: lora" in refused.value.fix
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tunesmith.engine.packing import Segments
+from tunesmith.engine.packing import WholeRows
 
 # Widths of a head that the CUDA kernel takes; it takes 16-bit numbers only.
 KERNEL_HEAD_DIMS = range(8, 257, 8)
@@ -35,7 +35,7 @@ def has_kernel(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
 
 
 def attend_segments(
-    query: Tensor, key: Tensor, value: Tensor, segments: Segments, scaling: float, window: int | None = None
+    query: Tensor, key: Tensor, value: Tensor, segments: WholeRows, scaling: float, window: int | None = None
 ) -> Tensor:
     """Causal attention within each segment, differentiable: [tokens, heads × head_dim].
 
@@ -63,7 +63,7 @@ def attend_segments(
 
 
 def attend_segments_kept(
-    query: Tensor, key: Tensor, value: Tensor, segments: Segments, scaling: float
+    query: Tensor, key: Tensor, value: Tensor, segments: WholeRows, scaling: float
 ) -> SegmentsAttended:
     """The same, keeping what :func:`attend_segments_backward` needs."""
     inputs = [tensor.detach().requires_grad_() for tensor in (query, key, value)]
@@ -79,7 +79,7 @@ def attend_segments_backward(gradient: Tensor, kept: SegmentsAttended) -> tuple[
 
 
 def _row_after_row(
-    query: Tensor, key: Tensor, value: Tensor, segments: Segments, scaling: float, window: int | None
+    query: Tensor, key: Tensor, value: Tensor, segments: WholeRows, scaling: float, window: int | None
 ) -> Tensor:
     outputs = []
     for start, stop in pairwise(segments.offsets.tolist()):

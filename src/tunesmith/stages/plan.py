@@ -170,7 +170,7 @@ def _memory(session: Session, rows: list[Tokens], precision: str) -> MemoryChoic
     from pathlib import Path
 
     from tunesmith.engine.devices import find_device, free_mb
-    from tunesmith.engine.forward import common_prefix
+    from tunesmith.training.batches import sharing_of
     from tunesmith.training.memory import read_shape
     from tunesmith.training.memory_choice import choose_memory
 
@@ -180,7 +180,7 @@ def _memory(session: Session, rows: list[Tokens], precision: str) -> MemoryChoic
         session.task.train,
         2 if precision == "bf16" else 4,
         rows,
-        common_prefix([row.ids for row in rows], [row.learn.index(True) for row in rows]),
+        sharing_of(rows),
         free_mb(device) if device.type == "cuda" else available_mb(),
         device.type,
     )

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import torch
 
-from tunesmith.engine.forward import common_prefix, make_batch, summed_loss
+from tunesmith.engine.forward import summed_loss
 from tunesmith.engine.lora import trained_weights
 from tunesmith.engine.recompute import recomputing
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import Tokens
 from tunesmith.task.train_settings import TrainSettings
-from tunesmith.training.batches import epoch_batches
+from tunesmith.training.batches import Sharing, epoch_batches, sharing_of
 from tunesmith.training.fit import micro_batches_of
 from tunesmith.training.memory import MicroBatch, micro_batch
 
@@ -43,19 +43,26 @@ class StepRates:
 
 
 def largest_micro_batches(
-    rows: Sequence[Tokens], settings: TrainSettings, shared: int, micro_batch_tokens: int
+    rows: Sequence[Tokens], settings: TrainSettings, sharing: Sharing, micro_batch_tokens: int
 ) -> list[SizedRows]:
     """The micro-batches of the first epoch with the most tokens, and with the largest attention."""
     lengths = [len(row.ids) for row in rows]
+    rows_per_step = settings.batch_size * settings.accumulate
     found = [
-        SizedRows(
-            tuple(part),
-            micro_batch([lengths[row] for row in part], [sum(rows[row].learn) for row in part], shared),
-        )
-        for batch in epoch_batches(lengths, settings.batch_size * settings.accumulate, settings.seed, 0)
-        for part in micro_batches_of(batch, lengths, settings.batch_size, micro_batch_tokens)
+        SizedRows(tuple(part), _size(rows, part, sharing))
+        for batch in epoch_batches(lengths, rows_per_step, settings.seed, 0, sharing.documents)
+        for part in micro_batches_of(rows, batch, sharing, settings.batch_size, micro_batch_tokens)
     ]
     return [max(found, key=lambda part: part.size.tokens), max(found, key=lambda part: part.size.scores)]
+
+
+def _size(rows: Sequence[Tokens], chosen: Sequence[int], sharing: Sharing) -> MicroBatch:
+    if sharing.documents is None:
+        lengths = [len(rows[row].ids) for row in chosen]
+        return micro_batch(lengths, [sum(rows[row].learn) for row in chosen], sharing.prefix)
+    batch = sharing.batch(rows, chosen, pad_token=0)
+    # Rows of one document are shown each other's keys, too.
+    return MicroBatch(batch.computed_tokens, batch.computed_tokens**2, len(batch.targets))
 
 
 def checked_rows(rows: Sequence[Tokens]) -> MicroBatch:
@@ -65,15 +72,10 @@ def checked_rows(rows: Sequence[Tokens]) -> MicroBatch:
 
 
 def probe_step(
-    loaded: LoadedModel, rows: Sequence[Tokens], chosen: Sequence[int], shared: int, recompute: bool
+    loaded: LoadedModel, rows: Sequence[Tokens], chosen: Sequence[int], sharing: Sharing, recompute: bool
 ) -> None:
     """Forward and backward on one micro-batch of ``rows``; no weight changes."""
-    batch = make_batch(
-        [rows[index].ids for index in chosen],
-        [rows[index].learn for index in chosen],
-        loaded.pad_token,
-        shared,
-    )
+    batch = sharing.batch(rows, chosen, loaded.pad_token)
     with recomputing(loaded.model, recompute):
         loss = summed_loss(loaded.model, batch)
         torch.autograd.grad(loss, trained_weights(loaded.model), materialize_grads=True)
@@ -90,18 +92,13 @@ def measure_steps(
 
     The adapter must be attached to ``loaded``; its weights are not changed.
     """
-    shared = common_prefix([row.ids for row in rows], [row.learn.index(True) for row in rows])
+    sharing = sharing_of(rows)
     lengths = [len(row.ids) for row in rows]
-    probe_step(loaded, rows, largest, shared, recompute)
-    typical = epoch_batches(lengths, settings.batch_size, settings.seed, epoch=0)[:TIMED_STEPS]
+    probe_step(loaded, rows, largest, sharing, recompute)
+    typical = epoch_batches(lengths, settings.batch_size, settings.seed, 0, sharing.documents)[:TIMED_STEPS]
     rates: dict[str, list[float]] = {"train": [], "validation": [], "read": []}
     for chosen in typical:
-        batch = make_batch(
-            [rows[index].ids for index in chosen],
-            [rows[index].learn for index in chosen],
-            loaded.pad_token,
-            shared,
-        )
+        batch = sharing.batch(rows, chosen, loaded.pad_token)
         started = time.perf_counter()
         with recomputing(loaded.model, recompute):
             loss = summed_loss(loaded.model, batch)

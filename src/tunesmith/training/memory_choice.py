@@ -9,6 +9,7 @@ from tunesmith.engine.scoring import TOKENS_PER_BATCH
 from tunesmith.errors import UserError
 from tunesmith.models.rendering import Tokens
 from tunesmith.task.train_settings import TrainSettings
+from tunesmith.training.batches import Sharing
 from tunesmith.training.fit import TOKENS_PER_MICRO_BATCH
 from tunesmith.training.measure import SizedRows, checked_rows, largest_micro_batches
 from tunesmith.training.memory import MIB, BaseShape, MemoryPlan, Work, plan_memory
@@ -34,7 +35,7 @@ def choose_memory(
     settings: TrainSettings,
     bytes_per_value: int,
     rows: Sequence[Tokens],
-    shared: int,
+    sharing: Sharing,
     available_mb: float,
     device: str = "cpu",
 ) -> MemoryChoice:
@@ -43,7 +44,7 @@ def choose_memory(
     Smaller micro-batches cost least, so they are tried first, then recomputation. Raises UserError where
     nothing fits, saying what is needed and which settings would fit.
     """
-    tried = _ways(shape, settings, bytes_per_value, rows, shared, device)
+    tried = _ways(shape, settings, bytes_per_value, rows, sharing, device)
     budget = USABLE_SHARE * available_mb * MIB
     for choice in tried:
         if not available_mb or choice.plan.peak <= budget:
@@ -51,7 +52,7 @@ def choose_memory(
     least = min(choice.plan.peak for choice in tried)
     fitting = []
     for words, smaller in _smaller(settings):
-        peaks = [choice.plan.peak for choice in _ways(shape, smaller, bytes_per_value, rows, shared, device)]
+        peaks = [choice.plan.peak for choice in _ways(shape, smaller, bytes_per_value, rows, sharing, device)]
         if min(peaks) <= budget:
             fitting.append(f"{words} (about {_gib(min(peaks))} GiB)")
     longest = max(len(row.ids) for row in rows)
@@ -70,14 +71,14 @@ def _ways(
     settings: TrainSettings,
     bytes_per_value: int,
     rows: Sequence[Tokens],
-    shared: int,
+    sharing: Sharing,
     device: str,
 ) -> list[MemoryChoice]:
     """All ways to train, the fastest first."""
     ways = []
     for recompute in (False, True):
         for tokens in MICRO_BATCHES:
-            found = largest_micro_batches(rows, settings, shared, tokens)
+            found = largest_micro_batches(rows, settings, sharing, tokens)
             work = Work(tuple(part.size for part in found), checked_rows(rows), TOKENS_PER_BATCH)
             plan = plan_memory(shape, settings, bytes_per_value, work, device, recompute)
             largest = max(found, key=lambda part: part.size.tokens)
