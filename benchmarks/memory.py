@@ -138,7 +138,10 @@ def main() -> None:
     if given.here:
         print(json.dumps(measure(given.configuration[0])))
         return
-    runs = []
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / "memory.json"
+    known = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.is_file() else []
+    runs: list[dict[str, Any]] = []
     for name in given.configuration or CONFIGURATIONS:
         done = subprocess.run(
             [sys.executable, __file__, "--here", name], capture_output=True, text=True, check=False
@@ -152,10 +155,9 @@ def main() -> None:
             f"measured {runs[-1]['measured_mb']:6.0f} MiB  {runs[-1]['terms_mb']}",
             flush=True,
         )
-    if given.configuration:
-        return
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "memory.json").write_text(json.dumps({"runs": runs, "machine": machine()}, indent=1) + "\n")
+        # One that is measured again takes the place of what was measured before.
+        known = [run for run in known if run["configuration"] != name] + runs[-1:]
+        path.write_text(json.dumps({"runs": known, "machine": machine()}, indent=1) + "\n", encoding="utf-8")
 
 
 def machine() -> dict[str, Any]:

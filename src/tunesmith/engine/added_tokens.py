@@ -29,7 +29,8 @@ class GrownEmbedding(nn.Module):
     @property
     def rows(self) -> Tensor:
         """The trained rows [tokens, width], fp32 masters."""
-        return self.trained[0]
+        rows: Tensor = self.trained[0]
+        return rows
 
     @property
     def weight(self) -> Tensor:
@@ -61,7 +62,8 @@ class GrownHead(nn.Module):
     @property
     def rows(self) -> Tensor:
         """The trained rows [tokens, width], fp32 masters."""
-        return self.trained[0]
+        rows: Tensor = self.trained[0]
+        return rows
 
     @property
     def weight(self) -> Tensor:

@@ -134,8 +134,8 @@ def attend(
     kv_heads, head_dim = key.shape[1:]
     if packing.segments is not None and softcap is None:
         if keep:
-            kept = attend_segments_kept(query, key, value, packing.segments, scaling)
-            return kept.output.detach(), kept
+            whole = attend_segments_kept(query, key, value, packing.segments, scaling)
+            return whole.output.detach(), whole
         return attend_segments(query, key, value, packing.segments, scaling, window), []
     repeats = query.shape[1] // kv_heads
     flat_query = query.flatten(1)
