@@ -269,7 +269,11 @@ class JointPower:
 
 @dataclass(frozen=True)
 class Plan:
-    """What can be known before anything is trained. Times and memory are for this machine."""
+    """What can be known before anything is trained. Times and memory are for this machine.
+
+    To fit the memory ``micro_batch_tokens`` are held for the backward pass at once, and with ``recompute``
+    layers keep only their inputs.
+    """
 
     test_rows: int
     test_groups: int
@@ -286,6 +290,8 @@ class Plan:
     estimated_verdict_seconds: float
     estimated_peak_memory_mb: float
     available_memory_mb: float
+    micro_batch_tokens: int = 2048
+    recompute: bool = False
     guards: tuple[JointPower, ...] = ()  # one for each spread that is assumed; empty when none blocks
 
 

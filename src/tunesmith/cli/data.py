@@ -30,6 +30,9 @@ SpendOption = Annotated[
     bool, typer.Option("--spend-test", help="Open the sealed test; the ledger counts it as an opening.")
 ]
 SHOWN = 10
+MaskOption = Annotated[
+    bool, typer.Option("--mask", help="As the model is given them, with what is learned marked.")
+]
 DIFFERENCES_SHOWN = 20
 
 
@@ -195,17 +198,22 @@ def show(
     rows: Annotated[int, typer.Option("--rows", min=1, help="How many rows to show.")] = SHOWN,
     version: VersionOption = None,
     spend_test: SpendOption = False,
+    mask: MaskOption = False,
     runs: RunsOption = RUNS,
     as_json: JsonOption = False,
 ) -> None:
     """Show rows of a frozen version.
 
-    Test rows are shown only with --spend-test, which the ledger counts as an opening of the test.
+    Test rows are shown only with --spend-test, which the ledger counts as an opening of the test. With --mask
+    they are shown as the model is given them, before a run too: what is not frozen yet is frozen first.
     """
     from tunesmith.stages.versions import find_version, rows_of_split
 
-    folder = find_folder(task, runs)
     name = _split_name(split)
+    if mask:
+        _show_masked(task, name, rows, version, spend_test, runs, as_json)
+        return
+    folder = find_folder(task, runs)
     dataset = find_version(folder, version)
     with folder.lock():
         found = rows_of_split(folder, dataset, name, spend_test)
@@ -267,6 +275,33 @@ def _curation(task: str, plan: Path | None, runs: Path, as_json: bool) -> tuple[
 
     session = Session(found.task, found.folder, stage_console(as_json))
     return session, plan_path(session, plan)
+
+
+def _show_masked(
+    task: str,
+    split: SplitName,
+    rows: int,
+    version: str | None,
+    spend_test: bool,
+    runs: Path,
+    as_json: bool,
+) -> None:
+    found = find_task(task, runs)
+    from tunesmith.cli.masks import print_masked
+    from tunesmith.stages.masks import dataset_to_show, masked_rows
+    from tunesmith.stages.session import Session
+    from tunesmith.stages.versions import rows_of_split
+
+    session = Session(found.task, found.folder, stage_console(as_json))
+    with found.folder.lock():
+        dataset = dataset_to_show(session, version)
+        every = rows_of_split(found.folder, dataset, split, spend_test)
+    shown = masked_rows(session, every[:rows])
+    head = f"{dataset.manifest.version[:12]} {split}: {len(every):,} rows, {len(shown):,} shown"
+    if as_json:
+        emit({"version": dataset.manifest.version, "split": split, "rows": shown}, as_json, "")
+    else:
+        print_masked(head, shown)
 
 
 def _split_name(given: str) -> SplitName:

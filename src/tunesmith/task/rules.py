@@ -123,7 +123,7 @@ def _broken_watch_rules(train: Mapping[str, Any]) -> Iterator[tuple[Where, str]]
 
 
 def _broken_train_rules(train: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
-    for name in ("targets", "modules_to_save"):
+    for name in ("targets", "modules_to_save", "add_tokens"):
         given = train.get(name)
         if isinstance(given, (list, tuple)) and len(set(map(str, given))) < len(given):
             yield ("train", name), "a name is given twice"
