@@ -15,7 +15,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -192,6 +192,7 @@ def train(
         "peak_memory_gib": peak_gib(device), "losses": losses, "fast_path": loss_of is summed_loss,
         "message": message,
     }  # fmt: skip
+    return [measured]
 
 
 def read(name: str, device: torch.device, toy: bool) -> list[dict[str, Any]]:
@@ -234,7 +235,7 @@ def main() -> None:
     ceiling = measure_ceiling(device, toy)
     print(f"ceiling {ceiling / 1e12:.2f} TFLOP/s", flush=True)
     results: list[dict[str, Any]] = []
-    works: list[tuple[str, Callable[[], Sequence[dict[str, Any]]]]] = [
+    works: list[tuple[str, Callable[[], list[dict[str, Any]]]]] = [
         (f"{name} {method} rows of {rows}{' recomputed' if again else ''}",
          partial(train, name, method, rows, again, device, ceiling, toy))
         for name, method, rows, again in TRAININGS
@@ -263,7 +264,6 @@ def main() -> None:
         "seconds": time.perf_counter() - started,
         "runs": results,
     }
-    return [measured]
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
 
