@@ -68,6 +68,8 @@ def run_stages(session: Session, upto: Stage) -> Run:
 
     opponents = measure_opponents(session, dataset, plan.plan)
     _tell(session, terminal.opponents_lines(opponents.scorecards, opponents.finalists))
+    if opponents.message:
+        session.say(opponents.message)
     if upto == "opponents":
         return Run(dataset, data, plan, opponents)
 

@@ -12,6 +12,8 @@ from scipy.optimize import minimize_scalar
 
 from tunesmith.candidates.answers import Answers, answers_from_scores, task_tree
 from tunesmith.engine.adapters import attach_adapter
+from tunesmith.engine.classifier_head import with_head
+from tunesmith.engine.lora import lora_layers
 from tunesmith.engine.pruning import plain_pruning
 from tunesmith.engine.scoring import LabelScores, score_labels
 from tunesmith.files import content_hash
@@ -56,6 +58,9 @@ def put_adapter(loaded: LoadedModel, folder: Path) -> LoadedModel:
     if adapter.method == "qlora":
         loaded = load_base(loaded.base, dtype, attention)
         quantise(loaded.model)
+    if adapter.labels and not lora_layers(loaded.model):
+        loaded = with_head(loaded, adapter.labels, seed=0)
+    loaded = replace(loaded, labels=adapter.labels)
     attach_adapter(loaded.model, adapter, str(folder))
     return loaded
 

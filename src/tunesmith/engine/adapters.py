@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +16,7 @@ from tunesmith.engine.lora import attach_lora, lora_layers
 from tunesmith.engine.whole import trained_modules
 from tunesmith.errors import UserError
 from tunesmith.models.adapters import Adapter, load_adapter
+from tunesmith.models.families import classes, family_of
 from tunesmith.models.merging import check_layers
 from tunesmith.models.quantised import quantise
 from tunesmith.task.train_settings import TrainSettings
@@ -21,6 +24,7 @@ from tunesmith.task.train_settings import TrainSettings
 
 def read_adapter(model: nn.Module) -> Adapter:
     """The adapter attached to ``model``, its tensors shared with it, not copied."""
+    config: Any = model.config
     layers = lora_layers(model)
     first = next(iter(layers.values()))
     return Adapter(
@@ -38,14 +42,22 @@ def read_adapter(model: nn.Module) -> Adapter:
             for inner, parameter in module.trained.named_parameters()
         },
         fan_in_fan_out=any(isinstance(layer.base, Conv1D) for layer in layers.values()),
+        family=family_of(config),
+        labels=classes(config) if family_of(config) == "encoder" else (),
     )
 
 
-def make_trainable(model: PreTrainedModel, settings: TrainSettings) -> None:
+def make_trainable(model: PreTrainedModel, settings: TrainSettings, head: Sequence[str] = ()) -> None:
     """Make ``model`` what ``settings`` train: a new adapter on a frozen base, or all of its weights.
 
-    Raises UserError where a name in the settings is not in the model, or bitsandbytes is missing.
+    ``head`` names the modules of a classification head, which is trained whole in any case. Raises UserError
+    where a name in the settings is not in the model, or bitsandbytes is missing.
     """
+    if head and settings.method == "qlora":
+        raise UserError(
+            f"train.method: qlora is not for {type(model).__name__}, an encoder-only classifier",
+            fix="set train.method: lora (such bases are small)",
+        )
     if settings.method == "full":
         train_all_weights(model)
         return
@@ -59,7 +71,7 @@ def make_trainable(model: PreTrainedModel, settings: TrainSettings) -> None:
         settings.method,
         settings.targets,
         settings.adapter_dropout,
-        settings.modules_to_save,
+        [*(settings.modules_to_save or ()), *_with_weights(model, head)] or None,
     )
 
 
@@ -111,6 +123,12 @@ def set_adapter(model: nn.Module, adapter: Adapter, named: str) -> None:
             f"{named}: the adapter's method is {adapter.method}, not {live.method}",
             fix=f"set train.method: {adapter.method}, or train again",
         )
+    if live.labels != adapter.labels:
+        raise UserError(
+            f"{named}: the adapter's classes ({', '.join(adapter.labels) or 'none'}) are not those of this "
+            f"task ({', '.join(live.labels) or 'none'})",
+            fix="use the data it was trained on, or train again",
+        )
     for ours, theirs in (
         (live.low_rank, adapter.low_rank),
         (live.magnitudes, adapter.magnitudes),
@@ -147,3 +165,13 @@ def set_adapter(model: nn.Module, adapter: Adapter, named: str) -> None:
         live.magnitudes[name].copy_(values)
     for name, values in adapter.modules.items():
         live.modules[name].copy_(values)
+
+
+def _with_weights(model: nn.Module, names: Sequence[str]) -> list[str]:
+    """The modules with weights of their own among and inside ``names``."""
+    return [
+        inner
+        for inner, module in model.named_modules()
+        if [*module.parameters(recurse=False)]
+        and any(inner == name or inner.startswith(f"{name}.") for name in names)
+    ]

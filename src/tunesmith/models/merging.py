@@ -16,6 +16,7 @@ from tunesmith.errors import UserError
 from tunesmith.files import content_hash, file_sha256, write_json
 from tunesmith.models.adapters import BASE_FILE, Adapter, TrainedOn, load_adapter
 from tunesmith.models.catalog import Base
+from tunesmith.models.families import give_fresh_head
 from tunesmith.models.loading import LoadedModel, load_base
 from tunesmith.models.quantised import round_to_nf4
 
@@ -43,6 +44,8 @@ def merge_adapter(base: Base, adapter_folder: Path, folder: Path, dtype: torch.d
     model = loaded.model
     if adapter.method == "qlora":
         round_to_nf4(model)
+    if adapter.labels:
+        give_fresh_head(model, loaded.head, adapter.labels, seed=0)
     check_layers(model, adapter.low_rank, adapter_folder)
     for name in adapter.low_rank:
         layer: Any = model.get_submodule(name)

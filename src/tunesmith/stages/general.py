@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from tunesmith.engine.generation import sample
 from tunesmith.engine.scoring import score_continuations
+from tunesmith.errors import UserError
 from tunesmith.evaluation.forgetting import GeneralScores, ScoredText, material_sha256, score_general
 from tunesmith.evaluation.probes import probe_items
 from tunesmith.evaluation.texts import general_texts, own_samples
 from tunesmith.files import content_hash, read_record, write_json
+from tunesmith.models.families import NO_LIKELIHOOD_OF_TEXT
 from tunesmith.models.rendering import encode, render_prompt
 from tunesmith.progress import Report
 from tunesmith.records import Message
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tunesmith.models.loading import LoadedModel
+    from tunesmith.task.settings import GuardsSettings
 
 SAMPLE_SEED = 20261121
 SAMPLE_TEMPERATURE = 1.0
@@ -44,6 +47,20 @@ def base_general_scores(loaded: LoadedModel, precision: str, cache: Path, report
     scores = score_general(texts, lambda asked: _log_probs(loaded, asked, report))
     write_json(path, scores)
     return scores
+
+
+def check_guards(loaded: LoadedModel, guards: GuardsSettings) -> None:
+    """Raises UserError where a guard that blocks could never pass: the base's family cannot be measured."""
+    if loaded.family == "decoder":
+        return
+    for name, guard in (("general_text", guards.general_text), ("probes", guards.probes)):
+        if guard.blocking:
+            raise UserError(
+                f"guards.{name}: cannot block with {loaded.base.name}: "
+                f"{NO_LIKELIHOOD_OF_TEXT[loaded.family]}, so it stays unmeasured and the verdict could never "
+                "be TRAIN",
+                fix=f"set guards.{name}.blocking: false, or choose a decoder-only base",
+            )
 
 
 def tuned_general_scores(loaded: LoadedModel, base: GeneralScores, report: Report) -> GeneralScores:

@@ -68,8 +68,10 @@ def make_plan(session: Session, dataset: Dataset) -> PlanResult:
 
 def _plan(session: Session, dataset: Dataset) -> PlanResult:
     from tunesmith.data.versions import read_split
+    from tunesmith.engine.classifier_head import with_head
     from tunesmith.engine.precision import probe_precision
     from tunesmith.models.rendering import check_rendering
+    from tunesmith.stages.general import check_guards
     from tunesmith.training.long_rows import training_rows
     from tunesmith.training.optimisers import check_optimiser
     from tunesmith.training.validation import watched_training_rows
@@ -86,14 +88,15 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     probe = probe_precision()
     session.say("measuring speed and memory on a few of the rows")
     train, validation = read_split(dataset, "train"), read_split(dataset, "validation")
-    loaded = session.load_again(probe.precision)
+    settings, labels = session.task.train, dataset.manifest.labels
+    loaded = with_head(session.load_again(probe.precision), labels, settings.seed)
+    check_guards(loaded, session.task.guards)
     trained_on = training_rows(loaded, session.task.instruction, train, session.task.train)
     check_rendering(loaded, trained_on.tokens, trained_on.rows)
     train_tokens = trained_on.tokens
     validation_tokens = _checked(session, loaded, validation, "validation")
     reset_peak()
-    seconds = _measure(session, loaded, train_tokens, train, validation, dataset.manifest.labels)
-    settings = session.task.train
+    seconds = _measure(session, loaded, train_tokens, train, validation, labels)
     trained = round(sum(len(tokens.ids) for tokens in train_tokens) * settings.epochs)
     watched = [train_tokens[row] for row in watched_training_rows(len(train_tokens))]
     validated = sum(len(tokens.ids) for tokens in (*validation_tokens, *watched))
@@ -184,6 +187,7 @@ def _measure(
     from tunesmith.engine.adapters import make_trainable
     from tunesmith.engine.forward import common_prefix
     from tunesmith.stages.general import scored_tokens
+    from tunesmith.stages.opponents import prompt_counts
     from tunesmith.training.measure import measure_steps
 
     task = session.task
@@ -192,12 +196,12 @@ def _measure(
 
     prompting = Prompting(loaded, task.instruction, labels, train)
     no_prior = [0.0] * len(labels)
-    counts = [*([0] if task.opponents.zero_shot else []), *task.opponents.few_shot]
+    counts = prompt_counts(loaded, task.opponents)
     prompt_tokens = [
         score_prompt(prompting, count, rows, variant_rules(prompting, no_prior)).tokens / len(rows)
         for count in counts
     ]
-    make_trainable(loaded.model, task.train)
+    make_trainable(loaded.model, task.train, loaded.head)
     rates = measure_steps(loaded, tokens, task.train.batch_size, task.train.seed)
     shared = common_prefix([row.ids for row in tokens])
     read = rates.read_tokens_per_second
@@ -207,5 +211,5 @@ def _measure(
         prompt_rows=tuple(count / read for count in prompt_tokens),
         tuned_row=(statistics.mean(len(row.ids) for row in tokens) - shared) / read,
         classical=estimate_tuning_seconds(train) if task.opponents.classical else 0.0,
-        general=2 * scored_tokens(loaded) / read,
+        general=2 * scored_tokens(loaded) / read if loaded.family == "decoder" else 0.0,
     )

@@ -81,7 +81,7 @@ def summarise(
             ),
         ),
         base_licence=f"{base.licence}: {base.origin}",
-        notes=(*data.notes, *([train.message] if train.message else [])),
+        notes=(*data.notes, *(message for message in (opponents.message, train.message) if message)),
     )
     return _dated(session, summary)
 

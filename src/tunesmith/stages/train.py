@@ -116,6 +116,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     )
     from tunesmith.data.versions import read_split
     from tunesmith.engine.adapters import continue_from, make_trainable
+    from tunesmith.engine.classifier_head import with_head
     from tunesmith.engine.lora import trained_weights
     from tunesmith.evaluation.scorecards import scorecard
     from tunesmith.models.adapters import METHOD_TITLES
@@ -127,15 +128,15 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     task, settings = session.task, session.task.train
     train, validation = read_split(dataset, "train"), read_split(dataset, "validation")
     # A copy of its own: an adapter that a stage before left behind must play no part.
-    loaded = session.load_again(plan.precision)
+    labels = dataset.manifest.labels
+    loaded = with_head(session.load_again(plan.precision), labels, settings.seed)
     reset_peak()
-    make_trainable(loaded.model, settings)
+    make_trainable(loaded.model, settings, loaded.head)
     if settings.start_from is not None:
         continue_from(loaded.model, task.resolve(settings.start_from), loaded.base.sha256, settings)
     trained_on = training_rows(loaded, task.instruction, train, settings)
     check_rendering(loaded, trained_on.tokens, trained_on.rows)
     validated = [render_row(loaded, instructed(task.instruction, row), row.target) for row in validation]
-    labels = dataset.manifest.labels
     tuned = TunedModel(loaded, task.instruction, labels)
     metric = _accuracy_on(tuned, validation) if settings.watch_metric else None
     title = METHOD_TITLES[settings.method]

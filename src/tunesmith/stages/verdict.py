@@ -105,7 +105,7 @@ def _decide(
 ) -> VerdictResult:
     from tunesmith.candidates.answers import Answers
     from tunesmith.data.sealed import open_test
-    from tunesmith.evaluation.forgetting import guard_checks, measure_forgetting
+    from tunesmith.evaluation.forgetting import guard_checks, measure_forgetting, unmeasured_checks
     from tunesmith.evaluation.scorecards import correctness, scorecard
     from tunesmith.evaluation.verdict import decide
     from tunesmith.stats.paired import paired_gain
@@ -119,9 +119,13 @@ def _decide(
     rows, opening = open_test(dataset, session.folder.ledger, contest, names)
     alpha = alpha_for_opening(opening, goal.alpha)
     margins = session.task.guards
-    forgetting = measure_forgetting(
-        *general, margins.general_text.margin, margins.probes.margin, guard_level(opening)
-    )
+    text, probes = margins.general_text, margins.probes
+    forgetting: tuple[Forgetting, ...] = ()
+    if isinstance(general, str):
+        forgotten = unmeasured_checks(general, text.blocking, probes.blocking)
+    else:
+        forgetting = measure_forgetting(*general, text.margin, probes.margin, guard_level(opening))
+        forgotten = guard_checks(forgetting, text.blocking, probes.blocking)
     labels = dataset.manifest.labels
     cards: dict[str, Scorecard] = {}
     right: dict[str, NDArray[np.float64]] = {}
@@ -145,10 +149,7 @@ def _decide(
         )
         for finalist in finalists
     ]
-    guards = (
-        _leak_check(dataset),
-        *guard_checks(forgetting, margins.general_text.blocking, margins.probes.blocking),
-    )
+    guards = (_leak_check(dataset), *forgotten)
     verdict = decide(
         gains,
         guards,
@@ -216,13 +217,18 @@ def _leak_check(dataset: Dataset) -> Check:
     )
 
 
-def _general_scores(session: Session, plan: Plan, train: TrainResult) -> tuple[GeneralScores, GeneralScores]:
-    """General texts and probes as scored by the base and by the tuned model."""
+def _general_scores(
+    session: Session, plan: Plan, train: TrainResult
+) -> tuple[GeneralScores, GeneralScores] | str:
+    """General texts and probes as scored by the base and by the tuned model; or why they cannot be."""
     from tunesmith.candidates.tuned import put_adapter
     from tunesmith.engine.lora import lora_disabled
+    from tunesmith.models.families import NO_LIKELIHOOD_OF_TEXT
     from tunesmith.stages.general import base_general_scores, tuned_general_scores
 
     loaded = session.loaded(plan.precision)
+    if loaded.family != "decoder":
+        return NO_LIKELIHOOD_OF_TEXT[loaded.family]
     tuned_model = put_adapter(loaded, Path(train.training.adapter_folder))
     with session.bar("verdict", "general ability of the base") as report, lora_disabled(loaded.model):
         base = base_general_scores(loaded, plan.precision, session.cache, report)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-from tunesmith.engine.forward import common_prefix, make_batch, summed_loss
+from tunesmith.engine.forward import common_prefix, make_batch
 from tunesmith.engine.lora import trained_weights
 from tunesmith.engine.scoring import batches_by_length
+from tunesmith.engine.selfcheck import family_loss
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import Tokens
 from tunesmith.training.batches import epoch_batches
@@ -41,6 +42,7 @@ def measure_steps(loaded: LoadedModel, rows: Sequence[Tokens], batch_size: int, 
     lengths = [len(row.ids) for row in rows]
     longest = sorted(range(len(rows)), key=lambda index: -lengths[index])[:batch_size]
     longest = batches_by_length([lengths[index] for index in longest], TOKENS_PER_MICRO_BATCH)[-1]
+    loss_of = family_loss(loaded.model)
     typical = epoch_batches(lengths, batch_size, seed, epoch=0)[:TIMED_STEPS]
     rates: dict[str, list[float]] = {"train": [], "validation": [], "read": []}
     for number, chosen in enumerate([longest, *typical]):
@@ -51,11 +53,11 @@ def measure_steps(loaded: LoadedModel, rows: Sequence[Tokens], batch_size: int, 
             shared,
         )
         started = time.perf_counter()
-        loss = summed_loss(loaded.model, batch)
+        loss = loss_of(loaded.model, batch)
         torch.autograd.grad(loss, trained_weights(loaded.model), materialize_grads=True)
         trained = time.perf_counter()
         with torch.no_grad():
-            summed_loss(loaded.model, batch)
+            loss_of(loaded.model, batch)
         if number:  # the first also warms up
             rates["train"].append(batch.useful_tokens / (trained - started))
             seconds = time.perf_counter() - trained

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tunesmith.engine.forward import Batch, make_batch, plain_token_losses, summed_loss, token_losses
+from tunesmith.engine.forward import Batch, make_batch
 from tunesmith.engine.head import POSITIONS_PER_CHUNK
 from tunesmith.engine.scoring import batches_by_length
-from tunesmith.engine.selfcheck import LossFunction
+from tunesmith.engine.selfcheck import LossFunction, token_losses_by
 from tunesmith.models.rendering import Tokens
 from tunesmith.records import Estimate
 from tunesmith.run_records import TrainPoint, ValidationPoint
@@ -81,7 +81,7 @@ def _losses(
     model: PreTrainedModel, loss_of: LossFunction, batches: Sequence[tuple[list[int], Batch]]
 ) -> tuple[float, Tensor]:
     """Mean −log p per learned token, and its sum in every row [rows], in nats."""
-    by_token = token_losses if loss_of is summed_loss else plain_token_losses
+    by_token = token_losses_by(loss_of)
     total, tokens = 0.0, 0
     rows = torch.zeros(sum(len(part) for part, _ in batches), dtype=torch.float64)
     for part, batch in batches:
