@@ -104,7 +104,7 @@ def test_a_t5_overfits_a_copy_task_and_writes_the_copies(bases: dict[str, Path],
 
 def test_a_bert_learns_its_classes(bases: dict[str, Path], tmp_path: Path) -> None:
     settings = TrainSettings(
-        method="full", learning_rate=1e-3, epochs=12, batch_size=16, validations_per_epoch=1, patience=100
+        method="full", learning_rate=1e-3, epochs=20, batch_size=16, validations_per_epoch=1, patience=100
     )
     loaded = trainable(bases["bert"], settings)
     rows = toy_rows(48, LABELS, seed=0)
