@@ -18,9 +18,10 @@ from tunesmith.run_records import RunSummary
 from tunesmith.stages.data import DataResult, make_dataset
 from tunesmith.stages.opponents import OpponentsResult, measure_opponents
 from tunesmith.stages.plan import PlanResult, make_plan
+from tunesmith.stages.seeds import train_seeds
 from tunesmith.stages.session import Session
 from tunesmith.stages.summary import summarise, write_summary
-from tunesmith.stages.train import TrainResult, check_training, train_adapter
+from tunesmith.stages.train import TrainResult, check_training
 from tunesmith.stages.verdict import VerdictResult, reach_verdict
 
 Stage = Literal["data", "plan", "opponents", "train", "verdict", "report"]
@@ -73,7 +74,7 @@ def run_stages(session: Session, upto: Stage) -> Run:
     if upto == "opponents":
         return Run(dataset, data, plan, opponents)
 
-    train = train_adapter(session, dataset, plan.plan)
+    train = train_seeds(session, dataset, plan.plan)
     _tell(session, terminal.training_lines(train.training, train.validation.candidate))
     if train.message:
         session.say(train.message)

@@ -73,10 +73,36 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class SeedRun:
+    """One of several trainings that differ in their seed only, on validation."""
+
+    seed: int
+    best_step: int
+    loss: float
+    score: Estimate
+    adapter_sha256: str
+
+
+@dataclass(frozen=True)
+class SeedStudy:
+    """Several seeds: ``chosen`` went to the test by ``rule``.
+
+    ``mean`` and ``spread`` (standard deviation) are of the validation scores in ``metric``, over seeds.
+    """
+
+    runs: tuple[SeedRun, ...]
+    metric: str
+    chosen: int
+    rule: str
+    mean: Estimate
+    spread: Estimate
+
+
+@dataclass(frozen=True)
 class Training:
     """How a tuned candidate came to be. With full fine-tuning ``adapter_folder`` holds the whole model.
 
-    ``long_rows`` are training rows that were dropped or cut.
+    ``long_rows`` are training rows that were dropped or cut; ``seeds`` is there where several were tried.
     """
 
     train: tuple[TrainPoint, ...]
@@ -98,6 +124,7 @@ class Training:
     long_rows: tuple[LongRow, ...] = ()
     course: WatchedCourse | None = None
     agreement: Agreement | None = None
+    seeds: SeedStudy | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from tunesmith.records import Estimate, Forgetting, PairedGain, SplitName, Verdict
-from tunesmith.run_records import Agreement, LongRow
+from tunesmith.run_records import Agreement, LongRow, SeedStudy
 from tunesmith.stats.paired import FEWEST_GROUPS
 
 LONG_ROWS_LISTED = 10
@@ -65,6 +65,17 @@ def agreement(value: Agreement) -> str:
     return (
         f"saved and read back: log-probabilities of {number(value.rows)} answers are at most {adapter}"
         f"{value.merged:.1g} nats from {weights}"
+    )
+
+
+def seeds(study: SeedStudy) -> str:
+    """How much several seeds differ on validation, and which of them went on."""
+    mean, spread = study.mean, study.spread
+    listed = ", ".join(str(run.seed) for run in study.runs)
+    return (
+        f"{number(len(study.runs))} seeds ({listed}): {study.metric} on validation {estimate(mean)} on average, "
+        f"standard deviation {number(100 * spread.value, 1)} {bounds(spread.low, spread.high)} points over "
+        f"seeds; seed {study.chosen} goes to the test ({study.rule})"
     )
 
 

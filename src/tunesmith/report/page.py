@@ -70,6 +70,7 @@ def write_report(summary: RunSummary, path: Path) -> None:
         "agreement": numbers.agreement,
         "unmeasured_because": numbers.unmeasured_because,
         "long_rows": numbers.long_rows,
+        "seeds": numbers.seeds,
         "bounds": numbers.bounds,
         "level": numbers.level,
         "duration": numbers.duration,

@@ -120,6 +120,8 @@ def training_lines(training: Training, candidate: Candidate | None = None) -> Re
             lines.append(f"task metric there: {numbers.estimate(best.metric)}, n = {_n(best.metric)}")
     if training.course is not None:
         lines.append(numbers.typeset(training.course.sentence))
+    if training.seeds is not None:
+        lines.append(numbers.seeds(training.seeds))
     if training.long_rows:
         lines.append(numbers.long_rows(training.long_rows))
     lines.append(

@@ -114,9 +114,12 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         matmul_gflops=probe.bf16_gflops if probe.precision == "bf16" else probe.fp32_gflops,
         tokens_per_second=1 / seconds.trained_token,
         train_tokens=trained,
-        estimated_train_seconds=trained * seconds.trained_token
-        + validations * validated * seconds.validated_token
-        + (len(validation) + measured_rows) * seconds.tuned_row,
+        estimated_train_seconds=len(settings.seeds or [settings.seed])
+        * (
+            trained * seconds.trained_token
+            + validations * validated * seconds.validated_token
+            + (len(validation) + measured_rows) * seconds.tuned_row
+        ),
         estimated_opponents_seconds=len(validation) * sum(seconds.prompt_rows) + seconds.classical,
         estimated_verdict_seconds=test.rows * (max(seconds.prompt_rows, default=0.0) + seconds.tuned_row)
         + seconds.general,

@@ -84,6 +84,7 @@ def reach_verdict(
     inputs = {
         "dataset": dataset.manifest.version,
         "contest": contest_id(train.validation.candidate, opponents.finalist_candidates()),
+        "seeds": [run.adapter_sha256 for run in train.training.seeds.runs] if train.training.seeds else [],
         "goal": task.goal.model_dump(),
         "guards": task.guards.model_dump(),
         "base": session.base().sha256,
@@ -107,6 +108,7 @@ def _decide(
     from tunesmith.data.sealed import open_test
     from tunesmith.evaluation.forgetting import guard_checks, measure_forgetting, unmeasured_checks
     from tunesmith.evaluation.scorecards import correctness, scorecard
+    from tunesmith.evaluation.seeds import seed_check
     from tunesmith.evaluation.verdict import decide
     from tunesmith.stats.paired import paired_gain
 
@@ -149,7 +151,7 @@ def _decide(
         )
         for finalist in finalists
     ]
-    guards = (_leak_check(dataset), *forgotten)
+    guards = (_leak_check(dataset), *forgotten, *seed_check(train.training.seeds, gains))
     verdict = decide(
         gains,
         guards,

@@ -54,6 +54,9 @@ def _broken_watch_rules(train: Mapping[str, Any]) -> Iterator[tuple[Where, str]]
 
 
 def _broken_train_rules(train: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
+    seeds = train.get("seeds")
+    if isinstance(seeds, (list, tuple)) and len(set(map(str, seeds))) < len(seeds):
+        yield ("train", "seeds"), "a seed is given twice"
     for name in ("targets", "modules_to_save"):
         given = train.get(name)
         if isinstance(given, (list, tuple)) and len(set(map(str, given))) < len(given):

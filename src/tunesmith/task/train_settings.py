@@ -155,6 +155,15 @@ class TrainSettings(Section):
     seed: Annotated[int, Field(ge=0)] = Field(
         default=0, description="The seed of the adapter's start and of the order of the rows."
     )
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=2)] | None = (
+        Field(
+            default=None,
+            description="Instead of seed: train once with each of these, and report how much they differ. "
+            "The one that is best on validation (see best_by) goes to the test; the verdict says whether "
+            "its gain is more than another seed may take away. Three or more; each takes a whole training.",
+            examples=[[0, 1, 2]],
+        )
+    )
 
     @model_validator(mode="before")
     @classmethod
