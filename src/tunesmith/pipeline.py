@@ -13,7 +13,7 @@ from typing import Literal
 from rich.console import RenderableType
 
 from tunesmith.records import Dataset
-from tunesmith.report import terminal
+from tunesmith.report import numbers, terminal
 from tunesmith.run_records import RunSummary
 from tunesmith.stages.data import DataResult, make_dataset
 from tunesmith.stages.opponents import OpponentsResult, measure_opponents
@@ -21,6 +21,7 @@ from tunesmith.stages.plan import PlanResult, make_plan
 from tunesmith.stages.seeds import train_seeds
 from tunesmith.stages.session import Session
 from tunesmith.stages.summary import summarise, write_summary
+from tunesmith.stages.together import interference
 from tunesmith.stages.train import TrainResult, check_training
 from tunesmith.stages.verdict import VerdictResult, reach_verdict
 
@@ -78,6 +79,9 @@ def run_stages(session: Session, upto: Stage) -> Run:
     _tell(session, terminal.training_lines(train.training, train.validation.candidate))
     if train.message:
         session.say(train.message)
+    changes = interference(session, dataset, plan.plan, train.together)
+    for change in changes:
+        session.say(numbers.interference(change))
     if upto == "train":
         return Run(dataset, data, plan, opponents, train)
 
@@ -86,7 +90,7 @@ def run_stages(session: Session, upto: Stage) -> Run:
     if upto == "verdict":
         return Run(dataset, data, plan, opponents, train, verdict)
 
-    summary = summarise(session, dataset, data, plan, opponents, train, verdict)
+    summary = summarise(session, dataset, data, plan, opponents, train, verdict, changes)
     write_summary(session, summary)
     _tell(session, terminal.report_line(session.folder.report))
     return Run(dataset, data, plan, opponents, train, verdict, summary)

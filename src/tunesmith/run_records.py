@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tunesmith.records import Cost, Estimate, FileHash, Forgetting, Manifest, Plan, Scorecard, Verdict
+from tunesmith.records import (
+    Cost,
+    Estimate,
+    FileHash,
+    Forgetting,
+    Manifest,
+    PairedGain,
+    Plan,
+    Scorecard,
+    Verdict,
+)
 
 Course = Literal["still learning", "converged", "overfitting", "diverging", "unmeasured"]
 
@@ -23,14 +33,26 @@ class TrainPoint:
 
 
 @dataclass(frozen=True)
+class TaskLoss:
+    """The validation loss of another task that is trained along, per supervised token, in nats."""
+
+    task: str
+    loss: float
+
+
+@dataclass(frozen=True)
 class ValidationPoint:
-    """Validation while training. Losses are per supervised token, in nats; ``metric`` where it is watched."""
+    """Validation while training. Losses are per supervised token, in nats; ``metric`` where it is watched.
+
+    ``others`` are the other tasks of a training of several.
+    """
 
     step: int
     epoch: float
     loss: float
     train_loss: float | None = None
     metric: Estimate | None = None
+    others: tuple[TaskLoss, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,6 +92,38 @@ class Agreement:
     rows: int
     peft: float | None
     merged: float
+
+
+@dataclass(frozen=True)
+class TaskPart:
+    """One task of a training of several, and the tuned model on that task's validation rows.
+
+    ``rows`` are its training rows, ``share`` its part of an epoch; ``left_out`` of its rows were like rows of
+    the run's own task.
+    """
+
+    task: str
+    rows: int
+    share: float
+    left_out: int
+    card: Scorecard
+
+
+@dataclass(frozen=True)
+class Interference:
+    """One task of a training of several: its accuracy on validation, trained together and alone.
+
+    ``rows`` are its training rows, ``share`` its part of an epoch. ``change`` is together minus alone,
+    paired; None where it is not known, for ``reason``.
+    """
+
+    task: str
+    rows: int
+    share: float
+    together: Estimate
+    alone: Estimate | None
+    change: PairedGain | None
+    reason: str | None
 
 
 @dataclass(frozen=True)
@@ -172,4 +226,5 @@ class RunSummary:
     machine: dict[str, str]
     files: tuple[FileHash, ...]
     base_licence: str = ""
+    interference: tuple[Interference, ...] = ()
     notes: tuple[str, ...] = field(default_factory=tuple)

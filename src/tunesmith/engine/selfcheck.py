@@ -150,9 +150,12 @@ def _packed_states_agree(model: PreTrainedModel) -> bool:
 
 
 def _attend_by(model: PreTrainedModel, attention: str) -> None:
-    # Transformers refuses SDPA to architectures that have only an attention of their own: that is plain too.
-    with contextlib.suppress(ValueError):
-        model.set_attn_implementation(attention)
+    # Transformers refuses SDPA to architectures it does not fit (Gemma 2), and some have only an attention of
+    # their own: that is plain too.
+    for name in (attention, "eager"):
+        with contextlib.suppress(ValueError):
+            model.set_attn_implementation(name)
+            return
 
 
 def _loss_and_gradients(

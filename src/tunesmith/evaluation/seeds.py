@@ -32,8 +32,8 @@ def seed_check(study: SeedStudy | None, gains: Sequence[PairedGain]) -> tuple[Ch
             question=f"Is the gain over {least.opponent} more than training with another seed may take away?",
             answer=answer,
             evidence=f"gain {100 * least.value:+.2f} points; another seed may be {100 * noise:.2f} points "
-            f"lower than the mean (one-sided 95 %); {study.metric} on validation {listed} % with {len(scores)} "
-            f"seeds; {words[answer]}",
+            f"lower than the mean (one-sided 95 %); {study.metric} on validation {listed} % with "
+            f"{len(scores)} seeds; {words[answer]}",
             blocking=False,
         ),
     )

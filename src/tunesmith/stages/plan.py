@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tunesmith.records import Dataset, JointPower, Plan, Row
 from tunesmith.stages.memory import available_mb, peak_mb, reset_peak
 from tunesmith.stages.session import Session, machine
+from tunesmith.stages.together import gather, other_datasets
 from tunesmith.stages.train import METRIC_ROWS
 from tunesmith.stats.levels import alpha_for_opening
 from tunesmith.stats.power import power_points
@@ -59,6 +60,7 @@ def make_plan(session: Session, dataset: Dataset) -> PlanResult:
         "instruction": task.instruction,
         "opponents": task.opponents.model_dump(),
         "train": task.train.model_dump(),
+        "also": [(other.task.instruction, data.manifest.version) for other, data in other_datasets(session)],
         "base": session.base().sha256,
         "machine": machine(),
     }
@@ -93,7 +95,7 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     check_guards(loaded, session.task.guards)
     trained_on = training_rows(loaded, session.task.instruction, train, session.task.train)
     check_rendering(loaded, trained_on.tokens, trained_on.rows)
-    train_tokens = trained_on.tokens
+    train_tokens = gather(loaded, session, dataset, trained_on).trained_on.tokens
     validation_tokens = _checked(session, loaded, validation, "validation")
     reset_peak()
     seconds = _measure(session, loaded, train_tokens, train, validation, labels)

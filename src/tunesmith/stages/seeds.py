@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 
 from tunesmith.records import Cost, Dataset, Plan
@@ -50,10 +49,8 @@ def train_seeds(session: Session, dataset: Dataset, plan: Plan) -> TrainResult:
 
 
 def _with_seed(session: Session, seed: int) -> Session:
-    own = copy.copy(session)
     train = session.task.train.model_copy(update={"seed": seed, "seeds": None})
-    own.task = session.task.model_copy(update={"train": train})
-    return own
+    return session.beside(session.task.model_copy(update={"train": train}), session.folder)
 
 
 def _both(one: Cost, other: Cost) -> Cost:

@@ -33,6 +33,12 @@ class Session:
         self._checked = False
         self._loaded: LoadedModel | None = None
 
+    def beside(self, task: Task, folder: TaskFolder) -> Session:
+        """A session for another task, or other settings of this one, on the same base."""
+        other = Session(task, folder, self.console, self.cache)
+        other._base = self.base()
+        return other
+
     def say(self, message: str) -> None:
         """One line of progress."""
         self.console.print(f"[dim]{'':<10} {message}[/]")

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from tunesmith.files import file_sha256, read_record, write_json
 from tunesmith.records import Dataset, FileHash, Scorecard
-from tunesmith.run_records import RunSummary
+from tunesmith.run_records import Interference, RunSummary
 from tunesmith.stages.data import DataResult
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.plan import PlanResult
@@ -36,6 +36,7 @@ def summarise(
     opponents: OpponentsResult,
     train: TrainResult,
     verdict: VerdictResult,
+    interference: tuple[Interference, ...] = (),
 ) -> RunSummary:
     """Gather the run; the date is that of the first time this very result was gathered."""
     from tunesmith.data.versions import read_split
@@ -80,6 +81,7 @@ def summarise(
                 "task.yaml", file_sha256(session.folder.task_file), session.folder.task_file.stat().st_size
             ),
         ),
+        interference=interference,
         base_licence=f"{base.licence}: {base.origin}",
         notes=(*data.notes, *(message for message in (opponents.message, train.message) if message)),
     )

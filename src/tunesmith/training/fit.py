@@ -31,6 +31,7 @@ from tunesmith.training.checkpoints import (
 )
 from tunesmith.training.guard import Guard
 from tunesmith.training.interrupts import interrupt_after_step
+from tunesmith.training.mixing import Mixture, mixed_batches
 from tunesmith.training.optimisers import Penalties, make_optimiser, optimiser_state, restore_optimiser
 from tunesmith.training.schedule import Schedule
 from tunesmith.training.validation import Metric, Watch, per_example
@@ -77,6 +78,7 @@ def fit(
     report: Report = silent,
     sources: Sequence[str] | None = None,
     metric: Metric | None = None,
+    mixture: Mixture | None = None,
 ) -> Fit:
     """Train ``loaded`` and leave it at its best step: lowest validation loss, or highest ``metric``.
 
@@ -85,7 +87,8 @@ def fit(
     improvement. Stopped by Ctrl-C it finishes the step, writes a checkpoint and raises KeyboardInterrupt;
     called again with the same arguments it goes on and ends with the weights of an uninterrupted run, bit
     for bit on the same machine with the same number of threads. ``sources`` name the training rows in
-    messages; ``metric`` is measured at every validation, and needed by ``settings.best_by``. Raises UserError
+    messages; ``metric`` is measured at every validation, and needed by ``settings.best_by``. With ``mixture``
+    ``train`` holds the rows of several tasks, and ``validation`` those of the first. Raises UserError
     when a loss or a weight is not finite, or when the checkpoints are those of another configuration.
     """
     if settings.best_by == "metric" and metric is None:
@@ -94,13 +97,14 @@ def fit(
     optimiser = make_optimiser(parameters, settings)
     penalties = Penalties(loaded.model, parameters, settings)
     schedule = Schedule(len(train), settings)
-    shared = common_prefix(
-        [row.ids for row in (*train, *validation)],
-        [row.learn.index(True) for row in (*train, *validation)],
-    )
+    others = list(zip(mixture.names[1:], mixture.validation, strict=True)) if mixture is not None else []
+    everything = [*train, *validation, *(row for _, rows in others for row in rows)]
+    shared = common_prefix([row.ids for row in everything], [row.learn.index(True) for row in everything])
     lengths = [len(row.ids) for row in train]
-    watch = Watch(train, validation, loaded.pad_token, shared, metric)
+    watch = Watch(train, validation, loaded.pad_token, shared, metric, others)
     config = _config(loaded, train, validation, settings)
+    if mixture is not None:
+        config["mixture"] = ", ".join(map(str, (*mixture.sizes, *mixture.shares)))
     shortest = sorted(range(len(train)), key=lambda index: lengths[index])[:2]
     loss_of, message = choose_loss(loaded.model, _batch(loaded, train, shortest, shared))
     names = sources or [f"training row {index + 1}" for index in range(len(train))]
@@ -125,7 +129,10 @@ def fit(
             if progress.step // schedule.steps_per_epoch != epoch:
                 epoch = progress.step // schedule.steps_per_epoch
                 rows_per_step = settings.batch_size * settings.accumulate
-                batches = epoch_batches(lengths, rows_per_step, settings.seed, epoch)
+                if mixture is None:
+                    batches = epoch_batches(lengths, rows_per_step, settings.seed, epoch)
+                else:
+                    batches = mixed_batches(mixture, lengths, rows_per_step, settings.seed, epoch)
             chosen = batches[progress.step % schedule.steps_per_epoch]
             parts = _parts(chosen, lengths, settings.batch_size)
             micro_batches = [_batch(loaded, train, part, shared) for part in parts]

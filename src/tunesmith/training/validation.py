@@ -15,7 +15,7 @@ from tunesmith.engine.scoring import batches_by_length
 from tunesmith.engine.selfcheck import LossFunction, token_losses_by
 from tunesmith.models.rendering import Tokens
 from tunesmith.records import Estimate
-from tunesmith.run_records import TrainPoint, ValidationPoint
+from tunesmith.run_records import TaskLoss, TrainPoint, ValidationPoint
 
 # Enough to see whether training rows are learned by heart, few enough to cost next to nothing.
 WATCHED_TRAINING_ROWS = 64
@@ -39,10 +39,12 @@ class Watch:
         pad_token: int,
         shared: int,
         metric: Metric | None,
+        others: Sequence[tuple[str, Sequence[Tokens]]] = (),
     ) -> None:
         self.training_rows = watched_training_rows(len(train))
         self._validation = _batches(validation, pad_token, shared)
         self._training = _batches([train[row] for row in self.training_rows], pad_token, shared)
+        self._others = [(name, _batches(rows, pad_token, shared)) for name, rows in others]
         self._metric = metric
         self.validation_losses = torch.empty(0, len(validation), dtype=torch.float64)
         self.training_losses = torch.empty(0, len(self.training_rows), dtype=torch.float64)
@@ -54,7 +56,8 @@ class Watch:
         self.validation_losses = torch.cat([self.validation_losses, by_row[None]])
         self.training_losses = torch.cat([self.training_losses, training_by_row[None]])
         metric = self._metric() if self._metric is not None and math.isfinite(loss) else None
-        return ValidationPoint(point.step, point.epoch, loss, training_loss, metric)
+        others = [TaskLoss(name, _losses(model, loss_of, batches)[0]) for name, batches in self._others]
+        return ValidationPoint(point.step, point.epoch, loss, training_loss, metric, tuple(others))
 
 
 def watched_training_rows(rows: int) -> list[int]:

@@ -1,0 +1,165 @@
+"""Several tasks in one training: how they are mixed, what may not leak, and what is told afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from tiny import make_tiny_base, make_tiny_bert, toy_rows
+from tunesmith.errors import UserError
+from tunesmith.pipeline import Run, run_stages
+from tunesmith.stages.session import Session
+from tunesmith.stages.together import interference
+from tunesmith.task import load_task
+from tunesmith.training.batches import epoch_batches
+from tunesmith.training.mixing import Mixture, mixed_batches, mixing_shares
+from tunesmith.workspace import Workspace
+
+TASK = """\
+name: {name}
+kind: classify
+instruction: Name the {name}.
+data: {{path: {name}.jsonl, input: text, target: label}}
+split: {{train: {train}, validation: 50, test: 50, seed: 1}}
+goal: {{gain: 0.02}}
+base: {base}
+opponents: {{classical: true, zero_shot: false, few_shot: []}}
+train: {{rank: 2, alpha: 4, learning_rate: 1e-2, epochs: 1, batch_size: 16{more}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tasks; eight rows of the second are held-out rows of the first, and would leak."""
+    folder = tmp_path_factory.mktemp("mixing")
+    make_tiny_base(folder / "base")
+    make_tiny_bert(folder / "bert")
+    for name, labels, seed, count in (
+        ("team", ("billing", "delivery"), 0, 160),
+        ("mood", ("calm", "cross"), 7, 140),
+    ):
+        rows = [{"text": row.text, "label": row.target} for row in toy_rows(count, labels, seed)]
+        (folder / f"{name}.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+        )
+    task(folder, "mood", train=32)
+    return folder
+
+
+def task(home: Path, name: str, train: int, more: str = "", base: str = "base") -> Path:
+    path = home / f"{name}.yaml"
+    path.write_text(TASK.format(name=name, train=train, more=more, base=base), encoding="utf-8")
+    return path
+
+
+def session_of(home: Path, path: Path, runs: str = "runs") -> Session:
+    loaded = load_task(path)
+    return Session(loaded, Workspace(home / runs).task(loaded.name), Console(quiet=True), home / "cache")
+
+
+def parts(run: Run) -> dict[str, float]:
+    assert run.train is not None
+    return {part.task: part.share for part in run.train.together}
+
+
+def test_tasks_are_trained_together_watched_apart_and_compared_with_alone(home: Path) -> None:
+    together = session_of(home, task(home, "team", 48, ", also: [mood.yaml], mixing: equal"))
+    run = run_stages(together, "train")
+    assert run.train is not None
+    assert run.plan is not None
+    assert parts(run) == {"team": 0.5, "mood": 0.5}
+    assert all([other.task for other in point.others] == ["mood"] for point in run.train.training.validation)
+    assert run.train.training.cost.rows == 80
+    unknown = interference(together, run.dataset, run.plan.plan, run.train.together)
+    assert [one.task for one in unknown] == ["team", "mood"]
+    assert all(one.change is None and "was not trained without" in str(one.reason) for one in unknown)
+
+    alone = run_stages(session_of(home, home / "mood.yaml"), "train")
+    assert alone.train is not None
+    team, mood = interference(together, run.dataset, run.plan.plan, run.train.together)
+    assert team.change is None
+    assert mood.change is not None
+    assert mood.alone == alone.train.validation.metrics["accuracy"]
+    assert mood.change.value == pytest.approx(mood.together.value - mood.alone.value)
+    assert mood.change.low is not None
+
+
+def test_rows_like_held_out_rows_of_the_task_are_not_learned_from_another_one(home: Path) -> None:
+    for row in (home / "team.jsonl", home / "mood.jsonl"):
+        assert row.is_file()
+    own = [json.loads(line) for line in (home / "team.jsonl").read_text(encoding="utf-8").splitlines()]
+    copies = [{"text": row["text"], "label": "calm"} for row in own]
+    more = [{"text": row.text, "label": "cross"} for row in toy_rows(160, ("a", "b"), 9)]
+    lines = "".join(json.dumps(row) + "\n" for row in (*copies, *more))
+    (home / "copied.jsonl").write_text(lines, encoding="utf-8")
+    task(home, "copied", train=120)
+    session = session_of(home, task(home, "team", 48, ", also: [copied.yaml]"), "leaks")
+    run = run_stages(session, "train")
+    assert run.train is not None
+    own_part, copied = run.train.together
+    assert own_part.left_out == 0
+    assert copied.left_out >= 20
+    assert copied.rows < 120
+    from tunesmith.data.versions import read_split
+
+    validation = {row.text for row in read_split(run.dataset, "validation")}
+    trained = {row.text for row in read_split(run.dataset, "train")}
+    assert len(copied.card.predictions) == 50 + 120 - copied.rows - copied.left_out
+    assert validation.isdisjoint(trained)
+
+
+def test_a_classification_head_and_a_task_of_the_same_name_are_refused(home: Path) -> None:
+    with pytest.raises(UserError, match="knows the classes of one task only"):
+        run_stages(session_of(home, task(home, "team", 48, ", also: [mood.yaml]", "bert"), "bert"), "plan")
+    path = task(home, "team", 48, ", also: [team.yaml]")
+    with pytest.raises(UserError, match="another task named 'team'"):
+        run_stages(session_of(home, path), "plan")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=2, max_size=4),
+    weights=st.lists(st.integers(1, 9), min_size=4, max_size=4),
+    batch=st.integers(1, 8),
+    seed=st.integers(0, 50),
+)
+def test_every_task_gets_its_share_and_repeats_no_row_before_it_has_shown_all(
+    sizes: list[int], weights: list[int], batch: int, seed: int
+) -> None:
+    shares = tuple(weight / sum(weights[: len(sizes)]) for weight in weights[: len(sizes)])
+    mixture = Mixture(tuple(map(str, sizes)), tuple(sizes), shares, ((),) * (len(sizes) - 1))
+    total = sum(sizes)
+    lengths = [5 + row % 7 for row in range(total)]
+    seen: Counter[int] = Counter()
+    epochs = [mixed_batches(mixture, lengths, batch, seed, epoch) for epoch in range(3)]
+    for epoch in epochs:
+        assert len(epoch) == -(-total // batch)
+        assert sum(map(len, epoch)) == total
+    for rows in epochs:
+        seen.update(row for part in rows for row in part)
+    first = 0
+    for size, share in zip(sizes, shares, strict=True):
+        own = [seen[row] for row in range(first, first + size)]
+        assert max(own) - min(own) <= 1
+        assert abs(sum(own) - 3 * share * total) <= 3
+        first += size
+
+
+def test_shares_are_by_rows_by_temperature_or_equal() -> None:
+    assert mixing_shares([90, 10], "proportional", 2.0) == pytest.approx((0.9, 0.1))
+    assert mixing_shares([90, 10], "equal", 2.0) == (0.5, 0.5)
+    assert mixing_shares([90, 10], "temperature", 2.0) == pytest.approx((0.75, 0.25))
+    assert mixing_shares([90, 10], "temperature", 1.0) == pytest.approx((0.9, 0.1))
+
+
+def test_proportional_mixing_shows_every_row_once_an_epoch() -> None:
+    mixture = Mixture(("a", "b"), (13, 5), mixing_shares([13, 5], "proportional", 2.0), ((),))
+    rows = [row for batch in mixed_batches(mixture, [4] * 18, 4, seed=0, epoch=1) for row in batch]
+    assert sorted(rows) == list(range(18))
+    assert len(mixed_batches(mixture, [4] * 18, 4, 0, 0)) == len(epoch_batches([4] * 18, 4, 0, 0))
