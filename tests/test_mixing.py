@@ -11,13 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tiny import make_tiny_base, make_tiny_bert, toy_rows
+from tiny import FP32_PLAN, load_tiny, make_tiny_base, make_tiny_bert, toy_rows
+from tunesmith.data.versions import read_split
 from tunesmith.errors import UserError
-from tunesmith.pipeline import Run, run_stages
+from tunesmith.records import Dataset
+from tunesmith.stages.data import make_dataset
 from tunesmith.stages.session import Session
-from tunesmith.stages.together import interference
+from tunesmith.stages.together import gather, interference
+from tunesmith.stages.train import TrainResult, train_adapter
 from tunesmith.task import load_task
 from tunesmith.training.batches import epoch_batches
+from tunesmith.training.long_rows import training_rows
 from tunesmith.training.mixing import Mixture, mixed_batches, mixing_shares
 from tunesmith.workspace import Workspace
 
@@ -63,63 +67,59 @@ def session_of(home: Path, path: Path, runs: str = "runs") -> Session:
     return Session(loaded, Workspace(home / runs).task(loaded.name), Console(quiet=True), home / "cache")
 
 
-def parts(run: Run) -> dict[str, float]:
-    assert run.train is not None
-    return {part.task: part.share for part in run.train.together}
+def trained(session: Session) -> tuple[Dataset, TrainResult]:
+    dataset, _ = make_dataset(session)
+    return dataset, train_adapter(session, dataset, FP32_PLAN)
 
 
 def test_tasks_are_trained_together_watched_apart_and_compared_with_alone(home: Path) -> None:
     together = session_of(home, task(home, "team", 48, ", also: [mood.yaml], mixing: equal"))
-    run = run_stages(together, "train")
-    assert run.train is not None
-    assert run.plan is not None
-    assert parts(run) == {"team": 0.5, "mood": 0.5}
-    assert all([other.task for other in point.others] == ["mood"] for point in run.train.training.validation)
-    assert run.train.training.cost.rows == 80
-    unknown = interference(together, run.dataset, run.plan.plan, run.train.together)
+    dataset, train = trained(together)
+    assert {part.task: part.share for part in train.together} == {"team": 0.5, "mood": 0.5}
+    assert all([other.task for other in point.others] == ["mood"] for point in train.training.validation)
+    assert train.training.cost.rows == 80
+    unknown = interference(together, dataset, FP32_PLAN, train.together)
     assert [one.task for one in unknown] == ["team", "mood"]
     assert all(one.change is None and "was not trained without" in str(one.reason) for one in unknown)
 
-    alone = run_stages(session_of(home, home / "mood.yaml"), "train")
-    assert alone.train is not None
-    team, mood = interference(together, run.dataset, run.plan.plan, run.train.together)
+    _, alone = trained(session_of(home, home / "mood.yaml"))
+    team, mood = interference(together, dataset, FP32_PLAN, train.together)
     assert team.change is None
     assert mood.change is not None
-    assert mood.alone == alone.train.validation.metrics["accuracy"]
+    assert mood.alone == alone.validation.metrics["accuracy"]
     assert mood.change.value == pytest.approx(mood.together.value - mood.alone.value)
     assert mood.change.low is not None
 
 
 def test_rows_like_held_out_rows_of_the_task_are_not_learned_from_another_one(home: Path) -> None:
-    for row in (home / "team.jsonl", home / "mood.jsonl"):
-        assert row.is_file()
     own = [json.loads(line) for line in (home / "team.jsonl").read_text(encoding="utf-8").splitlines()]
-    copies = [{"text": row["text"], "label": "calm"} for row in own]
-    more = [{"text": row.text, "label": "cross"} for row in toy_rows(160, ("a", "b"), 9)]
-    lines = "".join(json.dumps(row) + "\n" for row in (*copies, *more))
+    copies = [{"text": f"{row['text']} indeed", "label": "calm"} for row in own]
+    others = [{"text": row.text, "label": "cross"} for row in toy_rows(160, ("a", "b"), 9)]
+    lines = "".join(json.dumps(row) + "\n" for row in (*copies, *others))
     (home / "copied.jsonl").write_text(lines, encoding="utf-8")
     task(home, "copied", train=120)
     session = session_of(home, task(home, "team", 48, ", also: [copied.yaml]"), "leaks")
-    run = run_stages(session, "train")
-    assert run.train is not None
-    own_part, copied = run.train.together
-    assert own_part.left_out == 0
-    assert copied.left_out >= 20
-    assert copied.rows < 120
-    from tunesmith.data.versions import read_split
-
-    validation = {row.text for row in read_split(run.dataset, "validation")}
-    trained = {row.text for row in read_split(run.dataset, "train")}
-    assert len(copied.card.predictions) == 50 + 120 - copied.rows - copied.left_out
-    assert validation.isdisjoint(trained)
+    dataset, _ = make_dataset(session)
+    loaded, settings = load_tiny(home / "base"), session.task.train
+    trained_on = training_rows(loaded, session.task.instruction, read_split(dataset, "train"), settings)
+    gathered = gather(loaded, session, dataset, trained_on)
+    (other,) = gathered.others
+    frozen = read_split(other.dataset, "train"), read_split(other.dataset, "validation")
+    assert other.left_out == sum(map(len, frozen)) - len(other.train) - len(other.validation) > 20
+    learned_here = {row.text for row in read_split(dataset, "train")}
+    for row in other.train:  # a copy only of what this task trains on
+        assert "indeed" not in row.text or row.text.removesuffix(" indeed") in learned_here
+    for row in other.validation:
+        assert row.text.removesuffix(" indeed") not in learned_here
+    assert len(gathered.trained_on.rows) == 48 + len(other.train)
 
 
 def test_a_classification_head_and_a_task_of_the_same_name_are_refused(home: Path) -> None:
     with pytest.raises(UserError, match="knows the classes of one task only"):
-        run_stages(session_of(home, task(home, "team", 48, ", also: [mood.yaml]", "bert"), "bert"), "plan")
+        trained(session_of(home, task(home, "team", 48, ", also: [mood.yaml]", "bert"), "bert"))
     path = task(home, "team", 48, ", also: [team.yaml]")
     with pytest.raises(UserError, match="another task named 'team'"):
-        run_stages(session_of(home, path), "plan")
+        trained(session_of(home, path))
 
 
 @settings(max_examples=40, deadline=None)

@@ -10,14 +10,16 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from tiny import make_tiny_base, toy_rows
+from tiny import FP32_PLAN, make_tiny_base, toy_rows
 from tunesmith.errors import UserError
 from tunesmith.evaluation.seeds import seed_check
-from tunesmith.pipeline import Run, run_stages
 from tunesmith.records import Estimate, PairedGain
 from tunesmith.report.terminal import training_lines
 from tunesmith.run_records import SeedRun, SeedStudy
+from tunesmith.stages.data import make_dataset
+from tunesmith.stages.seeds import train_seeds
 from tunesmith.stages.session import Session
+from tunesmith.stages.train import TrainResult
 from tunesmith.stats.seeds import beyond_seed_noise, mean_over_seeds, seed_noise, spread_over_seeds
 from tunesmith.task import load_task
 from tunesmith.workspace import Workspace
@@ -44,18 +46,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def trained(home: Path, seeds: str) -> Run:
+def trained(home: Path, seeds: str) -> TrainResult:
     path = home / "task.yaml"
     path.write_text(TASK.format(seeds=seeds), encoding="utf-8")
     folder = Workspace(home / "runs").task("toy")
-    return run_stages(Session(load_task(path), folder, Console(quiet=True), home / "cache"), "train")
+    session = Session(load_task(path), folder, Console(quiet=True), home / "cache")
+    dataset, _ = make_dataset(session)
+    return train_seeds(session, dataset, FP32_PLAN)
 
 
 def test_every_seed_is_trained_and_the_best_on_validation_goes_on(home: Path) -> None:
-    alone = trained(home, "seed: 4").train
-    run = trained(home, "seeds: [3, 4]").train
-    assert alone is not None
-    assert run is not None
+    alone = trained(home, "seed: 4")
+    run = trained(home, "seeds: [3, 4]")
     study = run.training.seeds
     assert study is not None
     by_seed = {one.seed: one for one in study.runs}

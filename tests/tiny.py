@@ -22,7 +22,26 @@ from transformers import (
 from tunesmith.engine import attention
 from tunesmith.models.catalog import resolve_base
 from tunesmith.models.loading import LoadedModel, load_base
-from tunesmith.records import Message, Row
+from tunesmith.records import Message, Plan, Row
+
+# What a train stage reads of a plan, without the time to make one.
+FP32_PLAN = Plan(
+    test_rows=50,
+    test_groups=50,
+    design_effect=1.0,
+    goal_gain=0.02,
+    alpha_one_sided=0.05,
+    power=(),
+    precision="fp32",
+    matmul_gflops=1.0,
+    tokens_per_second=1.0,
+    train_tokens=1,
+    estimated_train_seconds=1.0,
+    estimated_opponents_seconds=1.0,
+    estimated_verdict_seconds=1.0,
+    estimated_peak_memory_mb=1.0,
+    available_memory_mb=1.0,
+)
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] "
