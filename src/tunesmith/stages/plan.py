@@ -138,6 +138,8 @@ def _guards(session: Session) -> tuple[JointPower, ...]:
     from tunesmith.stats.power_guards import guard_power, joint_power
 
     guards = session.task.guards
+    if not (guards.general_text.blocking or guards.probes.blocking):
+        return ()  # the material takes seconds to gather
     asked = [
         (material, guard.margin, spreads)
         for material, guard, spreads in zip(
@@ -154,7 +156,7 @@ def _guards(session: Session) -> tuple[JointPower, ...]:
             ],
             alpha,
         )
-        for rough in ((0, 1) if asked else ())
+        for rough in (0, 1)
     )
 
 
