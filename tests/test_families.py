@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from tiny import load_tiny, make_tiny_bert, make_tiny_t5, toy_rows
 from tunesmith.candidates.answers import task_tree
@@ -223,6 +229,28 @@ def test_adapters_load_in_peft_and_merged_models_in_transformers(
             np.testing.assert_allclose(scores, theirs, atol=1e-4)
     if family == "bert":
         assert models[1].config.id2label == dict(enumerate(LABELS))
+
+
+def test_a_roberta_keeps_clear_of_the_positions_it_does_not_use(
+    tmp_path: Path, bases: dict[str, Path]
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(bases["bert"])
+    config = RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=40,
+        pad_token_id=1,
+    )
+    RobertaModel(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = trainable(tmp_path)
+    assert loaded.context_tokens == 38
+    longest = [5] * (loaded.context_tokens - 1)
+    batch = make_batch([[*longest, 0]], [[False] * len(longest) + [True]], loaded.pad_token, 0)
+    assert torch.isfinite(choose_loss(loaded.model, batch)[0](loaded.model, batch))
 
 
 def test_what_an_encoder_cannot_do_is_refused(bases: dict[str, Path], tmp_path: Path) -> None:

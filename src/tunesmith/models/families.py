@@ -62,6 +62,19 @@ def head_modules(model: PreTrainedModel, absent: Sequence[str]) -> tuple[str, ..
     return (*([pooler] if any(name.startswith(f"{pooler}.") for name in absent) else []), *beside)
 
 
+def encoder_context(model: PreTrainedModel, positions: int, longest: int) -> int:
+    """The tokens an encoder reads at most: of its ``positions`` RoBERTa and its kin leave the first unused.
+
+    ``longest`` is what the tokenizer allows. The class, which counts as a token of a rendered row, is one of
+    them, so that one or two positions stay free.
+    """
+    for name, module in model.named_modules():
+        padding = getattr(module, "padding_idx", None)
+        if name.endswith("position_embeddings") and padding is not None:
+            positions -= int(padding) + 1
+    return min(positions, longest)
+
+
 def give_fresh_head(model: PreTrainedModel, head: Sequence[str], labels: Sequence[str], seed: int) -> None:
     """Replace an encoder's ``head`` by one drawn from ``seed``, as Transformers draws it, for ``labels``."""
     if len(labels) < 2:

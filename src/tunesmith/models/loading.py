@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 from tunesmith.errors import UserError
 from tunesmith.models.catalog import Base
 from tunesmith.models.chat import ChatFormat, chat_format
-from tunesmith.models.families import LOADERS, Family, classes, family_of, head_modules
+from tunesmith.models.families import LOADERS, Family, classes, encoder_context, family_of, head_modules
 from tunesmith.models.plain_input import plain_input
 
 
@@ -79,6 +79,8 @@ def load_base(base: Base, dtype: torch.dtype, attention: str) -> LoadedModel:
     pad_token = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else chat.end_token
     text = model.config.get_text_config()
     context = getattr(text, "max_position_embeddings", None) or tokenizer.model_max_length
+    if family == "encoder":
+        context = encoder_context(model, int(context), int(tokenizer.model_max_length))
     labels = classes(model.config) if head and not absent else ()
     return LoadedModel(
         base, model, tokenizer, chat, chat.end_token, pad_token, int(context), family, head, labels

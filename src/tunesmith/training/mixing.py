@@ -34,7 +34,12 @@ def mixing_shares(sizes: Sequence[int], mixing: Mixing, temperature: float) -> t
 
 
 def mixed_batches(
-    mixture: Mixture, lengths: Sequence[int], batch_size: int, seed: int, epoch: int
+    mixture: Mixture,
+    lengths: Sequence[int],
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    documents: Sequence[int] | None = None,
 ) -> list[list[int]]:
     """Row indices of every batch of one epoch, which is as long as all tasks' rows together.
 
@@ -46,7 +51,8 @@ def mixed_batches(
     for task, (size, count) in enumerate(zip(mixture.sizes, _counts(mixture), strict=True)):
         rows += [first + row for row in _drawn(size, count, seed, task, epoch)]
         first += size
-    batches = epoch_batches([lengths[row] for row in rows], batch_size, seed, epoch)
+    opened = None if documents is None else [documents[row] for row in rows]
+    batches = epoch_batches([lengths[row] for row in rows], batch_size, seed, epoch, opened)
     return [[rows[place] for place in batch] for batch in batches]
 
 
