@@ -15,6 +15,7 @@ from tiny import FP32_PLAN, load_tiny, make_tiny_base, make_tiny_bert, toy_rows
 from tunesmith.data.versions import read_split
 from tunesmith.errors import UserError
 from tunesmith.records import Dataset
+from tunesmith.report.terminal import interference_lines
 from tunesmith.stages.data import make_dataset
 from tunesmith.stages.session import Session
 from tunesmith.stages.together import gather, interference
@@ -89,6 +90,13 @@ def test_tasks_are_trained_together_watched_apart_and_compared_with_alone(home: 
     assert mood.alone == alone.validation.metrics["accuracy"]
     assert mood.change.value == pytest.approx(mood.together.value - mood.alone.value)
     assert mood.change.low is not None
+    console = Console(width=600)
+    with console.capture() as capture:
+        console.print(interference_lines([team, mood]))
+    told = capture.get()
+    assert "against alone: unmeasured, its task file was not trained without train.also" in told
+    assert "mood (32 training rows, 50.0 % of an epoch), together:" in told
+    assert "rows in 50 groups; alone " in told
 
 
 def test_rows_like_held_out_rows_of_the_task_are_not_learned_from_another_one(home: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Literal
 from rich.console import RenderableType
 
 from tunesmith.records import Dataset
-from tunesmith.report import numbers, terminal
+from tunesmith.report import terminal
 from tunesmith.run_records import RunSummary
 from tunesmith.stages.data import DataResult, make_dataset
 from tunesmith.stages.opponents import OpponentsResult, measure_opponents
@@ -80,8 +80,8 @@ def run_stages(session: Session, upto: Stage) -> Run:
     if train.message:
         session.say(train.message)
     changes = interference(session, dataset, plan.plan, train.together)
-    for change in changes:
-        session.say(numbers.interference(change))
+    if changes:
+        _tell(session, terminal.interference_lines(changes))
     if upto == "train":
         return Run(dataset, data, plan, opponents, train)
 

@@ -17,6 +17,7 @@ from tunesmith.records import (
     Verdict,
 )
 
+SEED_NOISE = "gain beyond seed noise"  # the check that several seeds make possible
 Course = Literal["still learning", "converged", "overfitting", "diverging", "unmeasured"]
 
 
@@ -113,13 +114,14 @@ class TaskPart:
 class Interference:
     """One task of a training of several: its accuracy on validation, trained together and alone.
 
-    ``rows`` are its training rows, ``share`` its part of an epoch. ``change`` is together minus alone,
-    paired; None where it is not known, for ``reason``.
+    ``rows`` are its training rows, ``share`` its part of an epoch, ``left_out`` what was like rows of the
+    run's own task. ``change`` is together minus alone, paired; None where it is not known, for ``reason``.
     """
 
     task: str
     rows: int
     share: float
+    left_out: int
     together: Estimate
     alone: Estimate | None
     change: PairedGain | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunesmith.records import Check, PairedGain
-from tunesmith.run_records import SeedStudy
+from tunesmith.run_records import SEED_NOISE, SeedStudy
 from tunesmith.stats.seeds import FEWEST_SEEDS, beyond_seed_noise, seed_noise
 
 
@@ -28,7 +28,7 @@ def seed_check(study: SeedStudy | None, gains: Sequence[PairedGain]) -> tuple[Ch
     listed = ", ".join(f"{100 * score:.1f}" for score in scores)
     return (
         Check(
-            name="gain beyond seed noise",
+            name=SEED_NOISE,
             question=f"Is the gain over {least.opponent} more than training with another seed may take away?",
             answer=answer,
             evidence=f"gain {100 * least.value:+.2f} points; another seed may be {100 * noise:.2f} points "

@@ -82,8 +82,10 @@ def seeds(study: SeedStudy) -> str:
 def interference(value: Interference) -> str:
     """How one task of a training of several fares against having been trained alone."""
     together = value.together
+    aside = f", {number(value.left_out)} left out as they are like this task's" if value.left_out else ""
     head = (
-        f"{value.task} ({number(value.rows)} training rows, {percent(value.share)} of an epoch), together: "
+        f"{value.task} ({number(value.rows)} training rows{aside}, {percent(value.share)} of an epoch), "
+        "together: "
         f"{estimate(together)} accuracy on validation, {sample(together.rows, together.groups)}"
     )
     if value.change is None or value.alone is None:

@@ -170,14 +170,15 @@ def _compared(part: TaskPart, alone: Scorecard | None, groups: dict[str, str]) -
     together = part.card.metrics["accuracy"]
     if alone is None:
         reason = "its task file was not trained without train.also, on this base"
-        return Interference(part.task, part.rows, part.share, together, None, None, reason)
+        return Interference(part.task, part.rows, part.share, part.left_out, together, None, None, reason)
     by_id = {prediction.row_id: prediction.correct for prediction in alone.predictions}
     right = [by_id[prediction.row_id] for prediction in part.card.predictions]
     units = [groups[prediction.row_id] for prediction in part.card.predictions]
     ours = [prediction.correct for prediction in part.card.predictions]
     change = paired_gain(ours, right, units, "alone", ALPHA)
     alone_estimate = proportion_interval(right, units)
-    return Interference(part.task, part.rows, part.share, together, alone_estimate, change, None)
+    known = (together, alone_estimate, change, None)
+    return Interference(part.task, part.rows, part.share, part.left_out, *known)
 
 
 def _without_leaks(session: Session, dataset: Dataset) -> list[OtherTask]:
