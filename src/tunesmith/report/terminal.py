@@ -61,7 +61,8 @@ def data_lines(manifest: Manifest) -> RenderableType:
     lines = [
         f"{manifest.task} from {sources}{licence}",
         f"{numbers.number(manifest.rows)} rows → {numbers.number(manifest.groups)} groups; "
-        f"{numbers.number(manifest.conflict_groups)} groups hold conflicting labels: not trained on",
+        f"{numbers.number(manifest.conflict_groups)} groups hold conflicting labels"
+        f"{' for one input: such rows are' if manifest.recipe.get('keep_together') else ':'} not trained on",
         f"{counts}   version {manifest.version[:12]}",
     ]
     if manifest.unmeasured_labels:

@@ -14,6 +14,7 @@ from pyarrow import parquet
 from tunesmith.data.audit.findings import AuditData, CheckResult
 from tunesmith.data.curation.plan import RepairPlan
 from tunesmith.data.curation.review import QueueItem, ReviewAnswer
+from tunesmith.data.duplicates import conflicting_rows
 from tunesmith.data.leaks import leak_partners
 from tunesmith.data.splits import Split
 from tunesmith.errors import UserError
@@ -86,13 +87,15 @@ def apply_plan(
     answers: Mapping[str, ReviewAnswer],
     similarity: float = 0.8,
     shingle_words: int = 3,
+    conflicts_by_input: bool = False,
 ) -> Repaired:
     """Repair the training rows of ``split`` as the plan says; ``answers`` are people's, by row id.
 
     A person's answer goes before every proposal, and is the only thing that changes a row of validation or
     test. Of several repairs of one row removal wins; of two for one field the first check's is applied. A
     training row that its repair made a copy of a validation or test row, or gave another target than the
-    rest of its group, is removed. The result depends on nothing but the arguments.
+    rest of its group, is removed. With ``conflicts_by_input`` only rows of one input contradict each other
+    (see ``conflicting_rows``). The result depends on nothing but the arguments.
 
     Raises UserError when fewer than two labels are left to train on.
     """
@@ -126,11 +129,12 @@ def apply_plan(
                 kept[name].append(_changed(row, made))
             elif made[0].action == "set_aside":
                 set_aside.append(row)
-    kept["train"], undone = _without_new_trouble(kept, changes, similarity, shingle_words)
+    kept["train"], undone = _without_new_trouble(kept, changes, similarity, shingle_words, conflicts_by_input)
     changes += undone
+    conflicts = conflicting_rows([row for name in SPLITS for row in kept[name]], conflicts_by_input)
     unapplied = tuple(f"{rows:,} rows: {reason}" for reason, rows in sorted(skipped.items()))
     return Repaired(
-        _new_split(split, kept, changes), tuple(changes), tuple(set_aside), tuple(queue), unapplied
+        _new_split(split, kept, changes, conflicts), tuple(changes), tuple(set_aside), tuple(queue), unapplied
     )
 
 
@@ -254,7 +258,11 @@ def _queued(row: Row, split: SplitName, proposed: Sequence[_Proposal]) -> QueueI
 
 
 def _without_new_trouble(
-    kept: Mapping[SplitName, Sequence[Row]], changes: Sequence[Change], similarity: float, shingle_words: int
+    kept: Mapping[SplitName, Sequence[Row]],
+    changes: Sequence[Change],
+    similarity: float,
+    shingle_words: int,
+    conflicts_by_input: bool,
 ) -> tuple[list[Row], list[Change]]:
     """The training rows without those that a repair made a leak or a conflict, and their removals."""
     touched = {change.row: change for change in changes if change.action == "fix"}
@@ -267,24 +275,19 @@ def _without_new_trouble(
             if name == "train":
                 finding = "its repair made it a copy of a validation or test row"
                 removed[row.id] = _removal(row, "train", "leaks", finding, "drop")
-    targets: defaultdict[str, set[str]] = defaultdict(set)
-    for name in SPLITS:
-        for row in kept[name]:
-            targets[row.group].add(row.target)
+    conflicts = conflicting_rows([row for name in SPLITS for row in kept[name]], conflicts_by_input)
     for row in kept["train"]:
-        if row.id in touched and len(targets[row.group]) > 1 and row.id not in removed:
+        if row.id in touched and row.id in conflicts and row.id not in removed:
             finding = "its repair gave it another target than the rest of its group"
             removed[row.id] = _removal(row, "train", "duplicates", finding, "drop")
     return [row for row in kept["train"] if row.id not in removed], list(removed.values())
 
 
-def _new_split(split: Split, kept: Mapping[SplitName, Sequence[Row]], changes: Sequence[Change]) -> Split:
-    targets: defaultdict[str, set[str]] = defaultdict(set)
-    for rows in kept.values():
-        for row in rows:
-            targets[row.group].add(row.target)
+def _new_split(
+    split: Split, kept: Mapping[SplitName, Sequence[Row]], changes: Sequence[Change], conflicts: set[str]
+) -> Split:
     flagged = {
-        name: tuple(replace(row, conflict=row.conflict or len(targets[row.group]) > 1) for row in rows)
+        name: tuple(replace(row, conflict=row.conflict or row.id in conflicts) for row in rows)
         for name, rows in kept.items()
     }
     trained = {row.target for row in flagged["train"]}
