@@ -36,7 +36,7 @@ def studied() -> RunSummary:
             7,
             share(0.7, 200, 150),
             share(0.72, 200, 150),
-            gain("alone", -0.02, 3, 7),
+            change,
             None,
         ),
     )
