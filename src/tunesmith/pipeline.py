@@ -14,8 +14,10 @@ from rich.console import RenderableType
 
 from tunesmith.records import Dataset
 from tunesmith.report import terminal
+from tunesmith.report.guard_terminal import closing_lines, guard_lines
 from tunesmith.run_records import RunSummary
 from tunesmith.stages.data import DataResult, make_dataset
+from tunesmith.stages.guards import GuardsResult, measure_guards
 from tunesmith.stages.opponents import OpponentsResult, measure_opponents
 from tunesmith.stages.plan import PlanResult, make_plan
 from tunesmith.stages.seeds import train_seeds
@@ -23,7 +25,7 @@ from tunesmith.stages.session import Session
 from tunesmith.stages.summary import summarise, write_summary
 from tunesmith.stages.together import interference
 from tunesmith.stages.train import TrainResult, check_training
-from tunesmith.stages.verdict import VerdictResult, reach_verdict
+from tunesmith.stages.verdict import VerdictResult, own_probes_sha256, reach_verdict
 
 Stage = Literal["data", "plan", "opponents", "train", "verdict", "report"]
 
@@ -39,6 +41,7 @@ class Run:
     train: TrainResult | None = None
     verdict: VerdictResult | None = None
     summary: RunSummary | None = None
+    guards: GuardsResult | None = None
 
 
 def run_task(session: Session) -> RunSummary:
@@ -56,6 +59,7 @@ def run_stages(session: Session, upto: Stage) -> Run:
     """Run the stages of the task in order, up to and including ``upto``, telling the console of each."""
     if upto != "data":
         check_training(session)
+        own_probes_sha256(session)  # a broken file is told before any work is done
     dataset, data = make_dataset(session)
     _tell(session, terminal.data_lines(dataset.manifest))
     for note in data.notes:
@@ -85,15 +89,19 @@ def run_stages(session: Session, upto: Stage) -> Run:
     if upto == "train":
         return Run(dataset, data, plan, opponents, train)
 
-    verdict = reach_verdict(session, dataset, plan.plan, opponents, train)
+    guards = measure_guards(session, dataset, plan.plan, opponents, train)
+    _tell(session, guard_lines(guards.guarded))
+
+    verdict = reach_verdict(session, dataset, plan.plan, opponents, train, guards.evidence)
     _tell(session, terminal.verdict_lines(verdict.verdict, verdict.scorecards, verdict.forgetting))
     if upto == "verdict":
-        return Run(dataset, data, plan, opponents, train, verdict)
+        return Run(dataset, data, plan, opponents, train, verdict, guards=guards)
 
-    summary = summarise(session, dataset, data, plan, opponents, train, verdict, changes)
+    summary = summarise(session, dataset, data, plan, opponents, train, verdict, guards, changes)
     write_summary(session, summary)
+    _tell(session, closing_lines(summary))
     _tell(session, terminal.report_line(session.folder.report))
-    return Run(dataset, data, plan, opponents, train, verdict, summary)
+    return Run(dataset, data, plan, opponents, train, verdict, summary, guards)
 
 
 def _tell(session: Session, lines: RenderableType) -> None:

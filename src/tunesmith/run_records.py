@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tunesmith.guard_records import Costs, Guarded, SliceScore
 from tunesmith.records import (
     Cost,
     Estimate,
@@ -45,6 +46,7 @@ class TaskLoss:
 class ValidationPoint:
     """Validation while training. Losses are per supervised token, in nats; ``metric`` where it is watched.
 
+    ``general_text`` is the relative change of the bits for some general texts since before training;
     ``others`` are the other tasks of a training of several.
     """
 
@@ -53,6 +55,7 @@ class ValidationPoint:
     loss: float
     train_loss: float | None = None
     metric: Estimate | None = None
+    general_text: Estimate | None = None
     others: tuple[TaskLoss, ...] = ()
 
 
@@ -230,3 +233,6 @@ class RunSummary:
     base_licence: str = ""
     interference: tuple[Interference, ...] = ()
     notes: tuple[str, ...] = field(default_factory=tuple)
+    guarded: Guarded | None = None
+    test_slices: tuple[SliceScore, ...] = ()
+    costs: Costs | None = None

@@ -9,6 +9,7 @@ from tunesmith.files import file_sha256, read_record, write_json
 from tunesmith.records import Dataset, FileHash, Scorecard
 from tunesmith.run_records import Interference, RunSummary
 from tunesmith.stages.data import DataResult
+from tunesmith.stages.guards import GuardsResult
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.plan import PlanResult
 from tunesmith.stages.session import Session, machine
@@ -27,6 +28,9 @@ REPORTED_PACKAGES = (
     "pyarrow",
 )
 
+# The ways of tuning that a decision table is expected to compare.
+TUNING_METHODS = {"lora": "LoRA", "qlora": "QLoRA", "full": "full fine-tuning"}
+
 
 def summarise(
     session: Session,
@@ -36,10 +40,12 @@ def summarise(
     opponents: OpponentsResult,
     train: TrainResult,
     verdict: VerdictResult,
+    guards: GuardsResult,
     interference: tuple[Interference, ...] = (),
 ) -> RunSummary:
     """Gather the run; the date is that of the first time this very result was gathered."""
     from tunesmith.data.versions import read_split
+    from tunesmith.evaluation.costs import decision_table
     from tunesmith.evaluation.scorecards import confusions, duels
 
     task = session.task
@@ -68,6 +74,7 @@ def summarise(
             "plan": plan.seconds,
             "opponents": opponents.seconds,
             "train": train.seconds,
+            "guards": guards.seconds,
             "verdict": verdict.seconds,
         },
         versions=_versions(),
@@ -83,6 +90,19 @@ def summarise(
         ),
         interference=interference,
         base_licence=f"{base.licence}: {base.origin}",
+        guarded=guards.guarded,
+        test_slices=verdict.slices,
+        costs=decision_table(
+            opponents.scorecards,
+            train.validation,
+            train.training,
+            guards.evidence.latencies,
+            verdict.verdict.gains,
+            verdict.forgetting,
+            guards.guarded.gap,
+            task.cost,
+            [title for method, title in TUNING_METHODS.items() if method != task.train.method],
+        ),
         notes=(*data.notes, *(message for message in (opponents.message, train.message) if message)),
     )
     return _dated(session, summary)

@@ -31,9 +31,11 @@ PACKAGES = (
     "tunesmith.training",
     "tunesmith.candidates.tuned",
     "tunesmith.candidates.answers",
+    "tunesmith.evaluation.memorisation",
     "tunesmith.evaluation.metrics",
     "tunesmith.evaluation.scorecards",
     "tunesmith.stats",
+    "tunesmith.stages.general",
     "tunesmith.stages.together",
     "tunesmith.stages.train",
     "tunesmith.records",
@@ -103,6 +105,8 @@ def _stage_folder(session: Session, dataset: Dataset, plan: Plan) -> Path:
         "instruction": task.instruction,
         "train": task.train.model_dump(),
         "also": [(other.task.instruction, data.manifest.version) for other, data in other_datasets(session)],
+        "planted": task.guards.canaries,
+        "forgetting_curve": task.guards.forgetting_curve,
         "start": _start_sha256(session),
         "base": session.base().sha256,
         "precision": plan.precision,
@@ -135,15 +139,18 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     from tunesmith.engine.adapters import continue_from, make_trainable
     from tunesmith.engine.classifier_head import with_head
     from tunesmith.engine.lora import trained_weights
+    from tunesmith.evaluation.memorisation import planted_rows
     from tunesmith.evaluation.scorecards import scorecard
     from tunesmith.models.adapters import METHOD_TITLES
     from tunesmith.models.rendering import check_rendering, instructed, render_row
+    from tunesmith.stages.general import general_text_change
     from tunesmith.training.fit import fit
     from tunesmith.training.long_rows import training_rows
 
     started = time.perf_counter()
     task, settings = session.task, session.task.train
     train, validation = read_split(dataset, "train"), read_split(dataset, "validation")
+    train += planted_rows(task.guards.canaries)
     # A copy of its own: an adapter that a stage before left behind must play no part.
     labels = dataset.manifest.labels
     loaded = with_head(session.load_again(plan.precision), labels, settings.seed)
@@ -171,6 +178,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
             report,
             [row.source for row in trained_on.rows],
             metric,
+            general_text_change(loaded) if task.guards.forgetting_curve else None,
             gathered.mixture,
         )
     every = max(1, len(validation) // COMPARED_ROWS)

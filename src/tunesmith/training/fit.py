@@ -77,6 +77,7 @@ def fit(
     report: Report = silent,
     sources: Sequence[str] | None = None,
     metric: Metric | None = None,
+    general_text: Metric | None = None,
     mixture: Mixture | None = None,
 ) -> Fit:
     """Train ``loaded`` and leave it at its best step: lowest validation loss, or highest ``metric``.
@@ -86,9 +87,10 @@ def fit(
     improvement. Stopped by Ctrl-C it finishes the step, writes a checkpoint and raises KeyboardInterrupt;
     called again with the same arguments it goes on and ends with the weights of an uninterrupted run, bit
     for bit on the same machine with the same number of threads. ``sources`` name the training rows in
-    messages; ``metric`` is measured at every validation, and needed by ``settings.best_by``. With ``mixture``
-    ``train`` holds the rows of several tasks, and ``validation`` those of the first. Raises UserError
-    when a loss or a weight is not finite, or when the checkpoints are those of another configuration.
+    messages; ``metric`` is measured at every validation, and needed by ``settings.best_by``, and so is the
+    change of ``general_text``, which decides nothing. With ``mixture`` ``train`` holds the rows of several
+    tasks, and ``validation`` those of the first. Raises UserError when a loss or a weight is not finite, or
+    when the checkpoints are those of another configuration.
     """
     if settings.best_by == "metric" and metric is None:
         raise ValueError("the best step by a metric needs the metric")
@@ -99,7 +101,7 @@ def fit(
     others = list(zip(mixture.names[1:], mixture.validation, strict=True)) if mixture is not None else []
     sharing = sharing_of(train, [*validation, *(row for _, rows in others for row in rows)], loaded.family)
     lengths = [len(row.ids) for row in train]
-    watch = Watch(train, validation, loaded.pad_token, sharing, metric, others)
+    watch = Watch(train, validation, loaded.pad_token, sharing, metric, general_text, others)
     config = _config(loaded, train, validation, settings)
     if mixture is not None:
         config["mixture"] = ", ".join(map(str, (*mixture.sizes, *mixture.shares)))
