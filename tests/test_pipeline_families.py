@@ -86,7 +86,16 @@ def test_from_task_to_answer(home: Path, base: str, train: str, opponents: list[
     ) == pytest.approx(1)
 
 
-def test_a_guard_that_could_never_be_measured_may_not_block(home: Path) -> None:
-    session = session_of(home, "bert", "epochs: 1", "guards: {probes: {margin: 0.02, blocking: true}}")
-    with pytest.raises(UserError, match=r"guards\.probes: cannot block with bert"):
-        run_stages(session, "plan")
+@pytest.mark.parametrize(
+    ("guards", "what"),
+    [
+        ("probes: {margin: 0.02, blocking: true}", r"guards\.probes: cannot block with bert"),
+        ("forgetting_curve: true", r"guards\.forgetting_curve: cannot be measured with bert"),
+        ("canaries: 4", r"guards\.canaries: cannot be measured with bert"),
+    ],
+)
+def test_a_guard_that_could_never_be_measured_is_refused_before_any_training(
+    home: Path, guards: str, what: str
+) -> None:
+    with pytest.raises(UserError, match=what):
+        run_stages(session_of(home, "bert", "epochs: 1", f"guards: {{{guards}}}"), "plan")
