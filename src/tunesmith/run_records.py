@@ -7,6 +7,7 @@ from typing import Literal
 
 from tunesmith.guard_records import Costs, Guarded, SliceScore
 from tunesmith.records import (
+    Answer,
     Cost,
     Estimate,
     FileHash,
@@ -208,6 +209,48 @@ class ExampleDuel:
 
 
 @dataclass(frozen=True)
+class AuditFinding:
+    """One thing wrong with some rows. ``examples`` are training rows: (source, beginning of its text)."""
+
+    kind: str
+    severity: str
+    rows: int
+    evidence: str
+    repair: str
+    examples: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class AuditCheck:
+    """One check of the data audit and its answer; ``sampled_rows`` is None when every row was looked at."""
+
+    check: str
+    answer: Answer
+    summary: str
+    findings: tuple[AuditFinding, ...]
+    sampled_rows: int | None
+
+
+@dataclass(frozen=True)
+class RepairCount:
+    """How many rows of one split a repair plan, or a person's answer, changed in one way."""
+
+    split: str
+    check: str
+    action: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class DataCare:
+    """What the audit of the data found, and what the repair plan did. ``plan`` is the name of its file."""
+
+    checks: tuple[AuditCheck, ...]
+    plan: str | None
+    repairs: tuple[RepairCount, ...]
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """Everything a report shows; written last, so its existence means the run is complete."""
 
@@ -236,3 +279,4 @@ class RunSummary:
     guarded: Guarded | None = None
     test_slices: tuple[SliceScore, ...] = ()
     costs: Costs | None = None
+    data_care: DataCare | None = None

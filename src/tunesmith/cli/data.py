@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from tunesmith.cli import data_made
 from tunesmith.cli.options import RUNS, JsonOption, RunsOption, TaskArgument, find_folder, find_task
-from tunesmith.cli.output import emit, stage_console
+from tunesmith.cli.output import emit, one_line, one_of, stage_console
 from tunesmith.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ SpendOption = Annotated[
     bool, typer.Option("--spend-test", help="Open the sealed test; the ledger counts it as an opening.")
 ]
 SHOWN = 10
-Name = TypeVar("Name", bound=str)
 DIFFERENCES_SHOWN = 20
 
 
@@ -143,7 +143,7 @@ def review(
             text = f"{done.rows:,} answers, kept in {done.file}"
         else:
             assert out is not None
-            done = export_queue(session, plan_file, out, _one_of("--format", format, FORMATS))
+            done = export_queue(session, plan_file, out, one_of("--format", format, FORMATS))
             text = f"{done.file}: {done.rows:,} rows to review"
     emit(done, as_json, text)
 
@@ -182,8 +182,8 @@ def diff(
     ]
     for row in found.rows[:DIFFERENCES_SHOWN]:
         lines.append(f"{row.what:<8}{row.split:<11}{row.source}  {row.why}")
-        lines += [f"        - {_line(row.before)}"] if row.before else []
-        lines += [f"        + {_line(row.after)}"] if row.after else []
+        lines += [f"        - {one_line(row.before)}"] if row.before else []
+        lines += [f"        + {one_line(row.after)}"] if row.after else []
     if len(found.rows) > DIFFERENCES_SHOWN:
         lines.append(f"… {len(found.rows) - DIFFERENCES_SHOWN:,} more: --json has all of them")
     emit(found, as_json, "\n".join(lines))
@@ -212,7 +212,7 @@ def show(
     shown = found[:rows]
     lines = [f"{dataset.manifest.version[:12]} {name}: {len(found):,} rows, {len(shown):,} shown"]
     for row in shown:
-        lines += [f"{row.source}  ->  {_line(row.target)}", f"    {_line(row.text)}"]
+        lines += [f"{row.source}  ->  {one_line(row.target)}", f"    {one_line(row.text)}"]
     emit({"version": dataset.manifest.version, "split": name, "rows": shown}, as_json, "\n".join(lines))
 
 
@@ -241,8 +241,8 @@ def export(
 
     folder = find_folder(task, runs)
     name = _split_name(split)
-    file_format = _one_of("the ending of --out", out.suffix.lstrip(".").lower(), EXPORT_FORMATS)
-    measure = _one_of("--by", by, MEASURES)
+    file_format = one_of("the ending of --out", out.suffix.lstrip(".").lower(), EXPORT_FORMATS)
+    measure = one_of("--by", by, MEASURES)
     dataset = find_version(folder, version)
     with folder.lock():
         done = export_rows(folder, dataset, name, out, file_format, number, measure, seed, spend_test)
@@ -256,6 +256,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Audit, repair, freeze and look at the data.", no_args_is_help=True)
     for command in (audit, plan, apply, review, freeze, diff, show, export):
         group.command(command.__name__)(command)
+    data_made.register(group)
     app.add_typer(group, name="data")
 
 
@@ -272,16 +273,4 @@ def _split_name(given: str) -> SplitName:
     from tunesmith.records import SplitName
 
     names: tuple[SplitName, ...] = get_args(SplitName)
-    return _one_of("--split", given, names)
-
-
-def _one_of(option: str, given: str, known: tuple[Name, ...]) -> Name:
-    for name in known:
-        if name == given:
-            return name
-    raise UserError(f"{option}: {given!r} is unknown", f"use one of {', '.join(known)}")
-
-
-def _line(text: str | None) -> str:
-    line = " ".join((text or "").split())
-    return line if len(line) <= 100 else line[:99] + "…"
+    return one_of("--split", given, names)

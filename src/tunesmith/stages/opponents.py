@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tunesmith.files import file_sha256
 from tunesmith.records import Candidate, Cost, Dataset, Plan, Row, Scorecard
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.session import Session
@@ -16,6 +17,7 @@ from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:
     from tunesmith.candidates.prompts import Prompting
+    from tunesmith.candidates.transformations import Transformations
     from tunesmith.engine.scoring import LabelScores
     from tunesmith.models.loading import LoadedModel
     from tunesmith.task.settings import OpponentSettings
@@ -76,6 +78,7 @@ def measure_opponents(session: Session, dataset: Dataset, plan: Plan) -> Opponen
         "opponents": task.opponents.model_dump(),
         "base": session.base().sha256,
         "precision": plan.precision,
+        "files": text_files(session),
     }
     folder = session.folder.stage("opponents", stage_key("opponents", inputs, PACKAGES))
     return cached(folder, OpponentsResult, lambda _: _measure(session, dataset, plan))[0]
@@ -160,10 +163,33 @@ def _classical_card(
     reset_peak()
     started = time.perf_counter()
     with session.bar("opponents", "tuning classical models") as report:
-        model, table = tune_classical(train, validation, report)
+        model, table = tune_classical(train, validation, report, classical_text(session, train))
     answers = answer_classical(model, validation)
     cost = Cost(time.perf_counter() - started, len(validation), 0, peak_mb())
     return scorecard(model.candidate, "validation", validation, answers, labels, cost), tuple(table)
+
+
+def classical_text(session: Session, train: Sequence[Row]) -> Transformations:
+    """What the task does to a text before classical models see it."""
+    from tunesmith.candidates.transformations import for_classical
+
+    asked = session.task.opponents
+    texts = [row.text for row in train]
+    return for_classical(
+        texts,
+        asked.classical_lower_case,
+        asked.classical_stop_words,
+        asked.classical_spelling,
+        session.task.folder,
+    )
+
+
+def text_files(session: Session) -> list[str]:
+    """Contents of the word lists that the task names for classical models."""
+    asked = session.task.opponents
+    named = [asked.classical_stop_words, asked.classical_spelling]
+    paths = [session.task.resolve(name) for name in named if name and name not in ("english", "train")]
+    return [file_sha256(path) for path in paths if path.is_file()]
 
 
 def _prompt_cards(

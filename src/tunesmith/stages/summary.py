@@ -9,6 +9,7 @@ from tunesmith.files import file_sha256, read_record, write_json
 from tunesmith.records import Dataset, FileHash, Scorecard
 from tunesmith.run_records import Interference, RunSummary
 from tunesmith.stages.data import DataResult
+from tunesmith.stages.data_care import care_of_data
 from tunesmith.stages.guards import GuardsResult
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.plan import PlanResult
@@ -104,6 +105,7 @@ def summarise(
             [title for method, title in TUNING_METHODS.items() if method != task.train.method],
         ),
         notes=(*data.notes, *(message for message in (opponents.message, train.message) if message)),
+        data_care=care_of_data(session, dataset),
     )
     return _dated(session, summary)
 

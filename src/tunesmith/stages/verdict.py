@@ -27,6 +27,7 @@ from tunesmith.records import (
     Verdict,
 )
 from tunesmith.stages.answerers import answerer
+from tunesmith.stages.forgotten import general_scores, own_probe_scores_of
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.session import Session
@@ -36,8 +37,7 @@ from tunesmith.task import Task
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from tunesmith.evaluation.forgetting import GeneralScores, ProbeScores
-    from tunesmith.evaluation.probes import ProbeItem
+    pass
 
 PACKAGES = (
     "tunesmith.candidates",
@@ -45,6 +45,7 @@ PACKAGES = (
     "tunesmith.evaluation",
     "tunesmith.models",
     "tunesmith.stats",
+    "tunesmith.stages.forgotten",
     "tunesmith.stages.verdict",
     "tunesmith.stages.general",
     "tunesmith.stages.answerers",
@@ -124,8 +125,9 @@ def _decide(
     folder: Path,
 ) -> VerdictResult:
     from tunesmith.candidates.answers import Answers
+    from tunesmith.data.curation.originals import before_review, changed_by_review, dropped_by_review
     from tunesmith.data.sealed import open_test
-    from tunesmith.data.versions import read_split
+    from tunesmith.data.versions import read_repairs, read_split
     from tunesmith.evaluation.forgetting import (
         guard_checks,
         measure_forgetting,
@@ -133,7 +135,7 @@ def _decide(
         unmeasured_checks,
     )
     from tunesmith.evaluation.guards import evidence_checks
-    from tunesmith.evaluation.scorecards import correctness, scorecard
+    from tunesmith.evaluation.scorecards import correctness, scorecard, with_metrics_before_review
     from tunesmith.evaluation.seeds import seed_check
     from tunesmith.evaluation.slices import make_slicer, score_slices, slice_checks
     from tunesmith.evaluation.verdict import decide
@@ -142,8 +144,8 @@ def _decide(
     started = time.perf_counter()
     goal = session.task.goal
     tuned, finalists = train.validation.candidate, opponents.finalist_candidates()
-    general = _general_scores(session, plan, train)
-    own = _own_probe_scores(session, plan, train)
+    general = general_scores(session, plan, train)
+    own = own_probe_scores_of(session, plan, train)
     contest = contest_id(tuned, finalists)
     names = [candidate.name for candidate in (tuned, *finalists)]
     rows, opening = open_test(dataset, session.folder.ledger, contest, names)
@@ -160,7 +162,7 @@ def _decide(
             asked_by_user = measure_own_probes(*own, probes.margin, guard_level(opening))
             forgetting = (*forgetting[:-1], asked_by_user, forgetting[-1])
         forgotten = guard_checks(forgetting, text.blocking, probes.blocking)
-    labels = dataset.manifest.labels
+    labels, changes = dataset.manifest.labels, read_repairs(dataset)
     cards: dict[str, Scorecard] = {}
     right: dict[str, NDArray[np.float64]] = {}
     chosen: dict[str, list[int]] = {}
@@ -168,11 +170,15 @@ def _decide(
         enough = opponents.test_rows.get(candidate.id)
         chosen[candidate.id] = _fair_draw(rows, enough)
         asked = [rows[index] for index in chosen[candidate.id]]
-        sealed = _sealed_answers(session, dataset, plan, train, candidate, asked)
-        answers = Answers(list(sealed.answers), None, 0)
+        dropped = dropped_by_review(changes, "test", below=max(row.id for row in asked) if enough else None)
+        sealed = _sealed_answers(session, dataset, plan, train, candidate, [*asked, *dropped])
+        answers = Answers(list(sealed.answers[: len(asked)]), None, 0)
         card = scorecard(candidate, "test", asked, answers, labels, sealed.cost)
+        if changed_by_review(changes, "test"):
+            before = [*before_review(asked, changes), *dropped]
+            card = with_metrics_before_review(card, before, sealed.answers, labels)
         cards[candidate.id] = replace(card, stopped_after_rows=len(asked) if len(asked) < len(rows) else None)
-        right[candidate.id] = correctness(asked, sealed.answers)
+        right[candidate.id] = correctness(asked, answers.labels)
     gains: list[PairedGain] = [
         paired_gain(
             right[tuned.id][chosen[finalist.id]],
@@ -282,46 +288,6 @@ def leak_check(dataset: Dataset) -> Check:
         evidence=f"{leaks:,} leaking pairs found in the frozen version",
         blocking=True,
     )
-
-
-def _general_scores(
-    session: Session, plan: Plan, train: TrainResult
-) -> tuple[GeneralScores, GeneralScores] | str:
-    """General texts and probes as scored by the base and by the tuned model; or why they cannot be."""
-    from tunesmith.candidates.tuned import put_adapter
-    from tunesmith.engine.lora import lora_disabled
-    from tunesmith.models.families import NO_LIKELIHOOD_OF_TEXT
-    from tunesmith.stages.general import base_general_scores, tuned_general_scores
-
-    loaded = session.loaded(plan.precision)
-    if loaded.family != "decoder":
-        return NO_LIKELIHOOD_OF_TEXT[loaded.family]
-    tuned_model = put_adapter(loaded, Path(train.training.adapter_folder))
-    with session.bar("verdict", "general ability of the base") as report, lora_disabled(loaded.model):
-        base = base_general_scores(loaded, plan.precision, session.cache, report)
-    with session.bar("verdict", "general ability of the tuned model") as report:
-        return base, tuned_general_scores(tuned_model, base, report)
-
-
-def _own_probe_scores(
-    session: Session, plan: Plan, train: TrainResult
-) -> tuple[Sequence[ProbeItem], ProbeScores, ProbeScores] | None:
-    """The user's own probes as scored by the base and by the tuned model; None without any."""
-    from tunesmith.candidates.tuned import put_adapter
-    from tunesmith.engine.lora import lora_disabled
-    from tunesmith.evaluation.own_probes import read_own_probes
-    from tunesmith.stages.general import own_probe_scores
-
-    file = session.task.guards.own_probes
-    if file is None:
-        return None
-    items = read_own_probes(session.task.resolve(file))
-    loaded = session.loaded(plan.precision)
-    tuned_model = put_adapter(loaded, Path(train.training.adapter_folder))
-    with session.bar("verdict", "own probes") as report:
-        with lora_disabled(loaded.model):
-            base = own_probe_scores(loaded, items, report)
-        return items, base, own_probe_scores(tuned_model, items, report)
 
 
 def _sealed_answers(
