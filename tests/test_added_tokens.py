@@ -61,7 +61,7 @@ def trained(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Loade
     """A model tuned with two more tokens, and the folder of its adapter."""
     folder = tmp_path_factory.mktemp("trained")
     loaded = grow(load_tiny(base), NEW)
-    make_trainable(loaded.model, SETTINGS, len(loaded.tokenizer))
+    make_trainable(loaded.model, SETTINGS, tokens=len(loaded.tokenizer))
     rows = rendered(loaded)
     fitted = fit(loaded, rows, rows[:4], SETTINGS, folder / "checkpoints")
     assert fitted.fast_paths

@@ -20,9 +20,11 @@ from tunesmith.stages.data import DataResult, make_dataset
 from tunesmith.stages.guards import GuardsResult, measure_guards
 from tunesmith.stages.opponents import OpponentsResult, measure_opponents
 from tunesmith.stages.plan import PlanResult, make_plan
+from tunesmith.stages.seeds import train_seeds
 from tunesmith.stages.session import Session
 from tunesmith.stages.summary import summarise, write_summary
-from tunesmith.stages.train import TrainResult, check_training, train_adapter
+from tunesmith.stages.together import interference
+from tunesmith.stages.train import TrainResult, check_training
 from tunesmith.stages.verdict import VerdictResult, own_probes_sha256, reach_verdict
 
 Stage = Literal["data", "plan", "opponents", "train", "verdict", "report"]
@@ -72,13 +74,18 @@ def run_stages(session: Session, upto: Stage) -> Run:
 
     opponents = measure_opponents(session, dataset, plan.plan)
     _tell(session, terminal.opponents_lines(opponents.scorecards, opponents.finalists))
+    if opponents.message:
+        session.say(opponents.message)
     if upto == "opponents":
         return Run(dataset, data, plan, opponents)
 
-    train = train_adapter(session, dataset, plan.plan)
+    train = train_seeds(session, dataset, plan.plan)
     _tell(session, terminal.training_lines(train.training, train.validation.candidate))
     if train.message:
         session.say(train.message)
+    changes = interference(session, dataset, plan.plan, train.together)
+    if changes:
+        _tell(session, terminal.interference_lines(changes))
     if upto == "train":
         return Run(dataset, data, plan, opponents, train)
 
@@ -90,7 +97,7 @@ def run_stages(session: Session, upto: Stage) -> Run:
     if upto == "verdict":
         return Run(dataset, data, plan, opponents, train, verdict, guards=guards)
 
-    summary = summarise(session, dataset, data, plan, opponents, train, verdict, guards)
+    summary = summarise(session, dataset, data, plan, opponents, train, verdict, guards, changes)
     write_summary(session, summary)
     _tell(session, closing_lines(summary))
     _tell(session, terminal.report_line(session.folder.report))

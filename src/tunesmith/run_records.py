@@ -6,8 +6,20 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunesmith.guard_records import Costs, Guarded, SliceScore
-from tunesmith.records import Answer, Cost, Estimate, FileHash, Forgetting, Manifest, Plan, Scorecard, Verdict
+from tunesmith.records import (
+    Answer,
+    Cost,
+    Estimate,
+    FileHash,
+    Forgetting,
+    Manifest,
+    PairedGain,
+    Plan,
+    Scorecard,
+    Verdict,
+)
 
+SEED_NOISE = "gain beyond seed noise"  # the check that several seeds make possible
 Course = Literal["still learning", "converged", "overfitting", "diverging", "unmeasured"]
 
 
@@ -24,10 +36,19 @@ class TrainPoint:
 
 
 @dataclass(frozen=True)
+class TaskLoss:
+    """The validation loss of another task that is trained along, per supervised token, in nats."""
+
+    task: str
+    loss: float
+
+
+@dataclass(frozen=True)
 class ValidationPoint:
     """Validation while training. Losses are per supervised token, in nats; ``metric`` where it is watched.
 
-    ``general_text`` is the relative change of the bits for some general texts since before training.
+    ``general_text`` is the relative change of the bits for some general texts since before training;
+    ``others`` are the other tasks of a training of several.
     """
 
     step: int
@@ -36,6 +57,7 @@ class ValidationPoint:
     train_loss: float | None = None
     metric: Estimate | None = None
     general_text: Estimate | None = None
+    others: tuple[TaskLoss, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,10 +100,69 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class TaskPart:
+    """One task of a training of several, and the tuned model on that task's validation rows.
+
+    ``rows`` are its training rows, ``share`` its part of an epoch; ``left_out`` of its rows were like rows of
+    the run's own task.
+    """
+
+    task: str
+    rows: int
+    share: float
+    left_out: int
+    card: Scorecard
+
+
+@dataclass(frozen=True)
+class Interference:
+    """One task of a training of several: its accuracy on validation, trained together and alone.
+
+    ``rows`` are its training rows, ``share`` its part of an epoch, ``left_out`` what was like rows of the
+    run's own task. ``change`` is together minus alone, paired; None where it is not known, for ``reason``.
+    """
+
+    task: str
+    rows: int
+    share: float
+    left_out: int
+    together: Estimate
+    alone: Estimate | None
+    change: PairedGain | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """One of several trainings that differ in their seed only, on validation."""
+
+    seed: int
+    best_step: int
+    loss: float
+    score: Estimate
+    adapter_sha256: str
+
+
+@dataclass(frozen=True)
+class SeedStudy:
+    """Several seeds: ``chosen`` went to the test by ``rule``.
+
+    ``mean`` and ``spread`` (standard deviation) are of the validation scores in ``metric``, over seeds.
+    """
+
+    runs: tuple[SeedRun, ...]
+    metric: str
+    chosen: int
+    rule: str
+    mean: Estimate
+    spread: Estimate
+
+
+@dataclass(frozen=True)
 class Training:
     """How a tuned candidate came to be. With full fine-tuning ``adapter_folder`` holds the whole model.
 
-    ``long_rows`` are training rows that were dropped or cut.
+    ``long_rows`` are training rows that were dropped or cut; ``seeds`` is there where several were tried.
     """
 
     train: tuple[TrainPoint, ...]
@@ -103,6 +184,7 @@ class Training:
     long_rows: tuple[LongRow, ...] = ()
     course: WatchedCourse | None = None
     agreement: Agreement | None = None
+    seeds: SeedStudy | None = None
 
 
 @dataclass(frozen=True)
@@ -192,6 +274,7 @@ class RunSummary:
     machine: dict[str, str]
     files: tuple[FileHash, ...]
     base_licence: str = ""
+    interference: tuple[Interference, ...] = ()
     notes: tuple[str, ...] = field(default_factory=tuple)
     guarded: Guarded | None = None
     test_slices: tuple[SliceScore, ...] = ()

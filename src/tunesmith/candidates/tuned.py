@@ -13,6 +13,8 @@ from scipy.optimize import minimize_scalar
 from tunesmith.candidates.answers import Answers, answers_from_scores, task_tree
 from tunesmith.engine.adapters import attach_adapter
 from tunesmith.engine.added_tokens import grow
+from tunesmith.engine.classifier_head import with_head
+from tunesmith.engine.lora import lora_layers
 from tunesmith.engine.pruning import plain_pruning
 from tunesmith.engine.scoring import LabelScores, score_labels
 from tunesmith.files import content_hash
@@ -58,6 +60,9 @@ def put_adapter(loaded: LoadedModel, folder: Path) -> LoadedModel:
         loaded = grow(load_base(loaded.base, dtype, attention), adapter.added_tokens)
     if adapter.method == "qlora":
         quantise(loaded.model)
+    if adapter.labels and not lora_layers(loaded.model):
+        loaded = with_head(loaded, adapter.labels, seed=0)
+    loaded = replace(loaded, labels=adapter.labels)
     attach_adapter(loaded.model, adapter, str(folder))
     return loaded
 

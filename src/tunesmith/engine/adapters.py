@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tunesmith.engine.lora import attach_lora, lora_layers
 from tunesmith.engine.whole import trained_modules
 from tunesmith.errors import UserError
 from tunesmith.models.adapters import Adapter, load_adapter
+from tunesmith.models.families import classes, family_of
 from tunesmith.models.merging import check_layers
 from tunesmith.models.quantised import quantise
 from tunesmith.task.train_settings import TrainSettings
@@ -23,6 +25,7 @@ from tunesmith.task.train_settings import TrainSettings
 
 def read_adapter(model: nn.Module) -> Adapter:
     """The adapter attached to ``model``, its tensors shared with it, not copied."""
+    config: Any = model.config
     layers = lora_layers(model)
     first = next(iter(layers.values()))
     return Adapter(
@@ -42,15 +45,25 @@ def read_adapter(model: nn.Module) -> Adapter:
         | {f"{name}.weight": module.weight.detach() for name, module in grown_modules(model).items()},
         fan_in_fan_out=any(isinstance(layer.base, Conv1D) for layer in layers.values()),
         first_added=next((module.first for module in grown_modules(model).values()), 0),
+        family=family_of(config),
+        labels=classes(config) if family_of(config) == "encoder" else (),
     )
 
 
-def make_trainable(model: PreTrainedModel, settings: TrainSettings, tokens: int = 0) -> None:
+def make_trainable(
+    model: PreTrainedModel, settings: TrainSettings, head: Sequence[str] = (), tokens: int = 0
+) -> None:
     """Make ``model`` what ``settings`` train: a new adapter on a frozen base, or all of its weights.
 
-    ``tokens`` is how many its tokenizer has, where :func:`tunesmith.engine.added_tokens.grow` has added some.
-    Raises UserError where a name in the settings is not in the model, or bitsandbytes is missing.
+    ``head`` names the modules of a classification head, which is trained whole in any case. ``tokens`` is how
+    many its tokenizer has, where :func:`tunesmith.engine.added_tokens.grow` has added some. Raises UserError
+    where a name in the settings is not in the model, or bitsandbytes is missing.
     """
+    if head and settings.method == "qlora":
+        raise UserError(
+            f"train.method: qlora is not for {type(model).__name__}, an encoder-only classifier",
+            fix="set train.method: lora (such bases are small)",
+        )
     if settings.method == "full":
         train_all_weights(model)
         return
@@ -64,7 +77,7 @@ def make_trainable(model: PreTrainedModel, settings: TrainSettings, tokens: int 
         settings.method,
         settings.targets,
         settings.adapter_dropout,
-        settings.modules_to_save,
+        [*(settings.modules_to_save or ()), *_with_weights(model, head)] or None,
     )
     if settings.add_tokens:
         train_added_rows(model, tokens - len(settings.add_tokens), len(settings.add_tokens))
@@ -129,6 +142,12 @@ def set_adapter(model: nn.Module, adapter: Adapter, named: str) -> None:
             f"{named}: the adapter's method is {adapter.method}, not {live.method}",
             fix=f"set train.method: {adapter.method}, or train again",
         )
+    if live.labels != adapter.labels:
+        raise UserError(
+            f"{named}: the adapter's classes ({', '.join(adapter.labels) or 'none'}) are not those of this "
+            f"task ({', '.join(live.labels) or 'none'})",
+            fix="use the data it was trained on, or train again",
+        )
     for ours, theirs in (
         (live.low_rank, adapter.low_rank),
         (live.magnitudes, adapter.magnitudes),
@@ -170,3 +189,13 @@ def set_adapter(model: nn.Module, adapter: Adapter, named: str) -> None:
             live.modules[name].copy_(values)
         else:
             module.rows.copy_(values[module.first : module.first + len(module.rows)])
+
+
+def _with_weights(model: nn.Module, names: Sequence[str]) -> list[str]:
+    """The modules with weights of their own among and inside ``names``."""
+    return [
+        inner
+        for inner, module in model.named_modules()
+        if [*module.parameters(recurse=False)]
+        and any(inner == name or inner.startswith(f"{name}.") for name in names)
+    ]

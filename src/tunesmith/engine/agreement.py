@@ -18,10 +18,13 @@ from transformers import PreTrainedModel
 
 from tunesmith.engine.added_tokens import GrownEmbedding, GrownHead, grown_modules
 from tunesmith.engine.devices import device_of
+from tunesmith.engine.forward import make_batch
 from tunesmith.engine.lora import LoraLinear, lora_disabled, lora_layers
 from tunesmith.engine.scoring import score_continuations
+from tunesmith.engine.selfcheck import family_loss, token_losses_by
 from tunesmith.engine.whole import TrainedModule, trained_modules
 from tunesmith.models.adapters import Adapter, load_adapter
+from tunesmith.models.families import family_of
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.merging import merged_weight
 from tunesmith.models.rendering import Tokens
@@ -50,6 +53,9 @@ def model_agreement(loaded: LoadedModel, saved: PreTrainedModel, rows: Sequence[
 @torch.no_grad()
 def plain_log_probabilities(model: PreTrainedModel, rows: Sequence[Tokens]) -> list[float]:
     """Sum of log p over the learned tokens of each row, in nats, by the model's own forward, row by row."""
+    if family_of(model.config) != "decoder":
+        losses = token_losses_by(family_loss(model))
+        return [-float(losses(model, make_batch([row.ids], [row.learn], 0, 0)).sum()) for row in rows]
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:

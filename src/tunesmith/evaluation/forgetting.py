@@ -203,6 +203,20 @@ def guard_checks(
     return tuple(checks)
 
 
+def unmeasured_checks(reason: str, text_blocking: bool, probe_blocking: bool) -> tuple[Check, ...]:
+    """The two overall guards where a model's general ability cannot be measured, for ``reason``."""
+    return tuple(
+        Check(
+            name=f"forgetting: {domain}",
+            question=f"Is the tuned model about as good on {domain} as its base?",
+            answer="unmeasured",
+            evidence=reason,
+            blocking=blocking,
+        )
+        for domain, blocking in ((ALL_TEXT, text_blocking), (ALL_PROBES, probe_blocking))
+    )
+
+
 def _finite(asked: list[ScoredText], log_probs: LogProbs) -> list[float]:
     nats = [float(value) for value in log_probs(asked)]
     for text, value in zip(asked, nats, strict=True):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tunesmith.errors import UserError
 from tunesmith.files import atomic_path, file_sha256, write_json
+from tunesmith.models.families import Family
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -28,6 +29,11 @@ _PREFIX, _A, _B, _MAGNITUDE = (
     ".lora_B.weight",
     ".lora_magnitude_vector",
 )
+_TASK_TYPES: dict[Family, str] = {
+    "decoder": "CAUSAL_LM",
+    "encoder-decoder": "SEQ_2_SEQ_LM",
+    "encoder": "SEQ_CLS",
+}
 AdapterMethod = Literal["lora", "rslora", "dora", "qlora"]
 METHOD_TITLES = {
     "lora": "LoRA",
@@ -45,6 +51,7 @@ class Adapter:
     ``modules`` holds the latter's parameters by their names in the base (``lm_head.weight``).
     ``fan_in_fan_out`` tells PEFT that layers store their weight as [in, out] (GPT-2's Conv1D).
     ``added_tokens`` were added to the base's vocabulary, the first of them as token ``first_added``.
+    ``labels`` are the classes, in order, of an encoder's classification head, which is among ``modules``.
     """
 
     method: AdapterMethod
@@ -57,6 +64,8 @@ class Adapter:
     fan_in_fan_out: bool = False
     added_tokens: tuple[str, ...] = ()
     first_added: int = 0
+    family: Family = "decoder"
+    labels: tuple[str, ...] = ()
 
     @property
     def scaling(self) -> float:
@@ -71,11 +80,15 @@ class Adapter:
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """The base that a result of training belongs to, and how it was trained."""
+    """The base that a result of training belongs to, and how it was trained.
+
+    ``labels`` are the classes of a classification head, in order.
+    """
 
     name: str
     sha256: str
     method: str
+    labels: tuple[str, ...] = ()
 
 
 def scaling_of(method: AdapterMethod, rank: int, alpha: float) -> float:
@@ -102,7 +115,7 @@ def save_adapter(folder: Path, adapter: Adapter, base_name: str, base_sha256: st
         folder / CONFIG_FILE,
         {
             "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
+            "task_type": _TASK_TYPES[adapter.family],
             "base_model_name_or_path": base_name,
             "r": adapter.rank,
             "lora_alpha": adapter.alpha,
@@ -116,7 +129,7 @@ def save_adapter(folder: Path, adapter: Adapter, base_name: str, base_sha256: st
             "modules_to_save": adapter.modules_to_save or None,
         },
     )
-    write_json(folder / BASE_FILE, TrainedOn(base_name, base_sha256, adapter.method))
+    write_json(folder / BASE_FILE, TrainedOn(base_name, base_sha256, adapter.method, adapter.labels))
     if adapter.added_tokens:
         write_json(folder / NEW_TOKENS_FILE, {"tokens": adapter.added_tokens, "first": adapter.first_added})
     return file_sha256(folder / WEIGHTS_FILE)
@@ -129,8 +142,9 @@ def read_trained_on(folder: Path, base_sha256: str) -> TrainedOn:
     """
     try:
         stored = json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))
-        trained_on = TrainedOn(**{name: str(stored[name]) for name in TrainedOn.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        labels = tuple(map(str, stored.get("labels", ())))
+        trained_on = TrainedOn(str(stored["name"]), str(stored["sha256"]), str(stored["method"]), labels)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable(folder, error) from error
     if trained_on.sha256 != base_sha256:
         raise UserError(
@@ -152,6 +166,7 @@ def load_adapter(folder: Path, base_sha256: str) -> Adapter:
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
+        family = {kind: name for name, kind in _TASK_TYPES.items()}[config["task_type"]]
         dropout, transposed = float(config["lora_dropout"]), bool(config["fan_in_fan_out"])
         tensors = load_file(path)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -190,6 +205,8 @@ def load_adapter(folder: Path, base_sha256: str) -> Adapter:
         transposed,
         added_tokens,
         first_added,
+        family,
+        trained_on.labels,
     )
 
 

@@ -24,7 +24,7 @@ PLAIN_TEMPLATE = (
 _NO_DATE = "{% macro strftime_now(format) %}1 January 2026{% endmacro %}"
 
 # Private characters with which Transformers marks control tokens found in data; it drops them from the data.
-_MARKERS = "\U000f0000\U000f0001"
+MARKERS = "\U000f0000\U000f0001"
 
 _SYSTEM, _QUESTION, _ANSWER = "system sentinel", "question sentinel", "answer sentinel"
 
@@ -137,7 +137,7 @@ def chat_format(tokenizer: Any, name: str, ordinary: Sequence[str] = ()) -> Chat
         closes_answers=closer is not None,
         lead=prompt.rpartition(_QUESTION)[2],
         gap=answered.removeprefix(prompt) if answered.startswith(prompt) else "",
-        control=re.compile("|".join([f"[{_MARKERS}]", *map(re.escape, spelled)])),
+        control=re.compile("|".join([f"[{MARKERS}]", *map(re.escape, spelled)])),
         ordinary=tuple(ordinary),
     )
 

@@ -16,6 +16,7 @@ from tunesmith.errors import UserError
 from tunesmith.files import content_hash, file_sha256, write_json
 from tunesmith.models.adapters import BASE_FILE, NEW_TOKENS_FILE, Adapter, TrainedOn, load_adapter
 from tunesmith.models.catalog import Base
+from tunesmith.models.families import give_fresh_head
 from tunesmith.models.loading import LoadedModel, load_base
 from tunesmith.models.quantised import round_to_nf4
 from tunesmith.models.tokenizing import add_tokens
@@ -48,6 +49,8 @@ def merge_adapter(base: Base, adapter_folder: Path, folder: Path, dtype: torch.d
         loaded = add_tokens(loaded, adapter.added_tokens)
         if len(loaded.tokenizer) > model.get_input_embeddings().weight.shape[0]:
             model.resize_token_embeddings(len(loaded.tokenizer), mean_resizing=False)
+    if adapter.labels:
+        give_fresh_head(model, loaded.head, adapter.labels, seed=0)
     check_layers(model, adapter.low_rank, adapter_folder)
     for name in adapter.low_rank:
         layer: Any = model.get_submodule(name)

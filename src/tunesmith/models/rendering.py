@@ -30,12 +30,25 @@ def render_prompt(loaded: Renderer, messages: Sequence[Message]) -> list[int]:
 
 
 def render_answer(loaded: Renderer, answer: str) -> list[int]:
-    """The tokens of an answer, the end token included."""
+    """The tokens of an answer, the end token included; for a classification head the class's number alone.
+
+    Raises UserError where the head has no such class.
+    """
+    if loaded.labels:
+        if answer not in loaded.labels:
+            raise UserError(
+                f"{answer!r} is none of the {len(loaded.labels)} classes of {loaded.base.name}'s head",
+                fix="train again on data with this label",
+            )
+        return [loaded.labels.index(answer)]
     return [*loaded.chat.answer(answer), loaded.end_token]
 
 
 def render_row(loaded: Renderer, messages: Sequence[Message], answer: str) -> Tokens:
-    """Prompt and answer in one sequence; exactly the answer and its end token are learned."""
+    """Prompt and answer in one sequence; exactly the answer and its end token are learned.
+
+    An encoder is later given what is not learned: the answer is its decoder's, or its head's class.
+    """
     prompt = render_prompt(loaded, messages)
     completion = render_answer(loaded, answer)
     return Tokens(ids=(*prompt, *completion), learn=(*[False] * len(prompt), *[True] * len(completion)))
@@ -52,6 +65,8 @@ def label_tokens(loaded: Renderer, labels: Sequence[str]) -> list[list[int]]:
     Raises UserError where a label has no tokens, or two labels have the same ones, so that the base
     could not tell them apart.
     """
+    if loaded.labels:
+        return [render_answer(loaded, label) for label in labels]
     label_of: dict[tuple[int, ...], str] = {}
     for label in labels:
         ids = tuple(loaded.chat.answer(label))
@@ -114,6 +129,8 @@ def check_rendering(loaded: Renderer, tokens: Sequence[Tokens], rows: Sequence[R
                 f"{row.source}: nothing in this row would be learned (its answer was cut away or is empty)",
                 fix="give the row an answer, or leave it out",
             )
+        if loaded.labels:
+            continue  # a class has no end
         if rendered.ids[-1] != loaded.end_token or not rendered.learn[-1]:
             raise UserError(
                 f"{row.source}: the end of the answer would not be learned, so the model would never stop",

@@ -11,7 +11,9 @@ from transformers import AddedToken, AutoConfig, AutoTokenizer
 from tunesmith.errors import UserError
 from tunesmith.models.catalog import Base
 from tunesmith.models.chat import ChatFormat, chat_format
-from tunesmith.models.loading import LoadedModel
+from tunesmith.models.families import Family, family_of
+from tunesmith.models.loading import LoadedModel, first_line
+from tunesmith.models.plain_input import plain_input
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,23 @@ class BaseTokenizer:
     end_token: int
     pad_token: int
     context_tokens: int
+    family: Family = "decoder"
+    labels: tuple[str, ...] = ()
 
 
 Growing = TypeVar("Growing", BaseTokenizer, LoadedModel)
+
+
+def base_family(base: Base) -> Family:
+    """The family of ``base`` by its config.json. Raises UserError where it cannot be read."""
+    try:
+        config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"base: the config of {base.name} cannot be read from {base.folder} ({first_line(error)})",
+            fix="put the model's own config.json in that folder",
+        ) from error
+    return family_of(config)
 
 
 def load_tokenizer(base: Base) -> BaseTokenizer:
@@ -43,11 +59,12 @@ def load_tokenizer(base: Base) -> BaseTokenizer:
             f"base: the tokenizer of {base.name} cannot be loaded from {base.folder} ({first})",
             fix="put the model's own tokenizer files and its config.json in that folder",
         ) from error
-    chat = chat_format(tokenizer, base.name)
+    family = family_of(config)
+    chat = (chat_format if family == "decoder" else plain_input)(tokenizer, base.name)
     pad_token = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else chat.end_token
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     return BaseTokenizer(
-        base, tokenizer, chat, chat.end_token, pad_token, int(context or tokenizer.model_max_length)
+        base, tokenizer, chat, chat.end_token, pad_token, int(context or tokenizer.model_max_length), family
     )
 
 

@@ -71,6 +71,8 @@ def write_report(summary: RunSummary, path: Path) -> None:
         "agreement": numbers.agreement,
         "unmeasured_because": numbers.unmeasured_because,
         "long_rows": numbers.long_rows,
+        "seeds": numbers.seeds,
+        "interference": numbers.interference,
         "bounds": numbers.bounds,
         "level": numbers.level,
         "duration": numbers.duration,

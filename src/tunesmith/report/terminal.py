@@ -15,7 +15,7 @@ from rich.text import Text
 
 from tunesmith.records import Candidate, Decision, Estimate, Forgetting, Manifest, Plan, Scorecard, Verdict
 from tunesmith.report import numbers
-from tunesmith.run_records import RunSummary, Training
+from tunesmith.run_records import SEED_NOISE, Interference, RunSummary, Training
 
 STAGE_WIDTH = 10
 DECISION_STYLES: dict[Decision, str] = {
@@ -31,6 +31,8 @@ def print_summary(summary: RunSummary, console: Console, report: Path | None = N
     console.print(plan_lines(summary.plan))
     console.print(opponents_lines(summary.opponents, summary.finalists))
     console.print(training_lines(summary.training, summary.tuned_validation.candidate))
+    if summary.interference:
+        console.print(interference_lines(summary.interference))
     console.print(verdict_lines(summary.verdict, summary.test_scorecards, summary.forgetting))
     if report is not None:
         console.print(report_line(report))
@@ -126,6 +128,8 @@ def training_lines(training: Training, candidate: Candidate | None = None) -> Re
             lines.append(f"task metric there: {numbers.estimate(best.metric)}, n = {_n(best.metric)}")
     if training.course is not None:
         lines.append(numbers.typeset(training.course.sentence))
+    if training.seeds is not None:
+        lines.append(numbers.seeds(training.seeds))
     if training.long_rows:
         lines.append(numbers.long_rows(training.long_rows))
     lines.append(
@@ -136,6 +140,11 @@ def training_lines(training: Training, candidate: Candidate | None = None) -> Re
     if training.agreement is not None:
         lines.append(numbers.agreement(training.agreement))
     return stage_block("train", lines)
+
+
+def interference_lines(changes: Sequence[Interference]) -> RenderableType:
+    """How each task of a training of several fares against having been trained alone."""
+    return stage_block("", [numbers.interference(change) for change in changes])
 
 
 def verdict_lines(
@@ -155,6 +164,11 @@ def verdict_lines(
     # Each kind ends with its overall change.
     overall = {item.kind: item for item in forgetting}
     lines += [_forgetting_line(item) for item in overall.values()]
+    lines += [
+        numbers.typeset(f"{check.name}: {check.answer}; {check.evidence}")
+        for check in verdict.checks
+        if check.name == SEED_NOISE
+    ]
     lines += [
         f"{check.answer}, and it must pass: {check.name}"
         for check in verdict.checks

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.engine.generation import sample
 from tunesmith.engine.scoring import score_continuations
+from tunesmith.errors import UserError
 from tunesmith.evaluation.forgetting import (
     GeneralScores,
     ProbeScores,
@@ -21,6 +22,7 @@ from tunesmith.evaluation.probes import ProbeItem, probe_items
 from tunesmith.evaluation.refusals import refused
 from tunesmith.evaluation.texts import general_texts, own_samples
 from tunesmith.files import content_hash, read_record, write_json
+from tunesmith.models.families import NO_LIKELIHOOD_OF_TEXT
 from tunesmith.models.rendering import encode, render_prompt
 from tunesmith.progress import Report, silent
 from tunesmith.records import Estimate, Message
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tunesmith.models.loading import LoadedModel
+    from tunesmith.models.rendering import Renderer
+    from tunesmith.task.guard_settings import GuardsSettings
 
 CURVE_TEXTS = 40
 SAMPLE_SEED = 20261121
@@ -55,6 +59,33 @@ def base_general_scores(loaded: LoadedModel, precision: str, cache: Path, report
     scores = score_general(texts, lambda asked: _log_probs(loaded, asked, report))
     write_json(path, scores)
     return scores
+
+
+def check_guards(loaded: Renderer, guards: GuardsSettings) -> None:
+    """Raises UserError where a guard that blocks could never pass: the base's family cannot be measured."""
+    if loaded.family == "decoder":
+        return
+    asked = {
+        "own_probes": guards.own_probes is not None,
+        "refusals": guards.refusals is not None,
+        "forgetting_curve": guards.forgetting_curve,
+        "canaries": guards.canaries > 0 and loaded.family == "encoder",
+    }
+    for name, wanted in asked.items():
+        if wanted:
+            raise UserError(
+                f"guards.{name}: cannot be measured with {loaded.base.name}: "
+                f"{NO_LIKELIHOOD_OF_TEXT[loaded.family]}",
+                fix=f"leave guards.{name} out, or choose a decoder-only base",
+            )
+    for name, guard in (("general_text", guards.general_text), ("probes", guards.probes)):
+        if guard.blocking:
+            raise UserError(
+                f"guards.{name}: cannot block with {loaded.base.name}: "
+                f"{NO_LIKELIHOOD_OF_TEXT[loaded.family]}, so it stays unmeasured and the verdict could never "
+                "be TRAIN",
+                fix=f"set guards.{name}.blocking: false, or choose a decoder-only base",
+            )
 
 
 def tuned_general_scores(loaded: LoadedModel, base: GeneralScores, report: Report) -> GeneralScores:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from tunesmith.errors import UserError
 from tunesmith.records import Dataset, Row
 from tunesmith.stages.session import Session
 
@@ -48,6 +49,11 @@ def masked_rows(session: Session, rows: Sequence[Row]) -> list[MaskedRow]:
     from tunesmith.models.tokenizing import add_tokens, load_tokenizer
 
     renderer = add_tokens(load_tokenizer(session.base()), session.task.train.add_tokens or ())
+    if renderer.family == "encoder":
+        raise UserError(
+            f"base: {renderer.base.name} answers by a classification head, which learns classes, not tokens",
+            fix="leave --mask out; every row of such a base teaches its label alone",
+        )
     masked = []
     for row in rows:
         tokens = render_row(renderer, instructed(session.task.instruction, row), row.target)

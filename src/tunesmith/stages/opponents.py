@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tunesmith.candidates.prompts import Prompting
     from tunesmith.candidates.transformations import Transformations
     from tunesmith.engine.scoring import LabelScores
+    from tunesmith.models.loading import LoadedModel
+    from tunesmith.task.settings import OpponentSettings
 
 # Prompts are first compared on so many rows; one that is behind the best of them at this one-sided level is
 # scored no further.
@@ -43,7 +45,7 @@ class OpponentsResult:
     """Scorecards on validation, and the ids of the finalists that will meet the tuned model on the test.
 
     ``test_rows`` has, by id, the finalists that are clearly behind another one on validation: so many test
-    rows are enough to show it.
+    rows are enough to show it. ``message`` says which opponents of the task could not take part, and why.
     """
 
     scorecards: tuple[Scorecard, ...]
@@ -51,6 +53,7 @@ class OpponentsResult:
     test_rows: dict[str, int]
     classical_grid: tuple[tuple[str, float], ...]
     seconds: float
+    message: str | None = None
 
     def finalist_candidates(self) -> tuple[Candidate, ...]:
         by_id = {card.candidate.id: card.candidate for card in self.scorecards}
@@ -95,7 +98,25 @@ def _measure(session: Session, dataset: Dataset, plan: Plan) -> OpponentsResult:
     cards.extend(_prompt_cards(session, plan, train, validation, labels))
     finalists = _finalists(cards)
     enough = _enough_test_rows([card for card in cards if card.candidate.id in finalists], validation)
-    return OpponentsResult(tuple(cards), finalists, enough, grid, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return OpponentsResult(tuple(cards), finalists, enough, grid, seconds, _message(session, plan))
+
+
+def prompt_counts(loaded: LoadedModel, opponents: OpponentSettings) -> list[int]:
+    """How many examples each prompt of the task shows; none where the base reads no prompts."""
+    if loaded.family == "encoder":
+        return []
+    return [*([0] if opponents.zero_shot else []), *opponents.few_shot]
+
+
+def _message(session: Session, plan: Plan) -> str | None:
+    asked = session.task.opponents
+    if not (asked.zero_shot or asked.few_shot) or session.loaded(plan.precision).family != "encoder":
+        return None
+    return (
+        f"{session.task.base} is encoder-only and reads no prompts: zero-shot and few-shot prompting do not "
+        "apply, and the tuned model is compared with the other opponents alone"
+    )
 
 
 def _enough_test_rows(finalists: Sequence[Scorecard], validation: Sequence[Row]) -> dict[str, int]:
@@ -181,10 +202,13 @@ def _prompt_cards(
     from tunesmith.evaluation.scorecards import correctness, scorecard
     from tunesmith.stats.paired import clearly_behind
 
-    counts = [*([0] if session.task.opponents.zero_shot else []), *session.task.opponents.few_shot]
-    if not counts:
+    asked = session.task.opponents
+    if not (asked.zero_shot or asked.few_shot):
         return []
     loaded = session.loaded(plan.precision)
+    counts = prompt_counts(loaded, asked)
+    if not counts:
+        return []
     prompting = Prompting(loaded, session.task.instruction, labels, train)
     # An id is the hash of a row's content: ordered by it, the first rows are a fair draw.
     order = sorted(range(len(validation)), key=lambda index: validation[index].id)

@@ -7,9 +7,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tunesmith.errors import UserError
 from tunesmith.records import Dataset, JointPower, Plan, Row
 from tunesmith.stages.memory import available_mb, peak_mb, reset_peak, resident_mb
 from tunesmith.stages.session import Session, machine
+from tunesmith.stages.together import gather, other_datasets
 from tunesmith.stages.train import METRIC_ROWS
 from tunesmith.stats.levels import alpha_for_opening
 from tunesmith.stats.power import power_points
@@ -60,6 +62,7 @@ def make_plan(session: Session, dataset: Dataset) -> PlanResult:
         "instruction": task.instruction,
         "opponents": task.opponents.model_dump(),
         "train": task.train.model_dump(),
+        "also": [(other.task.instruction, data.manifest.version) for other, data in other_datasets(session)],
         "base": session.base().sha256,
         "machine": machine(),
     }
@@ -72,7 +75,8 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     from tunesmith.engine.devices import allocated_peak_mb, find_device, free_mb, start_measuring
     from tunesmith.engine.precision import probe_precision
     from tunesmith.models.rendering import check_rendering
-    from tunesmith.models.tokenizing import add_tokens, load_tokenizer
+    from tunesmith.stages.general import check_guards
+    from tunesmith.training.fit import TOKENS_PER_MICRO_BATCH
     from tunesmith.training.long_rows import training_rows
     from tunesmith.training.memory import MIB, after_probe
     from tunesmith.training.optimisers import check_optimiser
@@ -91,21 +95,26 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     probe = probe_precision(str(device))
     session.say("measuring speed and memory on a few of the rows")
     train, validation = read_split(dataset, "train"), read_split(dataset, "validation")
-    tokenizer = add_tokens(load_tokenizer(session.base()), session.task.train.add_tokens or ())
-    trained_on = training_rows(tokenizer, session.task.instruction, train, session.task.train)
-    check_rendering(tokenizer, trained_on.tokens, trained_on.rows)
-    train_tokens = trained_on.tokens
-    validation_tokens = _checked(session, tokenizer, validation, "validation")
-    memory = _memory(session, train_tokens, probe.precision)
+    labels = dataset.manifest.labels
+    renderer = _renderer(session, labels, probe.precision)
+    check_guards(renderer, session.task.guards)
+    trained_on = training_rows(renderer, session.task.instruction, train, session.task.train)
+    check_rendering(renderer, trained_on.tokens, trained_on.rows)
+    train_tokens = gather(renderer, session, dataset, trained_on).trained_on.tokens
+    validation_tokens = _checked(session, renderer, validation, "validation")
+    # What other families hold is not planned: it is measured alone.
+    memory = _memory(session, train_tokens, probe.precision) if renderer.family == "decoder" else None
     on_gpu = device.type == "cuda"
     before_mb = 0.0 if on_gpu else resident_mb()
-    loaded = session.load_again(probe.precision)
+    loaded = _loaded(session, renderer, probe.precision)
     reset_peak()
     if on_gpu:
         start_measuring(device)
-    seconds = _measure(session, loaded, train_tokens, train, validation, dataset.manifest.labels, memory)
+    seconds = _measure(session, loaded, train_tokens, train, validation, labels, memory)
     probed_mb = (allocated_peak_mb(device) if on_gpu else peak_mb()) - before_mb
-    peak = before_mb + after_probe(memory.plan, round(probed_mb * MIB)) / MIB
+    peak = before_mb + probed_mb
+    if memory is not None:
+        peak = before_mb + after_probe(memory.plan, round(probed_mb * MIB)) / MIB
     settings = session.task.train
     trained = round(sum(len(tokens.ids) for tokens in train_tokens) * settings.epochs)
     watched = [train_tokens[row] for row in watched_training_rows(len(train_tokens))]
@@ -124,16 +133,19 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         matmul_gflops=probe.bf16_gflops if probe.precision == "bf16" else probe.fp32_gflops,
         tokens_per_second=1 / seconds.trained_token,
         train_tokens=trained,
-        estimated_train_seconds=trained * seconds.trained_token
-        + validations * validated * seconds.validated_token
-        + (len(validation) + measured_rows) * seconds.tuned_row,
+        estimated_train_seconds=len(settings.seeds or [settings.seed])
+        * (
+            trained * seconds.trained_token
+            + validations * validated * seconds.validated_token
+            + (len(validation) + measured_rows) * seconds.tuned_row
+        ),
         estimated_opponents_seconds=len(validation) * sum(seconds.prompt_rows) + seconds.classical,
         estimated_verdict_seconds=test.rows * (max(seconds.prompt_rows, default=0.0) + seconds.tuned_row)
         + seconds.general,
         estimated_peak_memory_mb=peak,
         available_memory_mb=free_mb(device) if on_gpu else available_mb(),
-        micro_batch_tokens=memory.micro_batch_tokens,
-        recompute=memory.recompute,
+        micro_batch_tokens=memory.micro_batch_tokens if memory else TOKENS_PER_MICRO_BATCH,
+        recompute=memory is not None and memory.recompute,
         guards=_guards(session),
     )
     return PlanResult(plan, time.perf_counter() - started)
@@ -145,6 +157,8 @@ def _guards(session: Session) -> tuple[JointPower, ...]:
     from tunesmith.stats.power_guards import guard_power, joint_power
 
     guards = session.task.guards
+    if not (guards.general_text.blocking or guards.probes.blocking):
+        return ()  # the material takes seconds to gather
     asked = [
         (material, guard.margin, spreads)
         for material, guard, spreads in zip(
@@ -161,8 +175,30 @@ def _guards(session: Session) -> tuple[JointPower, ...]:
             ],
             alpha,
         )
-        for rough in ((0, 1) if asked else ())
+        for rough in (0, 1)
     )
+
+
+def _renderer(session: Session, labels: tuple[str, ...], precision: str) -> Renderer:
+    """What renders the rows: a decoder's tokenizer, so that memory is planned before weights are loaded."""
+    from tunesmith.engine.classifier_head import with_head
+    from tunesmith.models.tokenizing import add_tokens, base_family, load_tokenizer
+
+    settings = session.task.train
+    if base_family(session.base()) == "decoder":
+        return add_tokens(load_tokenizer(session.base()), settings.add_tokens or ())
+    if settings.add_tokens:
+        raise UserError(
+            f"train.add_tokens: {session.base().name} is not a decoder-only base",
+            fix="leave train.add_tokens out, or choose a decoder-only base",
+        )
+    return with_head(session.load_again(precision), labels, settings.seed)
+
+
+def _loaded(session: Session, renderer: Renderer, precision: str) -> LoadedModel:
+    from tunesmith.models.loading import LoadedModel
+
+    return renderer if isinstance(renderer, LoadedModel) else session.load_again(precision)
 
 
 def _memory(session: Session, rows: list[Tokens], precision: str) -> MemoryChoice:
@@ -214,7 +250,7 @@ def _measure(
     train: list[Row],
     validation: list[Row],
     labels: tuple[str, ...],
-    memory: MemoryChoice,
+    memory: MemoryChoice | None,
 ) -> _Seconds:
     from tunesmith.candidates.classical import estimate_tuning_seconds
     from tunesmith.candidates.prompts import Prompting, score_prompt, variant_rules
@@ -222,6 +258,7 @@ def _measure(
     from tunesmith.engine.added_tokens import grow
     from tunesmith.engine.forward import common_prefix
     from tunesmith.stages.general import scored_tokens
+    from tunesmith.stages.opponents import prompt_counts
     from tunesmith.training.measure import measure_steps
 
     task = session.task
@@ -230,14 +267,15 @@ def _measure(
 
     prompting = Prompting(loaded, task.instruction, labels, train)
     no_prior = [0.0] * len(labels)
-    counts = [*([0] if task.opponents.zero_shot else []), *task.opponents.few_shot]
+    counts = prompt_counts(loaded, task.opponents)
     prompt_tokens = [
         score_prompt(prompting, count, rows, variant_rules(prompting, no_prior)).tokens / len(rows)
         for count in counts
     ]
     loaded = grow(loaded, task.train.add_tokens or ())
-    make_trainable(loaded.model, task.train, len(loaded.tokenizer))
-    rates = measure_steps(loaded, tokens, task.train, memory.largest.rows, memory.recompute)
+    make_trainable(loaded.model, task.train, loaded.head, len(loaded.tokenizer))
+    recompute = memory is not None and memory.recompute
+    rates = measure_steps(loaded, tokens, task.train, memory.largest.rows if memory else None, recompute)
     shared = common_prefix([row.ids for row in tokens])
     read = rates.read_tokens_per_second
     return _Seconds(
@@ -246,5 +284,5 @@ def _measure(
         prompt_rows=tuple(count / read for count in prompt_tokens),
         tuned_row=(statistics.mean(len(row.ids) for row in tokens) - shared) / read,
         classical=estimate_tuning_seconds(train) if task.opponents.classical else 0.0,
-        general=2 * scored_tokens(loaded) / read,
+        general=2 * scored_tokens(loaded) / read if loaded.family == "decoder" else 0.0,
     )

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from tunesmith.files import file_sha256, read_record, write_json
 from tunesmith.records import Dataset, FileHash, Scorecard
-from tunesmith.run_records import RunSummary
+from tunesmith.run_records import Interference, RunSummary
 from tunesmith.stages.data import DataResult
 from tunesmith.stages.data_care import care_of_data
 from tunesmith.stages.guards import GuardsResult
@@ -42,6 +42,7 @@ def summarise(
     train: TrainResult,
     verdict: VerdictResult,
     guards: GuardsResult,
+    interference: tuple[Interference, ...] = (),
 ) -> RunSummary:
     """Gather the run; the date is that of the first time this very result was gathered."""
     from tunesmith.data.versions import read_split
@@ -88,6 +89,7 @@ def summarise(
                 "task.yaml", file_sha256(session.folder.task_file), session.folder.task_file.stat().st_size
             ),
         ),
+        interference=interference,
         base_licence=f"{base.licence}: {base.origin}",
         guarded=guards.guarded,
         test_slices=verdict.slices,
@@ -102,7 +104,7 @@ def summarise(
             task.cost,
             [title for method, title in TUNING_METHODS.items() if method != task.train.method],
         ),
-        notes=(*data.notes, *([train.message] if train.message else [])),
+        notes=(*data.notes, *(message for message in (opponents.message, train.message) if message)),
         data_care=care_of_data(session, dataset),
     )
     return _dated(session, summary)

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.files import file_sha256
+from tunesmith.files import file_sha256, read_record
 from tunesmith.records import Cost, Dataset, Estimate, FileHash, Plan, Row, Scorecard
-from tunesmith.run_records import Agreement, Training, WatchedCourse
+from tunesmith.run_records import Agreement, TaskPart, Training, WatchedCourse
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.session import Session, machine, usable_cores
-from tunesmith.workspace import adapter_folder, cached, checkpoints, stage_key
+from tunesmith.stages.together import gather, other_datasets, score_parts
+from tunesmith.workspace import RESULT, adapter_folder, cached, checkpoints, stage_key
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from tunesmith.candidates.tuned import TunedModel
@@ -35,6 +36,7 @@ PACKAGES = (
     "tunesmith.evaluation.scorecards",
     "tunesmith.stats",
     "tunesmith.stages.general",
+    "tunesmith.stages.together",
     "tunesmith.stages.train",
     "tunesmith.records",
     "tunesmith.run_records",
@@ -51,13 +53,14 @@ METRIC_ROWS = 256
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How training went, and the tuned candidate on validation."""
+    """How training went, and the tuned candidate on validation; ``together``: of each of several tasks."""
 
     training: Training
     validation: Scorecard
     files: tuple[FileHash, ...]
     message: str | None
     seconds: float
+    together: tuple[TaskPart, ...] = ()
 
 
 def check_training(session: Session) -> None:
@@ -91,11 +94,26 @@ def train_adapter(session: Session, dataset: Dataset, plan: Plan) -> TrainResult
     Raises KeyboardInterrupt after a checkpoint when Ctrl-C was pressed; UserError when the loss is not
     finite.
     """
+    folder = _stage_folder(session, dataset, plan)
+    return cached(folder, TrainResult, lambda path: _train(session, dataset, plan, path))[0]
+
+
+def stored_training(session: Session, dataset: Dataset, plan: Plan) -> TrainResult | None:
+    """What :func:`train_adapter` would find done; None where it would have to train."""
+    result = _stage_folder(session, dataset, plan) / RESULT
+    try:
+        return read_record(result, TrainResult) if result.is_file() else None
+    except ValueError:  # half a file, or of another version
+        return None
+
+
+def _stage_folder(session: Session, dataset: Dataset, plan: Plan) -> Path:
     task = session.task
     inputs = {
         "dataset": dataset.manifest.version,
         "instruction": task.instruction,
         "train": task.train.model_dump(),
+        "also": [(other.task.instruction, data.manifest.version) for other, data in other_datasets(session)],
         "planted": task.guards.canaries,
         "forgetting_curve": task.guards.forgetting_curve,
         "start": _start_sha256(session),
@@ -105,8 +123,7 @@ def train_adapter(session: Session, dataset: Dataset, plan: Plan) -> TrainResult
         "threads": usable_cores(),
         "processor": machine()["processor"],
     }
-    folder = session.folder.stage("train", stage_key("train", inputs, PACKAGES))
-    return cached(folder, TrainResult, lambda path: _train(session, dataset, plan, path))[0]
+    return session.folder.stage("train", stage_key("train", inputs, PACKAGES))
 
 
 def _start_sha256(session: Session) -> str | None:
@@ -131,6 +148,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     from tunesmith.data.versions import read_split
     from tunesmith.engine.adapters import continue_from, make_trainable
     from tunesmith.engine.added_tokens import grow
+    from tunesmith.engine.classifier_head import with_head
     from tunesmith.engine.lora import trained_weights
     from tunesmith.evaluation.memorisation import planted_rows
     from tunesmith.evaluation.scorecards import scorecard
@@ -146,15 +164,18 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     train += planted_rows(task.guards.canaries)
     # A copy of its own: an adapter that a stage before left behind must play no part.
     session.release()
-    loaded = grow(session.load_again(plan.precision), settings.add_tokens or ())
+    labels = dataset.manifest.labels
+    loaded = with_head(session.load_again(plan.precision), labels, settings.seed)
+    loaded = grow(loaded, settings.add_tokens or ())
     reset_peak()
-    make_trainable(loaded.model, settings, len(loaded.tokenizer))
+    make_trainable(loaded.model, settings, loaded.head, len(loaded.tokenizer))
     if settings.start_from is not None:
         continue_from(loaded.model, task.resolve(settings.start_from), loaded.base.sha256, settings)
     trained_on = training_rows(loaded, task.instruction, train, settings)
     check_rendering(loaded, trained_on.tokens, trained_on.rows)
+    gathered = gather(loaded, session, dataset, trained_on)
+    trained_on = gathered.trained_on
     validated = [render_row(loaded, instructed(task.instruction, row), row.target) for row in validation]
-    labels = dataset.manifest.labels
     tuned = TunedModel(loaded, task.instruction, labels)
     metric = _accuracy_on(tuned, validation) if settings.watch_metric else None
     title = METHOD_TITLES[settings.method]
@@ -173,6 +194,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
             general_text_change(loaded) if task.guards.forgetting_curve else None,
             plan.micro_batch_tokens,
             plan.recompute,
+            gathered.mixture,
         )
     every = max(1, len(validation) // COMPARED_ROWS)
     trained, adapter_sha256, agreement = _save(loaded, folder, validated[::every][:COMPARED_ROWS])
@@ -187,6 +209,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     answers = answer_tuned(candidate, labels, scores)
     cost = Cost(time.perf_counter() - scoring, len(validation), scores.tokens, peak_mb())
     card = scorecard(candidate, "validation", validation, answers, labels, cost)
+    together = score_parts(loaded, session, gathered, card)
     trainable = sum(parameter.numel() for parameter in trained_weights(loaded.model))
     training = Training(
         train=fitted.train,
@@ -215,7 +238,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     )
     # What was needed to go on is no longer needed, and is several times the adapter's size.
     shutil.rmtree(checkpoints(folder), ignore_errors=True)
-    return TrainResult(training, card, files, fitted.message, time.perf_counter() - started)
+    return TrainResult(training, card, files, fitted.message, time.perf_counter() - started, together)
 
 
 def _accuracy_on(tuned: TunedModel, validation: Sequence[Row]) -> Metric:

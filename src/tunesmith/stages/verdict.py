@@ -27,6 +27,7 @@ from tunesmith.records import (
     Verdict,
 )
 from tunesmith.stages.answerers import answerer
+from tunesmith.stages.forgotten import general_scores, own_probe_scores_of
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.session import Session
@@ -36,8 +37,7 @@ from tunesmith.task import Task
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from tunesmith.evaluation.forgetting import GeneralScores, ProbeScores
-    from tunesmith.evaluation.probes import ProbeItem
+    pass
 
 PACKAGES = (
     "tunesmith.candidates",
@@ -45,6 +45,7 @@ PACKAGES = (
     "tunesmith.evaluation",
     "tunesmith.models",
     "tunesmith.stats",
+    "tunesmith.stages.forgotten",
     "tunesmith.stages.verdict",
     "tunesmith.stages.general",
     "tunesmith.stages.answerers",
@@ -100,6 +101,7 @@ def reach_verdict(
     inputs = {
         "dataset": dataset.manifest.version,
         "contest": contest_id(train.validation.candidate, opponents.finalist_candidates()),
+        "seeds": [run.adapter_sha256 for run in train.training.seeds.runs] if train.training.seeds else [],
         "goal": task.goal.model_dump(),
         "guards": task.guards.model_dump(),
         "base": session.base().sha256,
@@ -126,9 +128,15 @@ def _decide(
     from tunesmith.data.curation.originals import before_review, changed_by_review, dropped_by_review
     from tunesmith.data.sealed import open_test
     from tunesmith.data.versions import read_repairs, read_split
-    from tunesmith.evaluation.forgetting import guard_checks, measure_forgetting, measure_own_probes
+    from tunesmith.evaluation.forgetting import (
+        guard_checks,
+        measure_forgetting,
+        measure_own_probes,
+        unmeasured_checks,
+    )
     from tunesmith.evaluation.guards import evidence_checks
     from tunesmith.evaluation.scorecards import correctness, scorecard, with_metrics_before_review
+    from tunesmith.evaluation.seeds import seed_check
     from tunesmith.evaluation.slices import make_slicer, score_slices, slice_checks
     from tunesmith.evaluation.verdict import decide
     from tunesmith.stats.paired import paired_gain
@@ -136,20 +144,24 @@ def _decide(
     started = time.perf_counter()
     goal = session.task.goal
     tuned, finalists = train.validation.candidate, opponents.finalist_candidates()
-    general = _general_scores(session, plan, train)
-    own = _own_probe_scores(session, plan, train)
+    general = general_scores(session, plan, train)
+    own = own_probe_scores_of(session, plan, train)
     contest = contest_id(tuned, finalists)
     names = [candidate.name for candidate in (tuned, *finalists)]
     rows, opening = open_test(dataset, session.folder.ledger, contest, names)
     alpha = alpha_for_opening(opening, goal.alpha)
     margins = session.task.guards
-    forgetting = measure_forgetting(
-        *general, margins.general_text.margin, margins.probes.margin, guard_level(opening)
-    )
-    if own is not None:
-        # Before the last, which is the change of all built-in probes.
-        asked_by_user = measure_own_probes(*own, margins.probes.margin, guard_level(opening))
-        forgetting = (*forgetting[:-1], asked_by_user, forgetting[-1])
+    text, probes = margins.general_text, margins.probes
+    forgetting: tuple[Forgetting, ...] = ()
+    if isinstance(general, str):
+        forgotten = unmeasured_checks(general, text.blocking, probes.blocking)
+    else:
+        forgetting = measure_forgetting(*general, text.margin, probes.margin, guard_level(opening))
+        if own is not None:
+            # Before the last, which is the change of all built-in probes.
+            asked_by_user = measure_own_probes(*own, probes.margin, guard_level(opening))
+            forgetting = (*forgetting[:-1], asked_by_user, forgetting[-1])
+        forgotten = guard_checks(forgetting, text.blocking, probes.blocking)
     labels, changes = dataset.manifest.labels, read_repairs(dataset)
     cards: dict[str, Scorecard] = {}
     right: dict[str, NDArray[np.float64]] = {}
@@ -191,9 +203,10 @@ def _decide(
     )
     guards = (
         leak_check(dataset),
-        *guard_checks(forgetting, margins.general_text.blocking, margins.probes.blocking),
+        *forgotten,
         *slice_checks(slices, margins.slices),
         *evidence_checks(evidence, margins, alpha_for_opening(opening)),
+        *seed_check(train.training.seeds, gains),
     )
     verdict = decide(
         gains,
@@ -275,41 +288,6 @@ def leak_check(dataset: Dataset) -> Check:
         evidence=f"{leaks:,} leaking pairs found in the frozen version",
         blocking=True,
     )
-
-
-def _general_scores(session: Session, plan: Plan, train: TrainResult) -> tuple[GeneralScores, GeneralScores]:
-    """General texts and probes as scored by the base and by the tuned model."""
-    from tunesmith.candidates.tuned import put_adapter
-    from tunesmith.engine.lora import lora_disabled
-    from tunesmith.stages.general import base_general_scores, tuned_general_scores
-
-    loaded = session.loaded(plan.precision)
-    tuned_model = put_adapter(loaded, Path(train.training.adapter_folder))
-    with session.bar("verdict", "general ability of the base") as report, lora_disabled(loaded.model):
-        base = base_general_scores(loaded, plan.precision, session.cache, report)
-    with session.bar("verdict", "general ability of the tuned model") as report:
-        return base, tuned_general_scores(tuned_model, base, report)
-
-
-def _own_probe_scores(
-    session: Session, plan: Plan, train: TrainResult
-) -> tuple[Sequence[ProbeItem], ProbeScores, ProbeScores] | None:
-    """The user's own probes as scored by the base and by the tuned model; None without any."""
-    from tunesmith.candidates.tuned import put_adapter
-    from tunesmith.engine.lora import lora_disabled
-    from tunesmith.evaluation.own_probes import read_own_probes
-    from tunesmith.stages.general import own_probe_scores
-
-    file = session.task.guards.own_probes
-    if file is None:
-        return None
-    items = read_own_probes(session.task.resolve(file))
-    loaded = session.loaded(plan.precision)
-    tuned_model = put_adapter(loaded, Path(train.training.adapter_folder))
-    with session.bar("verdict", "own probes") as report:
-        with lora_disabled(loaded.model):
-            base = own_probe_scores(loaded, items, report)
-        return items, base, own_probe_scores(tuned_model, items, report)
 
 
 def _sealed_answers(

@@ -123,6 +123,12 @@ def _broken_watch_rules(train: Mapping[str, Any]) -> Iterator[tuple[Where, str]]
 
 
 def _broken_train_rules(train: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
+    also = train.get("also")
+    if isinstance(also, (list, tuple)) and len(set(map(str, also))) < len(also):
+        yield ("train", "also"), "a task is given twice"
+    seeds = train.get("seeds")
+    if isinstance(seeds, (list, tuple)) and len(set(map(str, seeds))) < len(seeds):
+        yield ("train", "seeds"), "a seed is given twice"
     for name in ("targets", "modules_to_save", "add_tokens"):
         given = train.get(name)
         if isinstance(given, (list, tuple)) and len(set(map(str, given))) < len(given):

@@ -248,7 +248,8 @@ class Task(Section):
     )
     base: Text = Field(
         description="The model to start from: a name from the catalog, a Hugging Face folder, a .gguf file,"
-        " or a Hub id. Try the smallest first; a larger one is slower and often better.",
+        " or a Hub id with its revision (owner/name@commit). Try the smallest first; a larger one is slower "
+        "and often better.",
         examples=["smollm2-135m-instruct"],
     )
     opponents: OpponentSettings = Field(

@@ -13,6 +13,7 @@ from tunesmith.task.sections import Count, Positive, Section, Share, Text
 FULL_LEARNING_RATE = 5e-5
 
 TrainMethod = Literal["lora", "rslora", "dora", "qlora", "full"]
+Mixing = Literal["proportional", "temperature", "equal"]
 
 
 class TrainSettings(Section):
@@ -163,8 +164,32 @@ class TrainSettings(Section):
         "you give fewer.",
         examples=[1024],
     )
+    also: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Task files whose training rows are learned together with this task's. The checkpoint is "
+        "chosen for this task, and its test is not touched by the others: rows like its held-out ones are "
+        "left out of their training rows. The report compares each task with having been trained alone.",
+        examples=[["intents.yaml"]],
+    )
+    mixing: Mixing = Field(
+        default="proportional",
+        description="With also: how much of an epoch each task gets. proportional: by its rows. equal: the "
+        "same for all. temperature: by rows^(1/mixing_temperature), between the two.",
+    )
+    mixing_temperature: Annotated[float, Field(ge=1)] = Field(
+        default=2.0, description="With mixing temperature: 1 is proportional, a large one is equal."
+    )
     seed: Annotated[int, Field(ge=0)] = Field(
         default=0, description="The seed of the adapter's start and of the order of the rows."
+    )
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=2)] | None = (
+        Field(
+            default=None,
+            description="Instead of seed: train once with each of these, and report how much they differ. "
+            "The one that is best on validation (see best_by) goes to the test; the verdict says whether "
+            "its gain is more than another seed may take away. Three or more; each takes a whole training.",
+            examples=[[0, 1, 2]],
+        )
     )
 
     @model_validator(mode="before")

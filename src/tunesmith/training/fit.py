@@ -31,6 +31,7 @@ from tunesmith.training.checkpoints import (
 )
 from tunesmith.training.guard import Guard
 from tunesmith.training.interrupts import interrupt_after_step
+from tunesmith.training.mixing import Mixture, mixed_batches
 from tunesmith.training.optimisers import Penalties, make_optimiser, optimiser_state, restore_optimiser
 from tunesmith.training.schedule import Schedule
 from tunesmith.training.validation import Metric, Watch, per_example
@@ -80,6 +81,7 @@ def fit(
     general_text: Metric | None = None,
     micro_batch_tokens: int = TOKENS_PER_MICRO_BATCH,
     recompute: bool = False,
+    mixture: Mixture | None = None,
 ) -> Fit:
     """Train ``loaded`` and leave it at its best step: lowest validation loss, or highest ``metric``.
 
@@ -91,7 +93,8 @@ def fit(
     messages; ``metric`` is measured at every validation, and needed by ``settings.best_by``, and so is the
     change of ``general_text``, which decides nothing. At most ``micro_batch_tokens`` (or one row) are held
     for the backward pass at once, and with ``recompute`` layers keep only their inputs: both as the memory
-    plan says. Raises UserError when a loss or a weight is not finite, or when the checkpoints are those of
+    plan says. With ``mixture`` ``train`` holds the rows of several tasks, and ``validation`` those of the
+    first. Raises UserError when a loss or a weight is not finite, or when the checkpoints are those of
     another configuration.
     """
     if settings.best_by == "metric" and metric is None:
@@ -100,11 +103,14 @@ def fit(
     optimiser = make_optimiser(parameters, settings)
     penalties = Penalties(loaded.model, parameters, settings)
     schedule = Schedule(len(train), settings)
-    sharing = sharing_of(train, validation)
+    others = list(zip(mixture.names[1:], mixture.validation, strict=True)) if mixture is not None else []
+    sharing = sharing_of(train, [*validation, *(row for _, rows in others for row in rows)], loaded.family)
     lengths = [len(row.ids) for row in train]
-    watch = Watch(train, validation, loaded.pad_token, sharing, metric, general_text)
+    watch = Watch(train, validation, loaded.pad_token, sharing, metric, general_text, others)
     config = _config(loaded, train, validation, settings)
     config["micro-batch tokens"] = str(micro_batch_tokens)
+    if mixture is not None:
+        config["mixture"] = ", ".join(map(str, (*mixture.sizes, *mixture.shares)))
     checked = sharing.batch(train, two_short_rows(lengths, sharing), loaded.pad_token)
     with recomputing(loaded.model, recompute):
         loss_of, message = choose_loss(loaded.model, checked)
@@ -130,7 +136,12 @@ def fit(
             if progress.step // schedule.steps_per_epoch != epoch:
                 epoch = progress.step // schedule.steps_per_epoch
                 rows_per_step = settings.batch_size * settings.accumulate
-                batches = epoch_batches(lengths, rows_per_step, settings.seed, epoch, sharing.documents)
+                if mixture is None:
+                    batches = epoch_batches(lengths, rows_per_step, settings.seed, epoch, sharing.documents)
+                else:
+                    batches = mixed_batches(
+                        mixture, lengths, rows_per_step, settings.seed, epoch, sharing.documents
+                    )
             chosen = batches[progress.step % schedule.steps_per_epoch]
             parts = micro_batches_of(train, chosen, sharing, settings.batch_size, micro_batch_tokens)
             micro_batches = [sharing.batch(train, part, loaded.pad_token) for part in parts]

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import torch
 
-from tunesmith.engine.forward import summed_loss
 from tunesmith.engine.lora import trained_weights
 from tunesmith.engine.recompute import recomputing
+from tunesmith.engine.selfcheck import family_loss
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import Tokens
 from tunesmith.task.train_settings import TrainSettings
 from tunesmith.training.batches import Sharing, epoch_batches, sharing_of
-from tunesmith.training.fit import micro_batches_of
+from tunesmith.training.fit import TOKENS_PER_MICRO_BATCH, micro_batches_of
 from tunesmith.training.memory import MicroBatch, micro_batch
 
 TIMED_STEPS = 2
@@ -77,7 +77,7 @@ def probe_step(
     """Forward and backward on one micro-batch of ``rows``; no weight changes."""
     batch = sharing.batch(rows, chosen, loaded.pad_token)
     with recomputing(loaded.model, recompute):
-        loss = summed_loss(loaded.model, batch)
+        loss = family_loss(loaded.model)(loaded.model, batch)
         torch.autograd.grad(loss, trained_weights(loaded.model), materialize_grads=True)
 
 
@@ -85,27 +85,32 @@ def measure_steps(
     loaded: LoadedModel,
     rows: Sequence[Tokens],
     settings: TrainSettings,
-    largest: Sequence[int],
+    largest: Sequence[int] | None = None,
     recompute: bool = False,
 ) -> StepRates:
-    """Time forward and backward on typical batches, after one on the ``largest`` (the peak of memory).
+    """Time forward and backward on typical batches, after one on the ``largest`` (the peak of memory),
+    which are found where None.
 
     The adapter must be attached to ``loaded``; its weights are not changed.
     """
-    sharing = sharing_of(rows)
+    sharing = sharing_of(rows, family=loaded.family)
     lengths = [len(row.ids) for row in rows]
+    if largest is None:
+        found = largest_micro_batches(rows, settings, sharing, TOKENS_PER_MICRO_BATCH)
+        largest = max(found, key=lambda part: part.size.tokens).rows
     probe_step(loaded, rows, largest, sharing, recompute)
     typical = epoch_batches(lengths, settings.batch_size, settings.seed, 0, sharing.documents)[:TIMED_STEPS]
+    loss_of = family_loss(loaded.model)
     rates: dict[str, list[float]] = {"train": [], "validation": [], "read": []}
     for chosen in typical:
         batch = sharing.batch(rows, chosen, loaded.pad_token)
         started = time.perf_counter()
         with recomputing(loaded.model, recompute):
-            loss = summed_loss(loaded.model, batch)
+            loss = loss_of(loaded.model, batch)
             torch.autograd.grad(loss, trained_weights(loaded.model), materialize_grads=True)
         trained = time.perf_counter()
         with torch.no_grad():
-            summed_loss(loaded.model, batch)
+            loss_of(loaded.model, batch)
         rates["train"].append(batch.useful_tokens / (trained - started))
         seconds = time.perf_counter() - trained
         rates["validation"].append(batch.useful_tokens / seconds)
