@@ -14,9 +14,11 @@ from rich.console import RenderableType
 
 from tunesmith.records import Dataset
 from tunesmith.report import terminal
-from tunesmith.run_records import RunSummary
+from tunesmith.run_records import PilotPower, RunSummary
+from tunesmith.stages.answering import check_judging
 from tunesmith.stages.data import DataResult, make_dataset
 from tunesmith.stages.opponents import OpponentsResult, measure_opponents
+from tunesmith.stages.pilot import run_pilot
 from tunesmith.stages.plan import PlanResult, make_plan
 from tunesmith.stages.session import Session
 from tunesmith.stages.summary import summarise, write_summary
@@ -37,6 +39,7 @@ class Run:
     train: TrainResult | None = None
     verdict: VerdictResult | None = None
     summary: RunSummary | None = None
+    pilot: PilotPower | None = None
 
 
 def run_task(session: Session) -> RunSummary:
@@ -52,6 +55,7 @@ def run_task(session: Session) -> RunSummary:
 
 def run_stages(session: Session, upto: Stage) -> Run:
     """Run the stages of the task in order, up to and including ``upto``, telling the console of each."""
+    check_judging(session.task)
     if upto != "data":
         check_training(session)
     dataset, data = make_dataset(session)
@@ -67,26 +71,29 @@ def run_stages(session: Session, upto: Stage) -> Run:
         return Run(dataset, data, plan)
 
     opponents = measure_opponents(session, dataset, plan.plan)
-    _tell(session, terminal.opponents_lines(opponents.scorecards, opponents.finalists))
+    _tell(session, terminal.opponents_lines(opponents.scorecards, opponents.finalists, session.task.metric))
+    pilot = run_pilot(session, dataset, opponents)
+    if pilot is not None:
+        _tell(session, terminal.pilot_lines(pilot))
     if upto == "opponents":
-        return Run(dataset, data, plan, opponents)
+        return Run(dataset, data, plan, opponents, pilot=pilot)
 
     train = train_adapter(session, dataset, plan.plan)
-    _tell(session, terminal.training_lines(train.training, train.validation.candidate))
+    _tell(session, terminal.training_lines(train.training, train.validation.candidate, session.task.metric))
     if train.message:
         session.say(train.message)
     if upto == "train":
-        return Run(dataset, data, plan, opponents, train)
+        return Run(dataset, data, plan, opponents, train, pilot=pilot)
 
     verdict = reach_verdict(session, dataset, plan.plan, opponents, train)
     _tell(session, terminal.verdict_lines(verdict.verdict, verdict.scorecards, verdict.forgetting))
     if upto == "verdict":
-        return Run(dataset, data, plan, opponents, train, verdict)
+        return Run(dataset, data, plan, opponents, train, verdict, pilot=pilot)
 
-    summary = summarise(session, dataset, data, plan, opponents, train, verdict)
+    summary = summarise(session, dataset, data, plan, opponents, train, verdict, pilot)
     write_summary(session, summary)
     _tell(session, terminal.report_line(session.folder.report))
-    return Run(dataset, data, plan, opponents, train, verdict, summary)
+    return Run(dataset, data, plan, opponents, train, verdict, summary, pilot)
 
 
 def _tell(session: Session, lines: RenderableType) -> None:

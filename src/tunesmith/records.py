@@ -171,12 +171,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answer. ``probability`` is normalised over the label set; None where a candidate has none."""
+    """One answer. ``probability`` is normalised over the label set; None where a candidate has none.
+
+    ``correct``: a text is correct where it equals a right answer. ``score`` is the goal's metric of this row
+    alone, larger when better; None with labels, and where a row alone has none.
+    """
 
     row_id: str
     answer: str
     probability: float | None
     correct: bool
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -251,7 +256,10 @@ class JointPower:
 
 @dataclass(frozen=True)
 class Plan:
-    """What can be known before anything is trained. Times and memory are for this machine."""
+    """What can be known before anything is trained. Times and memory are for this machine.
+
+    ``power`` is empty where nothing is known of ``metric`` before there are answers to look at (a pilot).
+    """
 
     test_rows: int
     test_groups: int
@@ -269,6 +277,7 @@ class Plan:
     estimated_peak_memory_mb: float
     available_memory_mb: float
     guards: tuple[JointPower, ...] = ()  # one for each spread that is assumed; empty when none blocks
+    metric: str = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -301,6 +310,7 @@ class Verdict:
     alpha_one_sided: float
     rule: str
     goal_gain: float
+    metric: str = "accuracy"
 
 
 @dataclass(frozen=True)

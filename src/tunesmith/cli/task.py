@@ -29,6 +29,9 @@ def check(
                 f"{path}: data: there is no file {file}",
                 f"correct the path; a relative one starts at the folder of the task file, {task.folder}",
             )
+    from tunesmith.stages.answering import check_judging
+
+    check_judging(task)
     emit(task.model_dump(mode="json"), as_json, f"{path}: no problems (task {task.name}, base {task.base})")
 
 

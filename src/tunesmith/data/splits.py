@@ -20,7 +20,8 @@ class SplitSpec:
     """Sizes: whole numbers are rows, fractions are shares of the rows to draw from, None is what is left.
 
     ``test`` is None only when a test file is given. ``rows_per_group`` keeps at most so many rows of
-    each group of near-duplicates.
+    each group of near-duplicates. Without ``labelled`` targets are free texts: several of them for one input
+    are all right, so there is no conflict, and nothing to stratify by.
     """
 
     train: int | float | None
@@ -30,6 +31,7 @@ class SplitSpec:
     rows_per_group: int | None
     near_duplicate_similarity: float = 0.8
     shingle_words: int = 3
+    labelled: bool = True
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Split:
     """Rows by split, each list sorted by row id, and the account of all others.
 
     ``groups`` and ``conflict_groups`` count the groups of all rows that came in. ``labels`` are those
-    of train; ``unmeasured_labels`` are trained on but have no test row without a conflict.
+    of train; ``unmeasured_labels`` are trained on but have no test row without a conflict. Both are empty
+    where targets are free texts.
     """
 
     train: tuple[Row, ...]
@@ -76,7 +79,7 @@ def split_rows(rows: Sequence[Row], spec: SplitSpec, test_rows: Sequence[Row] = 
             else "Set data.split.test, for example 0.2.",
         )
     by_group = _by_group([*rows, *test_rows])
-    targets = {group: {row.target for row in members} for group, members in by_group.items()}
+    targets = {group: {_label(spec, row) for row in members} for group, members in by_group.items()}
     conflicts = {group for group, labels in targets.items() if len(labels) > 1}
     in_test = {row.group for row in test_rows}
 
@@ -85,7 +88,10 @@ def split_rows(rows: Sequence[Row], spec: SplitSpec, test_rows: Sequence[Row] = 
     kept = {group: members[: spec.rows_per_group] for group, members in own.items()}
     groups = [
         Group(
-            group, len(members), None if group in conflicts else members[0].target, _order(spec.seed, group)
+            group,
+            len(members),
+            None if group in conflicts else _label(spec, members[0]),
+            _order(spec.seed, group),
         )
         for group, members in kept.items()
     ]
@@ -97,9 +103,9 @@ def split_rows(rows: Sequence[Row], spec: SplitSpec, test_rows: Sequence[Row] = 
     notes = _check_sizes(spec, sizes, split, groups)
     if test_rows:
         split["test"] = _flagged(test_rows, conflicts)
-    _check_test(split)
+    _check_test(split, spec.labelled)
 
-    trained = {row.target for row in split["train"]}
+    trained = {row.target for row in split["train"]} if spec.labelled else set()
     tested = {row.target for row in split["test"] if not row.conflict}
     used = {group.id for name in sizes for group in drawn[name]}
     left = [group for group in groups if group.id not in used]
@@ -112,8 +118,12 @@ def split_rows(rows: Sequence[Row], spec: SplitSpec, test_rows: Sequence[Row] = 
         labels=tuple(sorted(trained)),
         unmeasured_labels=tuple(sorted(trained - tested)),
         set_aside=_account(rows, own, kept, left, in_test),
-        notes=notes + _note_untrained(trained, split),
+        notes=notes + (_note_untrained(trained, split) if spec.labelled else ()),
     )
+
+
+def _label(spec: SplitSpec, row: Row) -> str:
+    return row.target if spec.labelled else ""
 
 
 def _by_group(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -201,7 +211,7 @@ def _fitting(sizes: dict[SplitName, int], ordered: Sequence[SplitName], clean: i
     return f"These sizes fit: {', '.join(f'{name}: {rows}' for name, rows in fitting.items())}."
 
 
-def _check_test(split: dict[SplitName, tuple[Row, ...]]) -> None:
+def _check_test(split: dict[SplitName, tuple[Row, ...]], labelled: bool) -> None:
     groups = len({row.group for row in split["test"]})
     if groups < MINIMUM_TEST_GROUPS:
         raise UserError(
@@ -211,11 +221,11 @@ def _check_test(split: dict[SplitName, tuple[Row, ...]]) -> None:
             f"rows that are not near-duplicates.",
         )
     both = {row.target for row in split["train"]} & {row.target for row in split["test"]}
-    if len(both) < 2:
+    if labelled and len(both) < 2:
         raise UserError(
             f"{len(both)} labels have rows in both train and test: nothing can be told apart",
-            "Check that data.target names the label field (free text has no classes), or collect more rows "
-            "per label: at least three groups each.",
+            "Check that data.target names the label field (free text is another kind, such as generate), or "
+            "collect more rows per label: at least three groups each.",
         )
 
 

@@ -17,7 +17,7 @@ from tunesmith.data.splits import Split, SplitSpec
 from tunesmith.data.tables import examples_sha256, read_rows, rows_sha256, write_rows
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash, file_sha256, read_record, write_json
-from tunesmith.records import Dataset, FileHash, Manifest, Row, SplitCounts, SplitName
+from tunesmith.records import Dataset, FileHash, Manifest, Row, Settings, SplitCounts, SplitName
 
 VERSION_CHARACTERS = 12
 LEAKS_SHOWN = 5
@@ -81,7 +81,7 @@ def freeze(
         test_sha256=examples_sha256(split.test),
         licence=source.licence,
         attribution=source.attribution,
-        recipe=asdict(spec) | ({"repair_plan_sha256": repair.plan_sha256} if repair else {}),
+        recipe=_recipe(spec) | ({"repair_plan_sha256": repair.plan_sha256} if repair else {}),
         leaks=0,
         parents=(repair.parent,) if repair else (),
     )
@@ -179,6 +179,13 @@ def _version(
     if not manifest.parents:
         del facts["parents"]  # versions keep the names they had before repairs were recorded
     return content_hash([facts, rows_sha256(train), rows_sha256(validation), test_rows_sha256])
+
+
+def _recipe(spec: SplitSpec) -> Settings:
+    recipe = asdict(spec)
+    if spec.labelled:
+        del recipe["labelled"]  # versions keep the names they had before there were free texts
+    return recipe
 
 
 def _counts(rows: Sequence[Row]) -> SplitCounts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from tunesmith import ledger
 from tunesmith.files import content_hash, file_sha256
 from tunesmith.records import Dataset, Row
+from tunesmith.stages.answering import judging_identity, judging_of
 from tunesmith.stages.session import Session
 from tunesmith.workspace import cached, stage_key
 
@@ -44,6 +46,8 @@ def make_dataset(session: Session) -> tuple[Dataset, DataResult]:
         "split": task.split.model_dump(),
         "files": source_identity(session),
         "plan": plan_identity(session),
+        "kind": task.kind,
+        "json_schema": judging_identity(task)[3],
     }
     folder = session.folder.stage("data", stage_key("data", inputs, PACKAGES))
     result, reused = cached(folder, DataResult, lambda _: _freeze(session))
@@ -80,6 +84,7 @@ def read_grouped(session: Session) -> GroupedRows:
         rows_per_group=data.rows_per_group,
         near_duplicate_similarity=data.near_duplicate_similarity,
         shingle_words=data.shingle_words,
+        labelled=session.task.kind == "classify",
     )
     everything = [*source.rows, *source.test_rows]
     groups = group_rows(everything, spec.near_duplicate_similarity, spec.shingle_words)
@@ -107,6 +112,14 @@ def source_spec(session: Session) -> SourceSpec:
     )
 
 
+def check_targets(session: Session, rows: Sequence[Row]) -> None:
+    """UserError naming the rows whose target the task's kind, or its schema, does not allow."""
+    from tunesmith.evaluation.judging import learned_rows
+
+    if session.task.kind == "extract":
+        learned_rows(judging_of(session.task), rows)
+
+
 def source_identity(session: Session) -> list[str]:
     """Names and contents of the files that the task's data is read from."""
     return [_identity(path) for path in _files(session)]
@@ -129,6 +142,7 @@ def _freeze(session: Session) -> DataResult:
 
     started = time.perf_counter()
     read = read_grouped(session)
+    check_targets(session, (*read.rows, *read.test_rows))
     split = split_rows(read.rows, read.spec, read.test_rows)
     folder, task = session.folder.datasets, session.task.name
     dataset = freeze(folder, task=task, source=read.source, split=split, spec=read.spec)

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunesmith.records import Dataset, JointPower, Plan, Row
+from tunesmith.stages.answering import WATCHED_QUESTIONS, judging_identity, judging_of
 from tunesmith.stages.memory import available_mb, peak_mb, reset_peak
 from tunesmith.stages.session import Session, machine
+from tunesmith.stages.text_speed import seconds_by_row
 from tunesmith.stages.train import METRIC_ROWS
 from tunesmith.stats.levels import alpha_for_opening
 from tunesmith.stats.power import power_points
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:
+    from tunesmith.evaluation.judging import Judging
     from tunesmith.models.loading import LoadedModel
     from tunesmith.models.rendering import Tokens
 
@@ -30,6 +33,8 @@ PACKAGES = (
     "tunesmith.evaluation.texts",
     "tunesmith.records",
     "tunesmith.stages.plan",
+    "tunesmith.stages.answering",
+    "tunesmith.stages.text_speed",
 )
 PROBED_ROWS = 8
 # How much one document's bits, and one probe's answer, may vary between base and tuned model: calm and rough.
@@ -59,6 +64,7 @@ def make_plan(session: Session, dataset: Dataset) -> PlanResult:
         "instruction": task.instruction,
         "opponents": task.opponents.model_dump(),
         "train": task.train.model_dump(),
+        "judging": judging_identity(task),
         "base": session.base().sha256,
         "machine": machine(),
     }
@@ -69,6 +75,7 @@ def make_plan(session: Session, dataset: Dataset) -> PlanResult:
 def _plan(session: Session, dataset: Dataset) -> PlanResult:
     from tunesmith.data.versions import read_split
     from tunesmith.engine.precision import probe_precision
+    from tunesmith.evaluation.judging import learned_rows
     from tunesmith.models.rendering import check_rendering
     from tunesmith.training.long_rows import training_rows
     from tunesmith.training.optimisers import check_optimiser
@@ -81,24 +88,30 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     # Rows of one group may be right or wrong as one; until that is measured, it is assumed.
     design_effect = test.rows / test.groups
     alpha = alpha_for_opening(1, goal.alpha)
-    power = power_points(test.rows, design_effect, goal.gain, alpha, goal.rule)
+    metric = session.task.metric
+    power = (
+        power_points(test.rows, design_effect, goal.gain, alpha, goal.rule) if metric == "accuracy" else ()
+    )
 
     probe = probe_precision()
     session.say("measuring speed and memory on a few of the rows")
-    train, validation = read_split(dataset, "train"), read_split(dataset, "validation")
+    judging = judging_of(session.task, dataset.manifest.labels)
+    train = learned_rows(judging, read_split(dataset, "train"))
+    validation = learned_rows(judging, read_split(dataset, "validation"))
     loaded = session.load_again(probe.precision)
     trained_on = training_rows(loaded, session.task.instruction, train, session.task.train)
     check_rendering(loaded, trained_on.tokens, trained_on.rows)
     train_tokens = trained_on.tokens
     validation_tokens = _checked(session, loaded, validation, "validation")
     reset_peak()
-    seconds = _measure(session, loaded, train_tokens, train, validation, dataset.manifest.labels)
+    seconds = _measure(session, loaded, train_tokens, train, validation, judging)
     settings = session.task.train
     trained = round(sum(len(tokens.ids) for tokens in train_tokens) * settings.epochs)
     watched = [train_tokens[row] for row in watched_training_rows(len(train_tokens))]
     validated = sum(len(tokens.ids) for tokens in (*validation_tokens, *watched))
     validations = max(1.0, settings.validations_per_epoch * settings.epochs)
-    watched_metric = min(METRIC_ROWS, len(validation)) if settings.watch_metric else 0
+    watched_rows = METRIC_ROWS if judging.kind == "classify" else WATCHED_QUESTIONS
+    watched_metric = min(watched_rows, len(validation)) if settings.watch_metric else 0
     measured_rows = validations * watched_metric
     plan = Plan(
         test_rows=test.rows,
@@ -120,6 +133,7 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         estimated_peak_memory_mb=peak_mb(),
         available_memory_mb=available_mb(),
         guards=_guards(session),
+        metric=metric,
     )
     return PlanResult(plan, time.perf_counter() - started)
 
@@ -177,35 +191,49 @@ def _measure(
     tokens: list[Tokens],
     train: list[Row],
     validation: list[Row],
-    labels: tuple[str, ...],
+    judging: Judging,
 ) -> _Seconds:
     from tunesmith.candidates.classical import estimate_tuning_seconds
-    from tunesmith.candidates.prompts import Prompting, score_prompt, variant_rules
     from tunesmith.engine.adapters import make_trainable
     from tunesmith.engine.forward import common_prefix
     from tunesmith.stages.general import scored_tokens
     from tunesmith.training.measure import measure_steps
 
     task = session.task
-    every = max(1, len(validation) // PROBED_ROWS)
-    rows = validation[::every][:PROBED_ROWS]
-
-    prompting = Prompting(loaded, task.instruction, labels, train)
-    no_prior = [0.0] * len(labels)
-    counts = [*([0] if task.opponents.zero_shot else []), *task.opponents.few_shot]
-    prompt_tokens = [
-        score_prompt(prompting, count, rows, variant_rules(prompting, no_prior)).tokens / len(rows)
-        for count in counts
-    ]
+    labelled = judging.kind == "classify"
+    prompt_tokens = _prompt_tokens(session, loaded, judging, train, validation) if labelled else []
     make_trainable(loaded.model, task.train)
     rates = measure_steps(loaded, tokens, task.train.batch_size, task.train.seed)
     shared = common_prefix([row.ids for row in tokens])
     read = rates.read_tokens_per_second
+    if labelled:
+        prompt_rows = tuple(count / read for count in prompt_tokens)
+        tuned_row = (statistics.mean(len(row.ids) for row in tokens) - shared) / read
+    else:
+        prompt_rows, tuned_row = seconds_by_row(session, loaded, judging, train, validation, read)
     return _Seconds(
         trained_token=1 / rates.train_tokens_per_second,
         validated_token=1 / rates.validation_tokens_per_second,
-        prompt_rows=tuple(count / read for count in prompt_tokens),
-        tuned_row=(statistics.mean(len(row.ids) for row in tokens) - shared) / read,
-        classical=estimate_tuning_seconds(train) if task.opponents.classical else 0.0,
+        prompt_rows=prompt_rows,
+        tuned_row=tuned_row,
+        classical=estimate_tuning_seconds(train) if labelled and task.opponents.classical else 0.0,
         general=2 * scored_tokens(loaded) / read,
     )
+
+
+def _prompt_tokens(
+    session: Session, loaded: LoadedModel, judging: Judging, train: list[Row], validation: list[Row]
+) -> list[float]:
+    """Tokens read for one row of each label prompt, from a few rows scored."""
+    from tunesmith.candidates.prompts import Prompting, score_prompt, variant_rules
+
+    task = session.task
+    every = max(1, len(validation) // PROBED_ROWS)
+    rows = validation[::every][:PROBED_ROWS]
+    prompting = Prompting(loaded, task.instruction, judging.labels, train)
+    no_prior = [0.0] * len(judging.labels)
+    counts = [*([0] if task.opponents.zero_shot else []), *task.opponents.few_shot]
+    return [
+        score_prompt(prompting, count, rows, variant_rules(prompting, no_prior)).tokens / len(rows)
+        for count in counts
+    ]

@@ -7,7 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from tunesmith.files import file_sha256, read_record, write_json
 from tunesmith.records import Dataset, FileHash, Scorecard
-from tunesmith.run_records import RunSummary
+from tunesmith.run_records import PilotPower, RunSummary
+from tunesmith.stages.answering import judging_of
 from tunesmith.stages.data import DataResult
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.plan import PlanResult
@@ -36,15 +37,21 @@ def summarise(
     opponents: OpponentsResult,
     train: TrainResult,
     verdict: VerdictResult,
+    pilot: PilotPower | None = None,
 ) -> RunSummary:
     """Gather the run; the date is that of the first time this very result was gathered."""
     from tunesmith.data.versions import read_split
-    from tunesmith.evaluation.scorecards import confusions, duels
+    from tunesmith.evaluation.judging import questions
+    from tunesmith.evaluation.scorecards import confusions, duels, text_duels
 
     task = session.task
-    validation = read_split(dataset, "validation")
-    best = _best_opponent(opponents)
-    wins, losses = duels(validation, train.validation, best)
+    judging = judging_of(task, dataset.manifest.labels)
+    asked = questions(judging, read_split(dataset, "validation"))
+    best = _best_opponent(opponents, judging.metric, judging.sign)
+    labelled = task.kind == "classify"
+    wins, losses = (
+        duels(asked.rows, train.validation, best) if labelled else text_duels(asked, train.validation, best)
+    )
     base = session.base()
     summary = RunSummary(
         task=task.name,
@@ -59,7 +66,7 @@ def summarise(
         test_scorecards=verdict.scorecards,
         verdict=verdict.verdict,
         forgetting=verdict.forgetting,
-        confusions=confusions(validation, train.validation),
+        confusions=confusions(asked.rows, train.validation) if labelled else (),
         wins=wins,
         losses=losses,
         stage_seconds={
@@ -82,6 +89,8 @@ def summarise(
         ),
         base_licence=f"{base.licence}: {base.origin}",
         notes=(*data.notes, *([train.message] if train.message else [])),
+        kind=task.kind,
+        pilot=pilot,
     )
     return _dated(session, summary)
 
@@ -114,9 +123,9 @@ def _stored(session: Session) -> RunSummary | None:
         return None
 
 
-def _best_opponent(opponents: OpponentsResult) -> Scorecard:
+def _best_opponent(opponents: OpponentsResult, metric: str, sign: int) -> Scorecard:
     scored = [card for card in opponents.scorecards if card.stopped_after_rows is None]
-    return max(scored, key=lambda card: card.metrics["accuracy"].value)
+    return max(scored, key=lambda card: sign * card.metrics[metric].value)
 
 
 def _versions() -> dict[str, str]:

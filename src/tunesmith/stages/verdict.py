@@ -8,9 +8,6 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tunesmith import ledger
 from tunesmith.files import content_hash, read_record, write_json
 from tunesmith.records import (
@@ -25,6 +22,7 @@ from tunesmith.records import (
     Scorecard,
     Verdict,
 )
+from tunesmith.stages.answering import judging_identity, judging_of, writing_of, written_answers
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.session import Session
@@ -42,6 +40,8 @@ PACKAGES = (
     "tunesmith.evaluation",
     "tunesmith.models",
     "tunesmith.stats",
+    "tunesmith.data.questions",
+    "tunesmith.stages.answering",
     "tunesmith.stages.verdict",
     "tunesmith.stages.general",
     "tunesmith.records",
@@ -85,6 +85,7 @@ def reach_verdict(
         "dataset": dataset.manifest.version,
         "contest": contest_id(train.validation.candidate, opponents.finalist_candidates()),
         "goal": task.goal.model_dump(),
+        "judging": judging_identity(task),
         "guards": task.guards.model_dump(),
         "base": session.base().sha256,
         "precision": plan.precision,
@@ -106,9 +107,8 @@ def _decide(
     from tunesmith.candidates.answers import Answers
     from tunesmith.data.sealed import open_test
     from tunesmith.evaluation.forgetting import guard_checks, measure_forgetting
-    from tunesmith.evaluation.scorecards import correctness, scorecard
+    from tunesmith.evaluation.judging import goal_gain, judged, questions
     from tunesmith.evaluation.verdict import decide
-    from tunesmith.stats.paired import paired_gain
 
     started = time.perf_counter()
     goal = session.task.goal
@@ -122,24 +122,26 @@ def _decide(
     forgetting = measure_forgetting(
         *general, margins.general_text.margin, margins.probes.margin, guard_level(opening)
     )
-    labels = dataset.manifest.labels
+    judging = judging_of(session.task, dataset.manifest.labels)
+    asked = questions(judging, rows)
     cards: dict[str, Scorecard] = {}
-    right: dict[str, NDArray[np.float64]] = {}
+    given: dict[str, tuple[str, ...]] = {}
     chosen: dict[str, list[int]] = {}
     for candidate in (tuned, *finalists):
         enough = opponents.test_rows.get(candidate.id)
-        chosen[candidate.id] = _fair_draw(rows, enough)
-        asked = [rows[index] for index in chosen[candidate.id]]
-        sealed = _sealed_answers(session, dataset, plan, train, candidate, asked)
+        chosen[candidate.id] = _fair_draw(asked.rows, enough)
+        some = asked.take(chosen[candidate.id])
+        sealed = _sealed_answers(session, dataset, plan, train, candidate, some.rows)
         answers = Answers(list(sealed.answers), None, 0)
-        card = scorecard(candidate, "test", asked, answers, labels, sealed.cost)
-        cards[candidate.id] = replace(card, stopped_after_rows=len(asked) if len(asked) < len(rows) else None)
-        right[candidate.id] = correctness(asked, sealed.answers)
+        card = judged(judging, candidate, "test", some, answers, sealed.cost)
+        cards[candidate.id] = replace(card, stopped_after_rows=len(some) if len(some) < len(asked) else None)
+        given[candidate.id] = sealed.answers
     gains: list[PairedGain] = [
-        paired_gain(
-            right[tuned.id][chosen[finalist.id]],
-            right[finalist.id],
-            [rows[index].group for index in chosen[finalist.id]],
+        goal_gain(
+            judging,
+            asked.take(chosen[finalist.id]),
+            [given[tuned.id][index] for index in chosen[finalist.id]],
+            given[finalist.id],
             finalist.name,
             alpha,
         )
@@ -156,8 +158,9 @@ def _decide(
         rule=goal.rule,
         alpha_one_sided=alpha,
         opening=opening,
-        tuned=cards[tuned.id].metrics["accuracy"],
+        tuned=cards[tuned.id].metrics[judging.metric],
         opponents=[cards[finalist.id] for finalist in finalists],
+        metric=judging.metric,
     )
     ordered = (cards[tuned.id], *(cards[finalist.id] for finalist in finalists))
     result = VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started)
@@ -231,7 +234,12 @@ def _general_scores(session: Session, plan: Plan, train: TrainResult) -> tuple[G
 
 
 def _sealed_answers(
-    session: Session, dataset: Dataset, plan: Plan, train: TrainResult, candidate: Candidate, rows: list[Row]
+    session: Session,
+    dataset: Dataset,
+    plan: Plan,
+    train: TrainResult,
+    candidate: Candidate,
+    rows: Sequence[Row],
 ) -> SealedAnswers:
     path = session.folder.sealed / f"{dataset.manifest.test_sha256[:16]}-{candidate.id[:16]}.json"
     if path.is_file():
@@ -251,15 +259,28 @@ def _sealed_answers(
 
 
 def _answers(
-    session: Session, dataset: Dataset, plan: Plan, train: TrainResult, candidate: Candidate, rows: list[Row]
+    session: Session,
+    dataset: Dataset,
+    plan: Plan,
+    train: TrainResult,
+    candidate: Candidate,
+    rows: Sequence[Row],
 ) -> Answers:
     from tunesmith.candidates.classical import answer_classical, answer_majority, fit_classical
     from tunesmith.candidates.prompts import Prompting, answer_prompt, candidate_rules, score_prompt
     from tunesmith.candidates.tuned import TunedModel, answer_tuned, put_adapter, score_tuned
     from tunesmith.data.versions import read_split
     from tunesmith.engine.lora import lora_disabled
+    from tunesmith.evaluation.judging import learned_rows
 
     task, labels = session.task, dataset.manifest.labels
+    if task.kind != "classify":
+        judging = judging_of(task)
+        learned = learned_rows(judging, read_split(dataset, "train"))
+        writing = writing_of(session, session.loaded(plan.precision), judging, learned)
+        with session.bar("verdict", f"{candidate.name} on the sealed test") as report:
+            adapter = Path(train.training.adapter_folder)
+            return written_answers(writing, candidate, rows, adapter, report)
     if candidate.kind == "constant":
         return answer_majority(candidate, rows)
     if candidate.kind == "classical":

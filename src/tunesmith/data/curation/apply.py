@@ -126,7 +126,8 @@ def apply_plan(
                 kept[name].append(_changed(row, made))
             elif made[0].action == "set_aside":
                 set_aside.append(row)
-    kept["train"], undone = _without_new_trouble(kept, changes, similarity, shingle_words)
+    labelled = bool(split.labels)
+    kept["train"], undone = _without_new_trouble(kept, changes, similarity, shingle_words, labelled)
     changes += undone
     unapplied = tuple(f"{rows:,} rows: {reason}" for reason, rows in sorted(skipped.items()))
     return Repaired(
@@ -254,7 +255,11 @@ def _queued(row: Row, split: SplitName, proposed: Sequence[_Proposal]) -> QueueI
 
 
 def _without_new_trouble(
-    kept: Mapping[SplitName, Sequence[Row]], changes: Sequence[Change], similarity: float, shingle_words: int
+    kept: Mapping[SplitName, Sequence[Row]],
+    changes: Sequence[Change],
+    similarity: float,
+    shingle_words: int,
+    labelled: bool,
 ) -> tuple[list[Row], list[Change]]:
     """The training rows without those that a repair made a leak or a conflict, and their removals."""
     touched = {change.row: change for change in changes if change.action == "fix"}
@@ -271,7 +276,7 @@ def _without_new_trouble(
     for name in SPLITS:
         for row in kept[name]:
             targets[row.group].add(row.target)
-    for row in kept["train"]:
+    for row in kept["train"] if labelled else ():
         if row.id in touched and len(targets[row.group]) > 1 and row.id not in removed:
             finding = "its repair gave it another target than the rest of its group"
             removed[row.id] = _removal(row, "train", "duplicates", finding, "drop")
@@ -279,8 +284,9 @@ def _without_new_trouble(
 
 
 def _new_split(split: Split, kept: Mapping[SplitName, Sequence[Row]], changes: Sequence[Change]) -> Split:
+    labelled = bool(split.labels)
     targets: defaultdict[str, set[str]] = defaultdict(set)
-    for rows in kept.values():
+    for rows in kept.values() if labelled else ():
         for row in rows:
             targets[row.group].add(row.target)
     flagged = {
@@ -304,8 +310,8 @@ def _new_split(split: Split, kept: Mapping[SplitName, Sequence[Row]], changes: S
         train=flagged["train"],
         validation=flagged["validation"],
         test=flagged["test"],
-        labels=tuple(sorted(trained)),
-        unmeasured_labels=tuple(sorted(trained - tested)),
+        labels=tuple(sorted(trained)) if labelled else (),
+        unmeasured_labels=tuple(sorted(trained - tested)) if labelled else (),
         set_aside=split.set_aside
         + tuple(
             SetAside(reason, len(of_rows), len(set(of_rows))) for reason, of_rows in sorted(gone.items())
