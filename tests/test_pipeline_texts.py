@@ -116,7 +116,9 @@ def _told(session: Session) -> str:
     return stream.getvalue()
 
 
-def test_a_run_that_writes_texts_ends_with_a_verdict_in_its_own_metric(generated: tuple[Session, Run]) -> None:
+def test_a_run_that_writes_texts_ends_with_a_verdict_in_its_own_metric(
+    generated: tuple[Session, Run],
+) -> None:
     session, run = generated
     assert run.summary is not None
     verdict = run.summary.verdict
@@ -128,3 +130,120 @@ def test_a_run_that_writes_texts_ends_with_a_verdict_in_its_own_metric(generated
         assert {"chrf", "bleu", "rouge_l", "length_ratio"} <= set(card.metrics)
         assert card.predictions == ()
     assert read_record(session.folder.summary, RunSummary) == run.summary
+
+
+def test_examples_are_shown_side_by_side_in_place_of_confused_labels(generated: tuple[Session, Run]) -> None:
+    session, run = generated
+    assert run.summary is not None
+    assert run.summary.confusions == ()
+    assert run.summary.wins or run.summary.losses
+    page = session.folder.report.read_text(encoding="utf-8")
+    assert "Most confused labels" not in page
+    assert "Macro-F1" not in page
+    duel = (*run.summary.wins, *run.summary.losses)[0]
+    assert duel.source in page
+    assert duel.tuned_score is not None
+    assert duel.tuned_score != duel.opponent_score
+
+
+def test_an_input_with_several_texts_is_asked_once_and_compared_with_all(
+    generated: tuple[Session, Run],
+) -> None:
+    _, run = generated
+    assert run.train is not None
+    inputs = {prediction.row_id for prediction in run.train.validation.predictions}
+    assert len(inputs) == len(run.train.validation.predictions)
+    assert len(inputs) < run.dataset.manifest.splits["validation"].rows
+    assert any(duel.other_targets for duel in (*run.summary.wins, *run.summary.losses) if run.summary)
+
+
+def test_templates_and_the_nearest_answer_are_among_the_opponents(generated: tuple[Session, Run]) -> None:
+    _, run = generated
+    assert run.opponents is not None
+    names = [card.candidate.name for card in run.opponents.scorecards]
+    assert names == [
+        "one constant answer",
+        "answer of the nearest training row",
+        "templates learned from training rows",
+        "zero-shot",
+        "1-shot nearest",
+    ]
+    templates = run.opponents.scorecards[2]
+    assert templates.metrics["chrf"].value > 0.9  # the texts were made from templates
+    assert templates.candidate.id in run.opponents.finalists
+
+
+def test_power_is_told_from_a_pilot_and_the_plan_says_that_it_waits_for_one(
+    generated: tuple[Session, Run],
+) -> None:
+    session, run = generated
+    assert run.plan is not None
+    assert run.plan.plan.power == ()
+    assert run.pilot is not None
+    assert run.pilot.metric == "chrf"
+    assert "not known before there are answers" in " ".join(_told(session).split())
+    assert run.summary is not None
+    assert run.summary.pilot == run.pilot
+
+
+def test_a_second_run_reuses_everything_and_tells_the_same(
+    home: Path, generated: tuple[Session, Run]
+) -> None:
+    session, run = generated
+    again = _session(home, "generate", "Write a sentence.", epochs=3)
+    before = {path: path.stat().st_mtime_ns for path in session.folder.path.rglob("result.json")}
+    assert run_stages(again, "report").summary == run.summary
+    after = {path: path.stat().st_mtime_ns for path in session.folder.path.rglob("result.json")}
+    assert after == before
+    assert run.summary is not None
+    print_summary(run.summary, again.console)
+    assert _told(again).count("chrF") > 4
+
+
+def test_the_tuned_model_is_asked_with_the_limit_it_was_judged_with(
+    home: Path, generated: tuple[Session, Run]
+) -> None:
+    _, run = generated
+    asked = ask(_session(home, "generate", "Write a sentence.", epochs=3), "name[piano], near[old town]")
+    assert asked.probability is None
+    assert asked.choices == ()
+    assert len(asked.nearest) == 3
+    assert run.train is not None
+    assert run.train.validation.candidate.settings["max_new_tokens"] == 24
+
+
+def test_the_gate_follows_the_stored_verdict_and_notices_another_metric(
+    home: Path, generated: tuple[Session, Run]
+) -> None:
+    session, run = generated
+    assert run.verdict is not None
+    answers = {check.name: check.answer for check in check_gate(session.task, session.folder).checks}
+    assert answers["the decision follows from the numbers"] == "passed"
+    assert answers["the task asks what was judged"] == "passed"
+    other = _session(home, "generate", "Write a sentence.", epochs=3, metric=", metric: bleu")
+    changed = {check.name: check.answer for check in check_gate(other.task, session.folder).checks}
+    assert changed["the task asks what was judged"] == "unmeasured"
+
+
+def test_every_written_answer_under_a_schema_is_valid_and_a_model_for_each_field_takes_part(
+    extracted: tuple[Session, Run],
+) -> None:
+    _, run = extracted
+    assert run.verdict is not None
+    assert run.verdict.verdict.metric == "field_f1"
+    for card in run.verdict.scorecards:
+        assert card.metrics["schema_valid"].value == 1.0
+    assert run.opponents is not None
+    fields = next(c for c in run.opponents.scorecards if "SVM for each field" in c.candidate.name)
+    assert fields.metrics["field_f1"].value > 0.9
+    assert fields.candidate.id in run.opponents.finalists
+
+
+def test_a_schema_or_a_metric_that_cannot_be_used_is_told_before_any_work(home: Path) -> None:
+    for extra, metric, told in (
+        ("json_schema: missing.json\n", "", "there is no file"),
+        ("", ", metric: missing.py:f", "there is no file"),
+    ):
+        session = _session(home, "extract", "Name it.", extra=extra, metric=metric)
+        with pytest.raises(UserError, match=told):
+            run_stages(session, "data")

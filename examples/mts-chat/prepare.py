@@ -1,7 +1,7 @@
 """Conversations as chats: ``python prepare.py FOLDER`` writes data/rows.jsonl beside this file.
 
-FOLDER holds train.jsonl of MTS-Dialog with the column dialogue. The doctor is the user, the patient the assistant;
-a chat ends with the patient's last turn. Conversations with other people in them are left out.
+FOLDER holds train.jsonl of MTS-Dialog with the column dialogue. The doctor is the user, the patient the
+assistant; a chat ends with the patient's last turn. Conversations with other people in them are left out.
 """
 
 from __future__ import annotations

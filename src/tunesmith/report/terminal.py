@@ -123,8 +123,8 @@ def pilot_lines(pilot: PilotPower) -> RenderableType:
         "power",
         [
             f"{numbers.number(pilot.groups)} test groups: 80 % chance of TRAIN from a true gain of "
-            f"{smallest} of {metric_title(pilot.metric)} on, if answers differ as those of {pilot.better} and "
-            f"{pilot.worse} do (pilot: {numbers.number(pilot.pilot_groups)} validation groups)"
+            f"{smallest} of {metric_title(pilot.metric)} on, if answers differ as those of {pilot.better} "
+            f"and {pilot.worse} do (pilot: {numbers.number(pilot.pilot_groups)} validation groups)"
         ],
     )
 
