@@ -20,7 +20,7 @@ test: lint ## every check that CI makes: lint, then the tests
 lint: .venv/dev.stamp ## style, types and the layers of the house
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy src tests scripts studies
+	$(BIN)/mypy src tests scripts studies benchmarks
 	$(BIN)/lint-imports
 
 lock: ## recompile requirements/*.txt with the newest versions that pyproject.toml allows

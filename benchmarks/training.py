@@ -24,6 +24,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 RESULTS = Path(__file__).parent / "results"
 TASK = Path(__file__).parent.parent / "examples" / "licence-notices" / "task.yaml"
@@ -93,8 +94,8 @@ def train_ours(work: str, steps: int) -> dict[str, Any]:
     reset_peak()
     # The very batches that the peers are given.
     order = [list(range(at, at + BATCH_SIZE)) for at in range(0, len(rows), BATCH_SIZE)]
-    loop.epoch_batches = lambda *_: order
-    with tempfile.TemporaryDirectory() as folder:
+    given = patch.object(loop, "epoch_batches", lambda *_: order)
+    with given, tempfile.TemporaryDirectory() as folder:
         fitted = loop.fit(loaded, rows, rows[:2], settings, Path(folder) / "checkpoints")
     return {
         "tokens_per_second": [point.tokens_per_second for point in fitted.train],
@@ -111,7 +112,8 @@ def train_trl(work: str, steps: int, settings: dict[str, Any]) -> dict[str, Any]
     from peft import LoraConfig
     from torch.utils.data import Sampler, SequentialSampler
     from transformers import AutoModelForCausalLM, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     from tunesmith.stages.memory import peak_mb, reset_peak
 
@@ -141,9 +143,9 @@ def train_trl(work: str, steps: int, settings: dict[str, Any]) -> dict[str, Any]
 
     seen = logs
 
-    class InOrder(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
+    class InOrder(SFTTrainer):
         def _get_train_sampler(self, *_: Any, **__: Any) -> Sampler[int]:
-            return SequentialSampler(self.train_dataset)
+            return SequentialSampler(rows)
 
     with tempfile.TemporaryDirectory() as output:
         trainer = InOrder(
@@ -163,7 +165,7 @@ def train_trl(work: str, steps: int, settings: dict[str, Any]) -> dict[str, Any]
             ),
             processing_class=tokenizer,
             peft_config=LoraConfig(
-                r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM"
+                r=RANK, lora_alpha=int(ALPHA), target_modules="all-linear", task_type="CAUSAL_LM"
             ),
             callbacks=[Watch()],
         )  # fmt: skip

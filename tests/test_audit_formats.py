@@ -21,12 +21,8 @@ from tunesmith.data.audit.characters import (
 )
 from tunesmith.data.audit.findings import AuditData, CheckResult
 from tunesmith.data.audit.formats import LengthLimit, check_empty_fields, check_lengths, check_turns
-from tunesmith.data.audit.shapes import (
-    check_label_spelling,
-    check_output_shapes,
-    check_templates,
-    repaired_json,
-)
+from tunesmith.data.audit.label_spelling import check_label_spelling
+from tunesmith.data.audit.shapes import check_output_shapes, check_templates, repaired_json
 from tunesmith.records import Message, Role, Row
 
 CHECKS = [

@@ -11,7 +11,10 @@ from tunesmith.data.audit.names import check_person_names
 NAMES = ["Alice Walker", "Peter Schmidt", "Maria Lopez"]
 
 
-@pytest.mark.skipif(find_spec("presidio_analyzer") is not None, reason="Presidio is installed")
+@pytest.mark.skipif(
+    find_spec("presidio_analyzer") is not None,
+    reason="the test is about its absence",
+)
 def test_without_a_recogniser_names_are_unmeasured() -> None:
     result = check_person_names(clean(10))
     assert result.answer == "unmeasured"

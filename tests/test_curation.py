@@ -29,7 +29,7 @@ from tunesmith.data.curation.review import (
     write_answers,
     write_queue,
 )
-from tunesmith.data.curation.subset import MEASURES, select_rows
+from tunesmith.data.curation.subset import MEASURES, Measure, select_rows
 from tunesmith.data.exchange import write_csv, write_jsonl
 from tunesmith.data.splits import Split, SplitSpec, split_rows
 from tunesmith.data.tables import write_rows
@@ -296,11 +296,11 @@ def test_csv_cells_are_no_formulas_and_jsonl_is_exact(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_subsets_have_their_size_and_ignore_order(measure: str) -> None:
+def test_subsets_have_their_size_and_ignore_order(measure: Measure) -> None:
     rows = ROWS[:120]
-    chosen = select_rows(rows, 30, measure)  # type: ignore[arg-type]
+    chosen = select_rows(rows, 30, measure)
     assert len(chosen) == len({row.id for row in chosen}) == 30
-    again = select_rows(rows[::-1], 30, measure)  # type: ignore[arg-type]
+    again = select_rows(rows[::-1], 30, measure)
     if measure in ("random", "longest"):
         assert {row.id for row in again} == {row.id for row in chosen}
     with pytest.raises(UserError):

@@ -110,7 +110,9 @@ def test_a_bomb_is_refused_before_it_is_unpacked_or_parsed(
     pack = gzip.compress if compression == "gzip" else zstandard.ZstdCompressor().compress
     path.write_bytes(pack(block * 64))
     what = refused(path).what
-    unpacked = int(re.search(r"unpack to ([\d,]+) bytes", what)[1].replace(",", ""))  # type: ignore[index]
+    found = re.search(r"unpack to ([\d,]+) bytes", what)
+    assert found is not None
+    unpacked = int(found[1].replace(",", ""))
     assert unpacked <= max(5 * 2**20, 100 * path.stat().st_size) + 2**20
     assert unpacked < len(block) * 64 / 3
     assert "a file may hold 100 times its packed size" in what

@@ -4,6 +4,7 @@ import json
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,8 +71,8 @@ def label_table(folder: Path) -> None:
     (folder / "labels.csv").write_text("file,kind,year\n" + "".join(lines))
 
 
-def read(path: Path, **other: object) -> Source:
-    spec = SourceSpec(None, (str(path),), None, "text", "kind", None, None, None, None, **other)  # type: ignore[arg-type]
+def read(path: Path, **other: Any) -> Source:
+    spec = SourceSpec(None, (str(path),), None, "text", "kind", None, None, None, None, **other)
     return read_source(spec, Path("unused"))
 
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tunesmith.data.audit.leaks import SPLITS
 from tunesmith.data.duplicates import group_rows, shingles, words
-from tunesmith.data.leaks import Leak, leaks_between
+from tunesmith.data.leaks import Leak, LeakKind, leaks_between
 from tunesmith.data.near import rows_per_band
 from tunesmith.records import Message, Row
 
@@ -178,7 +179,7 @@ def test_leaks_equal_those_of_comparing_every_pair() -> None:
         (Row("x", "data.jsonl:1", (Message("user", "another text"),), "a"), "same source"),
     ],
 )
-def test_a_planted_leak_is_named(later: Row, kind: str) -> None:
+def test_a_planted_leak_is_named(later: Row, kind: LeakKind) -> None:
     first = row(1, "where is my card?", group="g1")
     placements: list[tuple[list[Row], list[Row], list[Row]]] = [
         ([first], [later], []),
@@ -187,8 +188,8 @@ def test_a_planted_leak_is_named(later: Row, kind: str) -> None:
     ]
     for splits in placements:
         (leak,) = leaks_between(*splits)
-        names = [name for name, rows in zip(("train", "validation", "test"), splits, strict=True) if rows]
-        assert leak == Leak(kind, names[0], first.source, names[1], later.source)  # type: ignore[arg-type]
+        names = [name for name, rows in zip(SPLITS, splits, strict=True) if rows]
+        assert leak == Leak(kind, names[0], first.source, names[1], later.source)
 
 
 def test_duplicates_within_one_split_are_no_leak() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import parquet
@@ -16,8 +17,9 @@ ROWS = [{"text": f"question {n} about a card", "label": n % 3} for n in range(15
 def spec_for(*paths: Path, **other: str | int | None) -> SourceSpec:
     settings: dict[str, str | int | None] = {"input": "text", "target": "label", **other}
     keys = ("test_path", "input", "target", "messages", "min_words", "max_words", "most_frequent_labels")
-    values = {key: settings.get(key) for key in keys}
-    return SourceSpec(package=None, path=tuple(str(path) for path in paths), **values)  # type: ignore[arg-type]
+    values: dict[str, Any] = {key: settings.get(key) for key in keys}
+    values |= {"package": None, "path": tuple(str(path) for path in paths)}
+    return SourceSpec(**values)
 
 
 def read(spec: SourceSpec) -> Source:

@@ -157,7 +157,7 @@ def test_a_folder_without_a_version_is_refused(tmp_path: Path) -> None:
 
 def test_a_failed_freeze_leaves_nothing_behind(tmp_path: Path) -> None:
     source, split = prepare(write_data(tmp_path / "a.jsonl"))
-    unwritable = replace(split, train=(replace(split.train[0], target=None), *split.train[1:]))  # type: ignore[arg-type]
+    unwritable = replace(split, train=(replace(split.train[0], target=None), *split.train[1:]))  # type: ignore[arg-type]  # a broken row
     with pytest.raises(Exception, match="contains nulls"):
         freeze(tmp_path / "datasets", task="cards", source=source, split=unwritable, spec=SPEC)
     assert list((tmp_path / "datasets").iterdir()) == []
@@ -200,7 +200,7 @@ def test_fields_rejected_answers_and_annotations_are_frozen_and_read_again(tmp_p
 def test_test_rows_cannot_be_read_as_a_split(tmp_path: Path) -> None:
     dataset = frozen(tmp_path / "datasets", write_data(tmp_path / "a.jsonl"))
     with pytest.raises(ValueError, match="use open_test"):
-        read_split(dataset, "test")  # type: ignore[arg-type]
+        read_split(dataset, "test")  # type: ignore[arg-type]  # what the types forbid is refused at run time too
 
 
 def _constants(tree: ast.AST) -> str:

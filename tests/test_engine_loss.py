@@ -14,9 +14,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from engine_tiny import PAD, random_rows, randomise_adapters, relative_difference, tiny_model
+from tunesmith.engine import attention, packing
 from tunesmith.engine.forward import Batch, common_prefix, make_batch, plain_summed_loss, summed_loss
 from tunesmith.engine.lora import attach_lora, lora_disabled, lora_layers, trainable_parameters
 from tunesmith.engine.scoring import score_labels
+from tunesmith.engine.segments import FEWEST_SHARED_TOKENS
 from tunesmith.engine.selfcheck import LossFunction
 from tunesmith.engine.trees import label_tree
 
@@ -170,6 +172,51 @@ def test_a_step_between_forward_and_backward_is_an_error_not_a_wrong_gradient() 
     summed_loss(model, batch)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    documents=st.lists(
+        st.tuples(st.integers(FEWEST_SHARED_TOKENS, 40), st.lists(st.integers(2, 9), min_size=1, max_size=4)),
+        min_size=1,
+        max_size=3,
+    ),
+    prefix=st.integers(0, 5),
+    seed=st.integers(0, 9),
+)
+def test_documents_that_rows_share_change_nothing(
+    llama: PreTrainedModel, documents: list[tuple[int, list[int]]], prefix: int, seed: int
+) -> None:
+    opening = random_rows([1], prefix, seed)[0][:prefix]
+    rows, learn = [], []
+    for number, (length, questions) in enumerate(documents):
+        document = random_rows([length], 0, seed + number)[0]
+        for place, question in enumerate(questions):
+            rows.append([*opening, *document, *random_rows([question], 0, 100 * number + place)[0]])
+            learn.append([at >= len(rows[-1]) - question + 1 for at in range(len(rows[-1]))])
+    batch = make_batch(rows, learn, PAD, prefix, share_openings=True)
+    assert batch.segments is not None
+    assert_fast_is_plain(llama, batch)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_long_documents_are_attended_to_in_pieces_without_a_difference(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, size in (
+        ("LONG_ROW", 20),
+        ("TRAINED_QUERIES_PER_CHUNK", 16),
+        ("QUERIES_PER_CHUNK", 4),
+        ("SCORES_PER_FAMILY_BLOCK", 300),
+    ):
+        monkeypatch.setattr(packing, name, size)
+    monkeypatch.setattr(attention, "MOST_WEIGHTS_KEPT", 0)
+    document = random_rows([45], 0)[0]
+    rows = [[*document, *question] for question in random_rows([6, 9, 3], 0, seed=5)]
+    learn = [[at >= len(row) - 2 for at in range(len(row))] for row in rows]
+    model = adapted(family)
+    assert_fast_is_plain(model, make_batch(rows, learn, PAD, 2, share_openings=True))
+    assert_fast_is_plain(model, make_batch(rows, learn, PAD, 2))
 
 
 def test_gradients_of_parts_of_a_batch_add_up() -> None:

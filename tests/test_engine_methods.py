@@ -295,10 +295,10 @@ def test_qlora_without_bitsandbytes_names_the_install_line(monkeypatch: pytest.M
         ),
     ],
 )
-def test_names_that_do_not_fit_the_model_are_refused(given: dict[str, list[str]], what: str) -> None:
+def test_names_that_do_not_fit_the_model_are_refused(given: dict[str, Any], what: str) -> None:
     model = tiny_model("llama")
     with pytest.raises(UserError, match=re.escape(what)) as caught:
-        attach_lora(model, 3, 6.0, 0, **given)  # type: ignore[arg-type]
+        attach_lora(model, 3, 6.0, 0, **given)
     if "matches nothing" in what:
         assert "q_proj" in caught.value.fix
     assert not lora_layers(model)

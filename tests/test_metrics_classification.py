@@ -150,9 +150,9 @@ def test_brier_over_all_labels_is_the_squared_distance_to_the_target() -> None:
     given_rows = answered(
         ["a", "new"], ["a", "b"], labels=["a", "b"], label_probabilities=np.array([[0.8, 0.2], [0.3, 0.7]])
     )
-    assert METRICS["brier_labels"].measure(given_rows).scores.tolist() == pytest.approx(  # type: ignore[union-attr]
-        [0.08, 0.3**2 + 0.7**2 + 1]
-    )
+    measured = METRICS["brier_labels"].measure(given_rows)
+    assert isinstance(measured, RowScores)
+    assert measured.scores.tolist() == pytest.approx([0.08, 0.3**2 + 0.7**2 + 1])
 
 
 @pytest.mark.parametrize("surer", [0.0, 0.15])

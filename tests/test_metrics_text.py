@@ -151,7 +151,9 @@ def test_unsupported_words_are_content_words_in_other_forms_than_the_sources() -
 
 def test_the_source_is_the_question_unless_another_is_given() -> None:
     given_rows = answered(["x"], ["Rome"], texts=["Where is Rome?"])
-    assert METRICS["unsupported_words"].measure(given_rows).scores.tolist() == [0]  # type: ignore[union-attr]
+    measured = METRICS["unsupported_words"].measure(given_rows)
+    assert isinstance(measured, RowScores)
+    assert measured.scores.tolist() == [0]
 
 
 def test_entailment_is_judged_sentence_by_sentence_by_the_users_own_model() -> None:

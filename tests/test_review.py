@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -81,13 +82,17 @@ def test_a_reviewer_never_sees_which_candidate_an_answer_is_from() -> None:
     assert "opponent" not in text
 
 
+def _say(key: str, _: str) -> str:
+    return key
+
+
 def test_the_preferred_candidate_is_found_whatever_its_position(tmp_path: Path) -> None:
     several, saved = pairs(30), list[Judgement]()
     for showing in showings(several, "anna", 5):
         # Anna always prefers the longer answer, which is the tuned one.
         first, second = showing.answers
         key = "1" if len(first) > len(second) else "2"
-        review([showing], [], CRITERIA, "anna", lambda _, key=key: key, lambda _: None, saved.append)  # type: ignore[misc]
+        review([showing], [], CRITERIA, "anna", partial(_say, key), lambda _: None, saved.append)
     assert len(saved) == 35
     result = summarise_review(several, saved, CRITERIA, "tuned", "rival")
     for criterion in result.criteria:

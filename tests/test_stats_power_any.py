@@ -21,9 +21,8 @@ def mean_score(sums: Floats) -> Floats:
 def pilot(random: np.random.Generator, rows: int, win: float, lose: float) -> tuple[Floats, Floats]:
     luck = random.random(rows)
     candidate, opponent = luck > lose, luck < 1 - win
-    return tuple(  # type: ignore[return-value]
-        np.column_stack([right, np.ones(rows)]).astype(float) for right in (candidate, opponent)
-    )
+    ones = np.ones(rows)
+    return np.column_stack([candidate, ones]), np.column_stack([opponent, ones])
 
 
 @pytest.mark.parametrize("rule", ["estimate", "margin"])

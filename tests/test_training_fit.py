@@ -24,7 +24,7 @@ from tunesmith.models.rendering import Tokens, instructed, render_row
 from tunesmith.records import Estimate
 from tunesmith.task.train_settings import TrainSettings
 from tunesmith.training import fit as fit_module
-from tunesmith.training.batches import epoch_batches
+from tunesmith.training.batches import epoch_batches, sharing_of
 from tunesmith.training.fit import fit
 from tunesmith.training.guard import Guard
 from tunesmith.training.measure import measure_steps
@@ -366,6 +366,26 @@ def test_every_row_is_in_exactly_one_batch_of_an_epoch_and_batches_are_of_like_l
     assert batches == epoch_batches(lengths, 16, seed=3, epoch=1)
     assert batches != epoch_batches(lengths, 16, seed=3, epoch=2)
     assert batches != epoch_batches(lengths, 16, seed=4, epoch=1)
+
+
+def test_rows_of_one_document_follow_each_other_where_that_spares_most_of_the_work() -> None:
+    def row(document: int, question: int) -> Tokens:
+        ids = (1, 2, *[10 + document] * 40, *[60 + question] * 4, 3)
+        return Tokens(ids, (False,) * (len(ids) - 2) + (True,) * 2)
+
+    rows = [row(document, question) for question in range(5) for document in range(7)]
+    sharing = sharing_of(rows)
+    assert sharing.prefix == 2
+    assert sharing.documents is not None
+    batches = epoch_batches([len(row.ids) for row in rows], 5, 0, 0, sharing.documents)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(rows)))
+    assert all(len({index % 7 for index in batch}) == 1 for batch in batches)
+    assert [batch[0] % 7 for batch in batches] != list(range(7))
+    computed = sum(sharing.batch(rows, batch, 0).computed_tokens for batch in batches)
+    assert computed == 7 * (2 + 40 + 5 * 5)
+    other = epoch_batches([len(row.ids) for row in rows], 5, 0, 1, sharing.documents)
+    assert other != batches
+    assert sharing_of(rows[:7]).documents is None
 
 
 def test_measuring_steps_leaves_the_adapter_as_it_was(base: Path) -> None:

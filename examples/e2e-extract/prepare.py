@@ -1,8 +1,7 @@
 """Turn the E2E data round: ``python prepare.py FOLDER`` writes data/train.jsonl and data/test.jsonl.
 
 FOLDER holds clean_dev.jsonl and clean_test.jsonl with the columns mr ("name[Alimentum], area[city centre]")
-and ref (a text that says so). Of the test one text is kept for each of the first 1,000 mrs, so that none counts
-twice.
+and ref (a text that says so). Of the test one text is kept for each of the first 1,000 mrs.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -244,5 +244,7 @@ def _percent_axis(axes: Axes, ticks: Sequence[float]) -> None:
 
 
 def _percents(digits: int) -> FuncFormatter:
-    show: Callable[[float, int], str] = lambda value, _: f"{100 * value:.{digits}f} %"  # noqa: E731
+    def show(value: float, _: int) -> str:
+        return f"{100 * value:.{digits}f} %"
+
     return FuncFormatter(show)

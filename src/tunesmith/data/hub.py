@@ -48,7 +48,7 @@ def fetch_from_hub(entry: str, cache: Path, say: Callable[[str], None]) -> HubFi
         say(f"asking the Hub for {name}")
         try:
             commit, paths = _listed(name, match["revision"])
-        except Exception:
+        except Exception:  # offline, or the Hub is down: any error of the network, told where nothing is kept
             fetched = _fetched_before(name, match["revision"], folder)
             if fetched is None:
                 raise

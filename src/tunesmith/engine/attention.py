@@ -24,6 +24,9 @@ ATTENTION_NAME = "tunesmith"
 # Above this many scores per head, saving them for the backward pass costs more memory than the plain
 # products save in time; they are formed again, or SDPA takes over.
 LARGEST_SCORE_MATRIX = 1024 * 1024
+# Softmax weights of a layer that are kept for its backward pass, per head; where there are more, all are
+# formed again.
+MOST_WEIGHTS_KEPT = 2 * 1024 * 1024
 
 # Keys and values [keys, kv_heads, head_dim] of every layer.
 KeyValues = dict[int, tuple[Tensor, Tensor]]
@@ -123,6 +126,7 @@ def attend(
     repeats = query.shape[1] // kv_heads
     flat_query = query.flatten(1)
     outputs, saved = [], []
+    kept = sum(len(block.queries) * block.mask[0].numel() for block in packing.blocks)
     for block in packing.blocks:
         rows, longest = block.queries.shape
         padded = flat_query.index_select(0, block.queries.flatten())
@@ -147,7 +151,7 @@ def attend(
             output = torch.bmm(weights, v).view(kv_heads, rows, repeats, longest, head_dim)
         output = output.permute(1, 3, 0, 2, 4).reshape(rows * longest, -1)
         outputs.append(output.index_select(0, block.slots))
-        saved.append(Attended(q, k, v, weights))
+        saved.append(Attended(q, k, v, weights if kept <= MOST_WEIGHTS_KEPT else None))
     output = torch.cat(outputs)
     return output if packing.order is None else output[packing.order], saved
 

@@ -15,6 +15,7 @@ from tunesmith.engine.attention import ATTENTION_NAME, Packed, register
 from tunesmith.engine.decoder import decode, decodes
 from tunesmith.engine.head import cross_entropies, summed_cross_entropy
 from tunesmith.engine.packing import pack_rows
+from tunesmith.engine.segments import Segments, cut_at_shared_openings
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ class Batch:
     ``rows`` and ``positions`` [supervised] say which hidden state of the whole row predicts ``targets``
     [supervised]: position p predicts token p + 1. ``useful_tokens`` counts tokens as rendered, without
     padding and with the prefix in every row; ``computed_tokens`` counts what is put through the model.
-    ``weights`` [supervised] multiply the losses of the targets; None where all count as one.
+    ``weights`` [supervised] multiply the losses of the targets; None where all count as one. ``segments``
+    are the suffixes cut where several of them open alike, so that a document is read once for all that is
+    asked about it; None where every suffix is read whole.
     """
 
     prefix: Tensor
@@ -38,14 +41,20 @@ class Batch:
     computed_tokens: int
     lengths: Tensor
     weights: Tensor | None = None
+    segments: Segments | None = None
 
 
 def make_batch(
-    ids: Sequence[Sequence[int]], learn: Sequence[Sequence[bool]], pad_token: int, prefix_tokens: int
+    ids: Sequence[Sequence[int]],
+    learn: Sequence[Sequence[bool]],
+    pad_token: int,
+    prefix_tokens: int,
+    share_openings: bool = False,
 ) -> Batch:
     """Rows of token ids and learn masks as tensors, with their first ``prefix_tokens`` shared.
 
-    The caller guarantees that the rows agree on the prefix, and that no row learns inside it.
+    The caller guarantees that the rows agree on the prefix, and that no row learns inside it. With
+    ``share_openings`` what only some rows share after it is computed once, too.
     """
     longest = max(len(row) for row in ids) - prefix_tokens
     suffixes = torch.full((len(ids), longest), pad_token, dtype=torch.long)
@@ -58,6 +67,13 @@ def make_batch(
                 positions.append(position - 1)
                 targets.append(row[position])
     useful = sum(len(row) for row in ids)
+    computed = useful - prefix_tokens * (len(ids) - 1)
+    segments = None
+    if share_openings:
+        # What predicts the first learned token is each row's own.
+        ends = [learned.index(True) - prefix_tokens for learned in learn]
+        segments = cut_at_shared_openings([row[prefix_tokens:] for row in ids], ends)
+        computed = prefix_tokens + sum(map(len, segments.own))
     return Batch(
         prefix=torch.tensor(ids[0][:prefix_tokens], dtype=torch.long),
         suffixes=suffixes,
@@ -65,8 +81,9 @@ def make_batch(
         positions=torch.tensor(positions, dtype=torch.long),
         targets=torch.tensor(targets, dtype=torch.long),
         useful_tokens=useful,
-        computed_tokens=useful - prefix_tokens * (len(ids) - 1),
+        computed_tokens=computed,
         lengths=torch.tensor([len(row) - prefix_tokens for row in ids], dtype=torch.long),
+        segments=segments,
     )
 
 
@@ -126,6 +143,8 @@ def packed_hidden(model: PreTrainedModel, ids: Tensor, packed: Packed, wanted: T
 def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     """The hidden states [supervised, width] that predict the batch's targets."""
     prefix = len(batch.prefix)
+    if batch.segments is not None:
+        return _hidden_states_of_segments(model, batch, batch.segments)
     real = torch.arange(batch.suffixes.shape[1]) < batch.lengths[:, None]
     ids = torch.cat([batch.prefix, batch.suffixes[real]])
     starts = torch.cumsum(batch.lengths, 0) - batch.lengths
@@ -133,6 +152,19 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
         prefix, batch.lengths.tolist(), next(model.parameters()).dtype, prefix_is_cached=False
     )
     # The prefix stands once, before the first row.
+    return packed_hidden(model, ids, Packed(packing, None), starts[batch.rows] + batch.positions)
+
+
+def _hidden_states_of_segments(model: PreTrainedModel, batch: Batch, segments: Segments) -> Tensor:
+    lengths = torch.tensor([len(own) for own in segments.own])
+    ids = torch.cat([batch.prefix, *(torch.tensor(own) for own in segments.own)])
+    dtype = next(model.parameters()).dtype
+    packing = pack_rows(
+        len(batch.prefix), lengths.tolist(), dtype, prefix_is_cached=False, parents=segments.parents
+    )
+    places = torch.tensor(segments.places)
+    # Where each row's own tokens would start if all that stands before them stood there.
+    starts = (torch.cumsum(lengths, 0) - lengths)[places] - (batch.lengths - lengths[places])
     return packed_hidden(model, ids, Packed(packing, None), starts[batch.rows] + batch.positions)
 
 

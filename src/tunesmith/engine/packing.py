@@ -19,6 +19,11 @@ SCORES_PER_BLOCK = 2**21
 
 # Causal queries that only read are cut into chunks, whose keys end where they end.
 QUERIES_PER_CHUNK = 64
+# In training only long rows are: below, one larger product is quicker.
+TRAINED_QUERIES_PER_CHUNK = 256
+LONG_ROW = 512
+# Queries of rows that continue one parent attend together, in blocks of so many scores a head.
+SCORES_PER_FAMILY_BLOCK = 2**19
 
 Integers = NDArray[np.int64]
 
@@ -101,7 +106,16 @@ def pack_rows(
     before = torch.where(continued >= 0, sizes[continued], 0)
     offset = prefix if prefix_is_cached else 0
     chunk = QUERIES_PER_CHUNK if prefix_is_cached else None
-    for chosen in (torch.nonzero(continued < 0)[:, 0], torch.nonzero(continued >= 0)[:, 0]):
+    if not prefix_is_cached and max(lengths) > LONG_ROW:
+        chunk = TRAINED_QUERIES_PER_CHUNK
+    apart, together = torch.nonzero(continued < 0)[:, 0], torch.nonzero(continued >= 0)[:, 0]
+    if not prefix_is_cached:
+        for parent in sorted(set(continued[together].tolist())):
+            children = torch.nonzero(continued == parent)[:, 0]
+            parent_keys = torch.arange(lengths[parent]) + starts[parent]
+            blocks.extend(_family_blocks(starts[children], sizes[children], parent_keys, prefix, dtype))
+        together = together[:0]
+    for chosen in (apart, together):
         if not len(chosen):
             continue
         widths = (prefix + before + sizes)[chosen].tolist()
@@ -119,10 +133,33 @@ def pack_rows(
     )
     key_positions = torch.cat([torch.arange(prefix), own_positions])
     query_positions = own_positions if prefix_is_cached else key_positions
-    if not prefix_is_cached and parents is None:
+    if chunk is None and parents is None:
         return Packing(tuple(blocks), query_positions, key_positions)
     order = torch.argsort(torch.cat([block.queries.flatten()[block.slots] for block in blocks]))
     return Packing(tuple(blocks), query_positions, key_positions, order)
+
+
+def _family_blocks(
+    starts: Tensor, sizes: Tensor, parent_keys: Tensor, prefix: int, dtype: torch.dtype
+) -> list[Block]:
+    """Rows [rows] that continue one parent, as one row: the keys of the parent stand there only once.
+
+    Each row is shown the keys of the others too and sees its own: that costs less than copies of the parent.
+    """
+    own = torch.cat(
+        [torch.arange(size) + start for start, size in zip(starts.tolist(), sizes.tolist(), strict=True)]
+    )
+    member = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+    keys = torch.cat([parent_keys, own])
+    step = max(QUERIES_PER_CHUNK, SCORES_PER_FAMILY_BLOCK // (prefix + len(keys)))
+    blocks = []
+    for first in range(0, len(own), step):
+        queries = own[first : first + step]
+        seen = (member[first : first + step, None] == member[None]) & (own[None] <= queries[:, None])
+        mask = torch.zeros(len(queries), prefix + len(keys), dtype=dtype)
+        mask[:, prefix + len(parent_keys) :].masked_fill_(~seen, float("-inf"))
+        blocks.append(Block(queries[None], keys[None], prefix, mask[None], torch.arange(len(queries))))
+    return blocks
 
 
 def _row_blocks(

@@ -47,12 +47,16 @@ def shared_openings(rows: Sequence[Sequence[int]]) -> list[tuple[list[int], int]
     return groups
 
 
-def cut_at_shared_openings(rows: Sequence[Sequence[int]]) -> Segments:
-    """Every shared opening as a segment of its own, followed by the rest of its rows."""
+def cut_at_shared_openings(rows: Sequence[Sequence[int]], ends: Sequence[int] | None = None) -> Segments:
+    """Every shared opening as a segment of its own, followed by the rest of its rows.
+
+    With ``ends`` each row shares fewer than so many tokens.
+    """
+    heads = rows if ends is None else [row[:end] for row, end in zip(rows, ends, strict=True)]
     own: list[Sequence[int]] = []
     parents: list[int | None] = []
     places = [0] * len(rows)
-    for members, shared in shared_openings(rows):
+    for members, shared in shared_openings(heads):
         parent = None
         if shared:
             parent = len(own)

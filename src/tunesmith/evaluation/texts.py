@@ -8,6 +8,7 @@ are part of a result and are named by their hash.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sysconfig
 import textwrap
@@ -64,6 +65,7 @@ class GeneralText:
         return len(self.text.encode())
 
 
+@functools.cache
 def general_texts() -> tuple[GeneralText, ...]:
     """Passages of domains ``python-docs`` and ``dataset-descriptions``, the same on every call.
 

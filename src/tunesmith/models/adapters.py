@@ -9,7 +9,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -149,9 +149,9 @@ def load_adapter(folder: Path, base_sha256: str) -> Adapter:
         tensors = load_file(path)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise _unreadable(folder, error) from error
-    if trained_on.method not in METHOD_TITLES or trained_on.method == "full":
+    method = next((one for one in get_args(AdapterMethod) if one == trained_on.method), None)
+    if method is None:
         raise UserError(f"{folder}: holds no adapter (method {trained_on.method})", fix="train again")
-    method: AdapterMethod = trained_on.method  # type: ignore[assignment]  # just checked
     low_rank: dict[str, tuple[Tensor, Tensor]] = {}
     magnitudes: dict[str, Tensor] = {}
     modules: dict[str, Tensor] = {}

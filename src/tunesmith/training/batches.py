@@ -1,22 +1,85 @@
-"""Which rows make up each step: shuffled, but of like length, so that little is padding."""
+"""Which rows make up each step: shuffled, but of like length or of one document, so that little is wasted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
+from tunesmith.engine.forward import Batch, common_prefix, make_batch
+from tunesmith.engine.scoring import batches_by_length
+from tunesmith.engine.segments import in_batches, shared_openings
+from tunesmith.models.rendering import Tokens
+
 BATCHES_SORTED_TOGETHER = 12
 
+# Rows are batched by what they open with where that spares this share of all tokens: rows of one batch are
+# then less independent of each other, which a few shared words are not worth.
+SHARE_WORTH_SAVING = 0.5
 
-def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+
+@dataclass(frozen=True)
+class Sharing:
+    """What rows open with: ``prefix`` tokens that all share, and then perhaps a document that some share.
+
+    ``documents`` [training rows] numbers the documents; None where rows share too little for that to matter.
+    """
+
+    prefix: int
+    documents: tuple[int, ...] | None
+
+    def batch(self, rows: Sequence[Tokens], chosen: Sequence[int], pad_token: int) -> Batch:
+        """The ``chosen`` rows as tensors."""
+        ids = [rows[index].ids for index in chosen]
+        learn = [rows[index].learn for index in chosen]
+        return make_batch(ids, learn, pad_token, self.prefix, share_openings=self.documents is not None)
+
+    def parts(self, rows: Sequence[Tokens], chosen: Sequence[int], tokens: int) -> list[list[int]]:
+        """``chosen`` in parts of like length or of one document, of about ``tokens`` put through a model."""
+        if self.documents is None:
+            found = batches_by_length([len(rows[index].ids) for index in chosen], tokens)
+        else:
+            heads = [_head(rows[index], self.prefix) for index in chosen]
+            rest = [
+                len(rows[index].ids) - self.prefix - len(head)
+                for index, head in zip(chosen, heads, strict=True)
+            ]
+            found = in_batches(heads, rest, tokens)
+        return [[chosen[at] for at in part] for part in found]
+
+
+def sharing_of(train: Sequence[Tokens], validation: Sequence[Tokens] = ()) -> Sharing:
+    """What the rows of a run share before any of them learns."""
+    rows = [*train, *validation]
+    prefix = common_prefix([row.ids for row in rows], [row.learn.index(True) for row in rows])
+    groups = shared_openings([_head(row, prefix) for row in train])
+    saved = sum(shared * (len(members) - 1) for members, shared in groups)
+    if saved < SHARE_WORTH_SAVING * sum(len(row.ids) - prefix for row in train):
+        return Sharing(prefix, None)
+    documents = [0] * len(train)
+    for number, (members, _) in enumerate(groups):
+        for index in members:
+            documents[index] = number
+    return Sharing(prefix, tuple(documents))
+
+
+def epoch_batches(
+    lengths: Sequence[int], batch_size: int, seed: int, epoch: int, documents: Sequence[int] | None = None
+) -> list[list[int]]:
     """Row indices of every batch of one epoch; each row once, the last batch may be smaller.
 
     Rows are shuffled, sorted by length within runs of a few batches, cut, and the batches shuffled
-    again. The same seed and epoch give the same batches, so a resumed run needs no RNG state.
+    again. With ``documents`` [rows] the rows of one document follow each other instead, documents in
+    shuffled order. The same seed and epoch give the same batches, so a resumed run needs no RNG state.
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order = torch.randperm(len(lengths), generator=generator).tolist()
+    if documents is not None:
+        # A document stands where its first row was drawn.
+        first = {documents[index]: place for place, index in reversed(list(enumerate(order)))}
+        order.sort(key=lambda index: first[documents[index]])
+        return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
     together = batch_size * BATCHES_SORTED_TOGETHER
     batches: list[list[int]] = []
     for start in range(0, len(order), together):
@@ -24,3 +87,21 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int
         batches.extend(run[at : at + batch_size] for at in range(0, len(run), batch_size))
     shuffled = torch.randperm(len(batches), generator=generator).tolist()
     return [batches[index] for index in shuffled]
+
+
+def two_short_rows(lengths: Sequence[int], sharing: Sharing) -> list[int]:
+    """Two of the shortest rows, of one document where there are documents: what a self-check is made on."""
+    order = sorted(range(len(lengths)), key=lambda index: lengths[index])
+    if sharing.documents is not None:
+        seen: dict[int, int] = {}
+        for index in order:
+            document = sharing.documents[index]
+            if document in seen:
+                return [seen[document], index]
+            seen[document] = index
+    return order[:2]
+
+
+def _head(row: Tokens, prefix: int) -> Sequence[int]:
+    """What stands between the prefix and the first learned token."""
+    return row.ids[prefix : row.learn.index(True)]

@@ -11,10 +11,9 @@ import torch
 import transformers
 from torch import Tensor
 
-from tunesmith.engine.forward import Batch, common_prefix, make_batch, summed_loss
+from tunesmith.engine.forward import Batch, summed_loss
 from tunesmith.engine.full import masters_to_weights
 from tunesmith.engine.lora import adapter_dropout, trainable_parameters
-from tunesmith.engine.scoring import batches_by_length
 from tunesmith.engine.selfcheck import LossFunction, choose_loss
 from tunesmith.files import content_hash
 from tunesmith.models.loading import LoadedModel
@@ -22,7 +21,7 @@ from tunesmith.models.rendering import Tokens
 from tunesmith.progress import Report, silent
 from tunesmith.run_records import TrainPoint, ValidationPoint
 from tunesmith.task.train_settings import TrainSettings
-from tunesmith.training.batches import epoch_batches
+from tunesmith.training.batches import Sharing, epoch_batches, sharing_of, two_short_rows
 from tunesmith.training.checkpoints import (
     Progress,
     State,
@@ -94,15 +93,12 @@ def fit(
     optimiser = make_optimiser(parameters, settings)
     penalties = Penalties(loaded.model, parameters, settings)
     schedule = Schedule(len(train), settings)
-    shared = common_prefix(
-        [row.ids for row in (*train, *validation)],
-        [row.learn.index(True) for row in (*train, *validation)],
-    )
+    sharing = sharing_of(train, validation)
     lengths = [len(row.ids) for row in train]
-    watch = Watch(train, validation, loaded.pad_token, shared, metric)
+    watch = Watch(train, validation, loaded.pad_token, sharing, metric)
     config = _config(loaded, train, validation, settings)
-    shortest = sorted(range(len(train)), key=lambda index: lengths[index])[:2]
-    loss_of, message = choose_loss(loaded.model, _batch(loaded, train, shortest, shared))
+    checked = sharing.batch(train, two_short_rows(lengths, sharing), loaded.pad_token)
+    loss_of, message = choose_loss(loaded.model, checked)
     names = sources or [f"training row {index + 1}" for index in range(len(train))]
 
     progress, best = Progress(config), list[Tensor]()
@@ -125,10 +121,10 @@ def fit(
             if progress.step // schedule.steps_per_epoch != epoch:
                 epoch = progress.step // schedule.steps_per_epoch
                 rows_per_step = settings.batch_size * settings.accumulate
-                batches = epoch_batches(lengths, rows_per_step, settings.seed, epoch)
+                batches = epoch_batches(lengths, rows_per_step, settings.seed, epoch, sharing.documents)
             chosen = batches[progress.step % schedule.steps_per_epoch]
-            parts = _parts(chosen, lengths, settings.batch_size)
-            micro_batches = [_batch(loaded, train, part, shared) for part in parts]
+            parts = _parts(train, chosen, sharing, settings.batch_size)
+            micro_batches = [sharing.batch(train, part, loaded.pad_token) for part in parts]
             guard = Guard(
                 progress.step + 1, settings, checkpoints, [[names[row] for row in p] for p in parts]
             )
@@ -182,7 +178,7 @@ def fit(
         progress.supervised_tokens,
         progress.seconds,
         progress.trained_tokens / progress.step_seconds,
-        _fast_paths(loaded, loss_of, shared),
+        _fast_paths(loaded, loss_of, sharing),
         message,
     )
 
@@ -234,18 +230,13 @@ def _step(
     )
 
 
-def _batch(loaded: LoadedModel, rows: Sequence[Tokens], chosen: Sequence[int], shared: int) -> Batch:
-    ids = [rows[index].ids for index in chosen]
-    learn = [rows[index].learn for index in chosen]
-    return make_batch(ids, learn, loaded.pad_token, shared)
-
-
-def _parts(chosen: Sequence[int], lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """The rows of one step in parts of like length, small enough to be held for the backward pass."""
-    by_length = batches_by_length([lengths[row] for row in chosen], TOKENS_PER_MICRO_BATCH)
+def _parts(
+    train: Sequence[Tokens], chosen: Sequence[int], sharing: Sharing, batch_size: int
+) -> list[list[int]]:
+    """The rows of one step in parts small enough to be held for the backward pass."""
     return [
-        [chosen[at] for at in part[start : start + batch_size]]
-        for part in by_length
+        part[start : start + batch_size]
+        for part in sharing.parts(train, chosen, TOKENS_PER_MICRO_BATCH)
         for start in range(0, len(part), batch_size)
     ]
 
@@ -286,9 +277,14 @@ def _note(progress: Progress) -> str:
     return f"{rate:,.0f} tok/s · loss {progress.train[-1].loss:.3f}{validated}"
 
 
-def _fast_paths(loaded: LoadedModel, loss_of: LossFunction, shared: int) -> tuple[str, ...]:
+def _fast_paths(loaded: LoadedModel, loss_of: LossFunction, sharing: Sharing) -> tuple[str, ...]:
     if loss_of is not summed_loss:
         return ()
-    prefix = (f"{shared} prefix tokens computed once a batch",) if shared else ()
+    prefix: tuple[str, ...] = ()
+    if sharing.prefix:
+        prefix = (f"{sharing.prefix} prefix tokens computed once a batch",)
+    if sharing.documents is not None:
+        documents = len(set(sharing.documents))
+        prefix += (f"what rows of one document share computed once ({documents:,} documents)",)
     attention = f"{loaded.model.config._attn_implementation} attention"
     return (*prefix, "output head at supervised positions only", attention)

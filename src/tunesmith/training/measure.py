@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 import torch
 
-from tunesmith.engine.forward import common_prefix, make_batch, summed_loss
+from tunesmith.engine.forward import summed_loss
 from tunesmith.engine.lora import trained_weights
-from tunesmith.engine.scoring import batches_by_length
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import Tokens
-from tunesmith.training.batches import epoch_batches
+from tunesmith.training.batches import epoch_batches, sharing_of
 from tunesmith.training.fit import TOKENS_PER_MICRO_BATCH
 
 TIMED_STEPS = 2
@@ -37,19 +36,14 @@ def measure_steps(loaded: LoadedModel, rows: Sequence[Tokens], batch_size: int, 
 
     The adapter must be attached to ``loaded``; its weights are not changed.
     """
-    shared = common_prefix([row.ids for row in rows], [row.learn.index(True) for row in rows])
+    sharing = sharing_of(rows)
     lengths = [len(row.ids) for row in rows]
     longest = sorted(range(len(rows)), key=lambda index: -lengths[index])[:batch_size]
-    longest = batches_by_length([lengths[index] for index in longest], TOKENS_PER_MICRO_BATCH)[-1]
-    typical = epoch_batches(lengths, batch_size, seed, epoch=0)[:TIMED_STEPS]
+    longest = sharing.parts(rows, longest, TOKENS_PER_MICRO_BATCH)[-1]
+    typical = epoch_batches(lengths, batch_size, seed, 0, sharing.documents)[:TIMED_STEPS]
     rates: dict[str, list[float]] = {"train": [], "validation": [], "read": []}
     for number, chosen in enumerate([longest, *typical]):
-        batch = make_batch(
-            [rows[index].ids for index in chosen],
-            [rows[index].learn for index in chosen],
-            loaded.pad_token,
-            shared,
-        )
+        batch = sharing.batch(rows, chosen, loaded.pad_token)
         started = time.perf_counter()
         loss = summed_loss(loaded.model, batch)
         torch.autograd.grad(loss, trained_weights(loaded.model), materialize_grads=True)

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tunesmith.engine.forward import Batch, make_batch, plain_token_losses, summed_loss, token_losses
+from tunesmith.engine.forward import Batch, plain_token_losses, summed_loss, token_losses
 from tunesmith.engine.head import POSITIONS_PER_CHUNK
-from tunesmith.engine.scoring import batches_by_length
+from tunesmith.engine.scoring import TOKENS_PER_BATCH
 from tunesmith.engine.selfcheck import LossFunction
 from tunesmith.models.rendering import Tokens
 from tunesmith.records import Estimate
 from tunesmith.run_records import TrainPoint, ValidationPoint
+from tunesmith.training.batches import Sharing
 
 # Enough to see whether training rows are learned by heart, few enough to cost next to nothing.
 WATCHED_TRAINING_ROWS = 64
@@ -37,12 +38,12 @@ class Watch:
         train: Sequence[Tokens],
         validation: Sequence[Tokens],
         pad_token: int,
-        shared: int,
+        sharing: Sharing,
         metric: Metric | None,
     ) -> None:
         self.training_rows = watched_training_rows(len(train))
-        self._validation = _batches(validation, pad_token, shared)
-        self._training = _batches([train[row] for row in self.training_rows], pad_token, shared)
+        self._validation = _batches(validation, pad_token, sharing)
+        self._training = _batches([train[row] for row in self.training_rows], pad_token, sharing)
         self._metric = metric
         self.validation_losses = torch.empty(0, len(validation), dtype=torch.float64)
         self.training_losses = torch.empty(0, len(self.training_rows), dtype=torch.float64)
@@ -69,11 +70,11 @@ def per_example(batch: Batch) -> Tensor:
     return 1.0 / counts[batch.rows].float()
 
 
-def _batches(rows: Sequence[Tokens], pad_token: int, shared: int) -> list[tuple[list[int], Batch]]:
+def _batches(rows: Sequence[Tokens], pad_token: int, sharing: Sharing) -> list[tuple[list[int], Batch]]:
     """Row indices and what is put through the model for them, made once and measured again and again."""
     return [
-        (part, make_batch([rows[at].ids for at in part], [rows[at].learn for at in part], pad_token, shared))
-        for part in batches_by_length([len(row.ids) for row in rows])
+        (part, sharing.batch(rows, part, pad_token))
+        for part in sharing.parts(rows, range(len(rows)), TOKENS_PER_BATCH)
     ]
 
 

@@ -12,12 +12,13 @@ from tunesmith.data.audit.diversity import check_diversity
 from tunesmith.data.audit.duplicates import check_duplicates
 from tunesmith.data.audit.findings import AuditData, CheckResult
 from tunesmith.data.audit.formats import check_empty_fields, check_turns
+from tunesmith.data.audit.label_spelling import check_label_spelling
 from tunesmith.data.audit.labels import check_labels
 from tunesmith.data.audit.leaks import check_leaks
 from tunesmith.data.audit.names import check_person_names
 from tunesmith.data.audit.privacy import check_private_data, check_secrets
 from tunesmith.data.audit.relevance import TaskText, check_language, check_relevance
-from tunesmith.data.audit.shapes import check_label_spelling, check_output_shapes, check_templates
+from tunesmith.data.audit.shapes import check_output_shapes, check_templates
 from tunesmith.data.audit.size import check_size
 from tunesmith.data.audit.staleness import check_age, check_label_drift
 

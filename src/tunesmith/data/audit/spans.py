@@ -75,5 +75,6 @@ def redacted(text: str, find: Callable[[str], list[Span]], placeholders: Placeho
         for span in spans:
             if span.value in text:
                 alone = rf"(?<![\w]){re.escape(span.value)}(?![\w])"
-                text = re.sub(alone, lambda _, span=span: placeholders.of(span), text)  # type: ignore[misc]
+                placeholder = placeholders.of(span).replace("\\", r"\\")
+                text = re.sub(alone, placeholder, text)
     return text
