@@ -19,6 +19,7 @@ from tunesmith.data.splits import SplitSpec, split_rows
 from tunesmith.errors import UserError
 from tunesmith.evaluation.judging import (
     Judging,
+    check_targets,
     goal_gain,
     goal_value,
     is_behind,
@@ -104,9 +105,12 @@ def test_targets_that_are_no_json_or_break_the_schema_are_named_with_their_rows(
     with pytest.raises(UserError, match=r"1 of 2 targets are not JSON: f:2"):
         questions(judging, [row(1, "x", '{"a": "1"}'), row(2, "x", "a is 1")])
     with pytest.raises(UserError, match=r"f:7: a is 3, not string"):
-        questions(judging, [row(7, "x", '{"a": 3}')])
+        check_targets(judging, [row(7, "x", '{"a": 3}')])
     with pytest.raises(UserError, match=r"f:8: a is None"):
-        questions(judging, [row(8, "x", '{"b": "3"}')])
+        check_targets(judging, [row(8, "x", '{"b": "3"}')])
+    with pytest.raises(UserError, match=r"f:9: no answer under the schema"):
+        check_targets(judging, [row(9, "x", '{"a": "1", "c": "2"}')])
+    check_targets(judging, [row(1, "x", '{"a": "1"}'), row(2, "x", '{"b": "é\\n", "a": "1"}')])
 
 
 # --- opponents without a model ---

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.questions import Questions, distinct_inputs, each_row, with_json_targets
+from tunesmith.engine.automaton import DEAD
 from tunesmith.errors import UserError
 from tunesmith.records import Candidate, Cost, Estimate, PairedGain, Prediction, Row, Scorecard, SplitName
 from tunesmith.task.kinds import SHOWN_METRICS, SMALLER_IS_BETTER, Kind
@@ -43,16 +44,29 @@ class Judging:
 def learned_rows(judging: Judging, rows: Sequence[Row]) -> list[Row]:
     """The rows as they are taught and judged: JSON targets in the one way of writing that is generated.
 
-    Raises UserError naming the rows whose target is not JSON, or does not obey the task's schema.
+    Raises UserError naming the rows whose target is not JSON.
     """
-    if judging.kind != "extract":
-        return list(rows)
-    written = with_json_targets(rows, judging.schema)
-    if judging.schema is not None:
-        from tunesmith.evaluation.metrics.schema import check_rows
+    return with_json_targets(rows, judging.schema) if judging.kind == "extract" else list(rows)
 
-        check_rows(written, judging.schema)
-    return written
+
+def check_targets(judging: Judging, rows: Sequence[Row]) -> None:
+    """UserError naming the rows whose target the kind does not allow: no JSON, not of the schema, or such
+    that no answer held to the schema could equal it."""
+    written = learned_rows(judging, rows)
+    if judging.schema is None:
+        return
+    from tunesmith.engine.schema import compile_schema
+    from tunesmith.evaluation.metrics.schema import check_rows
+
+    check_rows(written, judging.schema)
+    answers = compile_schema(judging.schema)
+    for row in written:
+        end = answers.after(answers.start, row.target.encode())
+        if end == DEAD or not answers.accepts(end):
+            raise UserError(
+                f"{row.source}: no answer under the schema can equal the target {row.target[:80]}",
+                "name every field of the targets under properties, and write no number with an exponent",
+            )
 
 
 def questions(judging: Judging, rows: Sequence[Row]) -> Questions:

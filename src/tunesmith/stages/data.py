@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,14 +111,6 @@ def source_spec(session: Session) -> SourceSpec:
     )
 
 
-def check_targets(session: Session, rows: Sequence[Row]) -> None:
-    """UserError naming the rows whose target the task's kind, or its schema, does not allow."""
-    from tunesmith.evaluation.judging import learned_rows
-
-    if session.task.kind == "extract":
-        learned_rows(judging_of(session.task), rows)
-
-
 def source_identity(session: Session) -> list[str]:
     """Names and contents of the files that the task's data is read from."""
     return [_identity(path) for path in _files(session)]
@@ -138,11 +129,13 @@ def plan_identity(session: Session) -> list[str]:
 def _freeze(session: Session) -> DataResult:
     from tunesmith.data.splits import split_rows
     from tunesmith.data.versions import AppliedRepair, freeze
+    from tunesmith.evaluation.judging import check_targets
     from tunesmith.stages.curate import repair_split
 
     started = time.perf_counter()
     read = read_grouped(session)
-    check_targets(session, (*read.rows, *read.test_rows))
+    if session.task.kind == "extract":
+        check_targets(judging_of(session.task), (*read.rows, *read.test_rows))
     split = split_rows(read.rows, read.spec, read.test_rows)
     folder, task = session.folder.datasets, session.task.name
     dataset = freeze(folder, task=task, source=read.source, split=split, spec=read.spec)
