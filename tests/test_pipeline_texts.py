@@ -40,7 +40,7 @@ goal: {{gain: 0.02{metric}}}
 base: {base}
 opponents: {{classical: true, zero_shot: {zero_shot}, few_shot: [1]}}
 max_new_tokens: 24
-train: {{rank: 4, alpha: 8, learning_rate: 0.005, epochs: {epochs}, batch_size: 16}}
+train: {{rank: 4, alpha: 8, learning_rate: 0.005, epochs: {epochs}, batch_size: 16, watch_metric: true}}
 """
 
 

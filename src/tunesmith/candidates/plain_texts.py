@@ -87,7 +87,7 @@ def _nearest_targets(train: Sequence[Row], rows: Sequence[Row]) -> list[str]:
 
 
 def _candidates(variants: Sequence[Settings], train: Sequence[Row]) -> list[Candidate]:
-    learned = sorted(row.id for row in train)
+    learned = sorted([row.id, row.target] for row in train)
     return [
         Candidate(content_hash(["plain text", settings, learned]), "classical", _name(settings), settings)
         for settings in variants

@@ -58,7 +58,7 @@ def answer_limit(loaded: LoadedModel, train: Sequence[Row], asked: int | None) -
 def prompt_candidate(writing: Writing, examples: int) -> Candidate:
     """The untuned base with ``examples`` nearest training rows in its prompt."""
     settings = _settings(writing) | {"examples": examples}
-    shown = sorted(row.id for row in writing.train) if examples else []
+    shown = sorted([row.id, row.target] for row in writing.train) if examples else []
     base = writing.loaded.base
     identity = content_hash(["prompt that writes", settings, shown, base.sha256])
     return Candidate(identity, "prompt", prompt_name(examples), settings, base.name)
@@ -83,6 +83,13 @@ def answer_by_prompt(
     shown = nearest(writing.train, rows, examples) if examples else [[] for _ in rows]
     prompts = [_fitting(writing, row, near) for row, near in zip(rows, shown, strict=True)]
     return _written(writing, prompts, rows, f"{prompt_name(examples)} prompt", report)
+
+
+def fewer_examples(writing: Writing, examples: int, rows: Sequence[Row]) -> int:
+    """How many prompts show fewer than ``examples`` rows, because all of them do not fit the base's context."""
+    shown = nearest(writing.train, rows, examples) if examples else [[] for _ in rows]
+    room = writing.loaded.context_tokens - writing.max_new_tokens
+    return sum(len(_prompt(writing, row, near)) > room for row, near in zip(rows, shown, strict=True) if near)
 
 
 def prompt_lengths(writing: Writing, examples: int, rows: Sequence[Row]) -> list[int]:

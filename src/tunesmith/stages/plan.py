@@ -75,7 +75,7 @@ def make_plan(session: Session, dataset: Dataset) -> PlanResult:
 def _plan(session: Session, dataset: Dataset) -> PlanResult:
     from tunesmith.data.versions import read_split
     from tunesmith.engine.precision import probe_precision
-    from tunesmith.evaluation.judging import learned_rows
+    from tunesmith.evaluation.judging import learned_rows, questions
     from tunesmith.models.rendering import check_rendering
     from tunesmith.training.long_rows import training_rows
     from tunesmith.training.optimisers import check_optimiser
@@ -105,13 +105,15 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     validation_tokens = _checked(session, loaded, validation, "validation")
     reset_peak()
     seconds = _measure(session, loaded, train_tokens, train, validation, judging)
+    asked = questions(judging, validation)
+    asked_of_test = test.rows * len(asked) / len(validation)
     settings = session.task.train
     trained = round(sum(len(tokens.ids) for tokens in train_tokens) * settings.epochs)
     watched = [train_tokens[row] for row in watched_training_rows(len(train_tokens))]
     validated = sum(len(tokens.ids) for tokens in (*validation_tokens, *watched))
     validations = max(1.0, settings.validations_per_epoch * settings.epochs)
     watched_rows = METRIC_ROWS if judging.kind == "classify" else WATCHED_QUESTIONS
-    watched_metric = min(watched_rows, len(validation)) if settings.watch_metric else 0
+    watched_metric = min(watched_rows, len(asked)) if settings.watch_metric else 0
     measured_rows = validations * watched_metric
     plan = Plan(
         test_rows=test.rows,
@@ -126,9 +128,9 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         train_tokens=trained,
         estimated_train_seconds=trained * seconds.trained_token
         + validations * validated * seconds.validated_token
-        + (len(validation) + measured_rows) * seconds.tuned_row,
-        estimated_opponents_seconds=len(validation) * sum(seconds.prompt_rows) + seconds.classical,
-        estimated_verdict_seconds=test.rows * (max(seconds.prompt_rows, default=0.0) + seconds.tuned_row)
+        + (len(asked) + measured_rows) * seconds.tuned_row,
+        estimated_opponents_seconds=len(asked) * sum(seconds.prompt_rows) + seconds.classical,
+        estimated_verdict_seconds=asked_of_test * (max(seconds.prompt_rows, default=0.0) + seconds.tuned_row)
         + seconds.general,
         estimated_peak_memory_mb=peak_mb(),
         available_memory_mb=available_mb(),

@@ -72,7 +72,7 @@ def _prompt_cards(
 ) -> list[Scorecard]:
     """Every prompt on some questions; on the rest only those not clearly behind the best."""
     from tunesmith.candidates.answers import Answers
-    from tunesmith.candidates.texts import prompt_candidate
+    from tunesmith.candidates.texts import fewer_examples, prompt_candidate
     from tunesmith.engine.lora import lora_disabled
     from tunesmith.evaluation.judging import goal_value, is_behind, judged
 
@@ -81,6 +81,11 @@ def _prompt_cards(
     stop = RACE_QUESTIONS if len(counts) > 1 else len(asked)
     first, rest = asked.take(order[:stop]), asked.take(order[stop:])
     cards = []
+    for count in counts:
+        if fewer := fewer_examples(writing, count, asked.rows):
+            session.say(
+                f"{fewer:,} of {len(asked):,} {count}-shot prompts show fewer examples: all do not fit the base"
+            )
     with lora_disabled(writing.loaded.model):
         heats = [_answered(session, writing, count, first) for count in counts]
         leader = max(

@@ -28,6 +28,7 @@ from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.session import Session
 from tunesmith.stages.train import TrainResult
 from tunesmith.stats.levels import alpha_for_opening, guard_level
+from tunesmith.task import Task
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -67,9 +68,10 @@ class SealedAnswers:
     cost: Cost
 
 
-def contest_id(tuned: Candidate, finalists: Sequence[Candidate]) -> str:
-    """Names a contest on the test: another tuned model, or other opponents, is another one."""
-    return content_hash([tuned.id, sorted(candidate.id for candidate in finalists)])
+def contest_id(tuned: Candidate, finalists: Sequence[Candidate], task: Task) -> str:
+    """Names a contest on the test: another tuned model, other opponents, or another metric, is another one."""
+    who = [tuned.id, sorted(candidate.id for candidate in finalists)]
+    return content_hash(who if task.metric == "accuracy" else [*who, judging_identity(task)])
 
 
 def reach_verdict(
@@ -83,7 +85,7 @@ def reach_verdict(
     task = session.task
     inputs = {
         "dataset": dataset.manifest.version,
-        "contest": contest_id(train.validation.candidate, opponents.finalist_candidates()),
+        "contest": contest_id(train.validation.candidate, opponents.finalist_candidates(), task),
         "goal": task.goal.model_dump(),
         "judging": judging_identity(task),
         "guards": task.guards.model_dump(),
@@ -114,7 +116,7 @@ def _decide(
     goal = session.task.goal
     tuned, finalists = train.validation.candidate, opponents.finalist_candidates()
     general = _general_scores(session, plan, train)
-    contest = contest_id(tuned, finalists)
+    contest = contest_id(tuned, finalists, session.task)
     names = [candidate.name for candidate in (tuned, *finalists)]
     rows, opening = open_test(dataset, session.folder.ledger, contest, names)
     alpha = alpha_for_opening(opening, goal.alpha)
