@@ -86,7 +86,7 @@ def answer_by_prompt(
 
 
 def fewer_examples(writing: Writing, examples: int, rows: Sequence[Row]) -> int:
-    """How many prompts show fewer than ``examples`` rows, because all of them do not fit the base's context."""
+    """How many prompts show fewer than ``examples`` rows, as all of them do not fit the base's context."""
     shown = nearest(writing.train, rows, examples) if examples else [[] for _ in rows]
     room = writing.loaded.context_tokens - writing.max_new_tokens
     return sum(len(_prompt(writing, row, near)) > room for row, near in zip(rows, shown, strict=True) if near)

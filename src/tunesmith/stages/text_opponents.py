@@ -84,7 +84,7 @@ def _prompt_cards(
     for count in counts:
         if fewer := fewer_examples(writing, count, asked.rows):
             session.say(
-                f"{fewer:,} of {len(asked):,} {count}-shot prompts show fewer examples: all do not fit the base"
+                f"{fewer:,} of {len(asked):,} {count}-shot prompts show fewer examples, to fit the base"
             )
     with lora_disabled(writing.loaded.model):
         heats = [_answered(session, writing, count, first) for count in counts]

@@ -69,7 +69,7 @@ class SealedAnswers:
 
 
 def contest_id(tuned: Candidate, finalists: Sequence[Candidate], task: Task) -> str:
-    """Names a contest on the test: another tuned model, other opponents, or another metric, is another one."""
+    """Names a contest on the test: another tuned model, opponent or metric makes another one."""
     who = [tuned.id, sorted(candidate.id for candidate in finalists)]
     return content_hash(who if task.metric == "accuracy" else [*who, judging_identity(task)])
 
