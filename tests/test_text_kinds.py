@@ -208,7 +208,7 @@ def test_examples_are_those_on_which_the_two_answers_differ_most() -> None:
             ("other", [right[0], right[1], "zz", "a"]),
         )
     ]
-    won, lost = text_duels(asked, *cards)
+    won, lost = text_duels(asked, cards[0], cards[1])
     assert [duel.source for duel in won] == ["f:2", "f:3"]
     assert [duel.source for duel in lost] == ["f:1"]
 
