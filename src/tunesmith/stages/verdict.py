@@ -42,6 +42,7 @@ PACKAGES = (
     "tunesmith.models",
     "tunesmith.stats",
     "tunesmith.data.questions",
+    "tunesmith.task.kinds",
     "tunesmith.stages.answering",
     "tunesmith.stages.verdict",
     "tunesmith.stages.general",
