@@ -14,16 +14,18 @@ from rich.console import RenderableType
 
 from tunesmith.records import Dataset
 from tunesmith.report import terminal
+from tunesmith.report.guard_terminal import closing_lines, guard_lines
 from tunesmith.run_records import PilotPower, RunSummary
 from tunesmith.stages.answering import check_judging
 from tunesmith.stages.data import DataResult, make_dataset
+from tunesmith.stages.guards import GuardsResult, measure_guards
 from tunesmith.stages.opponents import OpponentsResult, measure_opponents
 from tunesmith.stages.pilot import run_pilot
 from tunesmith.stages.plan import PlanResult, make_plan
 from tunesmith.stages.session import Session
 from tunesmith.stages.summary import summarise, write_summary
 from tunesmith.stages.train import TrainResult, check_training, train_adapter
-from tunesmith.stages.verdict import VerdictResult, reach_verdict
+from tunesmith.stages.verdict import VerdictResult, own_probes_sha256, reach_verdict
 
 Stage = Literal["data", "plan", "opponents", "train", "verdict", "report"]
 
@@ -39,6 +41,7 @@ class Run:
     train: TrainResult | None = None
     verdict: VerdictResult | None = None
     summary: RunSummary | None = None
+    guards: GuardsResult | None = None
     pilot: PilotPower | None = None
 
 
@@ -58,6 +61,7 @@ def run_stages(session: Session, upto: Stage) -> Run:
     check_judging(session.task)
     if upto != "data":
         check_training(session)
+        own_probes_sha256(session)  # a broken file is told before any work is done
     dataset, data = make_dataset(session)
     _tell(session, terminal.data_lines(dataset.manifest))
     for note in data.notes:
@@ -85,15 +89,22 @@ def run_stages(session: Session, upto: Stage) -> Run:
     if upto == "train":
         return Run(dataset, data, plan, opponents, train, pilot=pilot)
 
-    verdict = reach_verdict(session, dataset, plan.plan, opponents, train)
+    guards = None
+    if session.task.kind == "classify":  # what the guards stage measures of texts is unmeasured
+        guards = measure_guards(session, dataset, plan.plan, opponents, train)
+        _tell(session, guard_lines(guards.guarded))
+
+    evidence = guards.evidence if guards is not None else None
+    verdict = reach_verdict(session, dataset, plan.plan, opponents, train, evidence)
     _tell(session, terminal.verdict_lines(verdict.verdict, verdict.scorecards, verdict.forgetting))
     if upto == "verdict":
-        return Run(dataset, data, plan, opponents, train, verdict, pilot=pilot)
+        return Run(dataset, data, plan, opponents, train, verdict, guards=guards, pilot=pilot)
 
-    summary = summarise(session, dataset, data, plan, opponents, train, verdict, pilot)
+    summary = summarise(session, dataset, data, plan, opponents, train, verdict, guards, pilot)
     write_summary(session, summary)
+    _tell(session, closing_lines(summary))
     _tell(session, terminal.report_line(session.folder.report))
-    return Run(dataset, data, plan, opponents, train, verdict, summary, pilot)
+    return Run(dataset, data, plan, opponents, train, verdict, summary, guards, pilot)
 
 
 def _tell(session: Session, lines: RenderableType) -> None:

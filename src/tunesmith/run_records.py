@@ -5,16 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tunesmith.records import (
-    Cost,
-    Estimate,
-    FileHash,
-    Forgetting,
-    Manifest,
-    Plan,
-    Scorecard,
-    Verdict,
-)
+from tunesmith.guard_records import Costs, Guarded, SliceScore
+from tunesmith.records import Cost, Estimate, FileHash, Forgetting, Manifest, Plan, Scorecard, Verdict
 
 Course = Literal["still learning", "converged", "overfitting", "diverging", "unmeasured"]
 
@@ -33,13 +25,17 @@ class TrainPoint:
 
 @dataclass(frozen=True)
 class ValidationPoint:
-    """Validation while training. Losses are per supervised token, in nats; ``metric`` where it is watched."""
+    """Validation while training. Losses are per supervised token, in nats; ``metric`` where it is watched.
+
+    ``general_text`` is the relative change of the bits for some general texts since before training.
+    """
 
     step: int
     epoch: float
     loss: float
     train_loss: float | None = None
     metric: Estimate | None = None
+    general_text: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -184,3 +180,6 @@ class RunSummary:
     notes: tuple[str, ...] = field(default_factory=tuple)
     kind: str = "classify"
     pilot: PilotPower | None = None
+    guarded: Guarded | None = None
+    test_slices: tuple[SliceScore, ...] = ()
+    costs: Costs | None = None

@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from tunesmith.evaluation.robustness import MEAN
 from tunesmith.files import write_text
 from tunesmith.records import Candidate, Cost, Manifest, Scorecard
 from tunesmith.report import curves, figures, numbers
@@ -101,6 +102,7 @@ def write_report(summary: RunSummary, path: Path) -> None:
         comparisons=planned_and_happened(summary),
         stages=stage_costs(summary),
         plots=_plots(summary),
+        mean_of_attacks=MEAN,
     )
     write_text(path, page)
 

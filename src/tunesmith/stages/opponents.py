@@ -63,6 +63,11 @@ class OpponentsResult:
         by_id = {card.candidate.id: card.candidate for card in self.scorecards}
         return tuple(by_id[finalist] for finalist in self.finalists)
 
+    def leader(self) -> Candidate:
+        """The finalist with the highest accuracy on validation: guards are judged against it."""
+        cards = [card for card in self.scorecards if card.candidate.id in self.finalists]
+        return max(cards, key=lambda card: card.metrics["accuracy"].value).candidate
+
 
 def measure_opponents(session: Session, dataset: Dataset, plan: Plan) -> OpponentsResult:
     """Score every opponent of the task on validation.

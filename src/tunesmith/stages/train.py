@@ -39,6 +39,7 @@ PACKAGES = (
     "tunesmith.training",
     "tunesmith.candidates.tuned",
     "tunesmith.candidates.answers",
+    "tunesmith.evaluation.memorisation",
     "tunesmith.evaluation.metrics",
     "tunesmith.evaluation.scorecards",
     "tunesmith.evaluation.judging",
@@ -47,6 +48,7 @@ PACKAGES = (
     "tunesmith.task.kinds",
     "tunesmith.stats",
     "tunesmith.stages.answering",
+    "tunesmith.stages.general",
     "tunesmith.stages.train",
     "tunesmith.records",
     "tunesmith.run_records",
@@ -100,6 +102,8 @@ def train_adapter(session: Session, dataset: Dataset, plan: Plan) -> TrainResult
         "instruction": task.instruction,
         "train": task.train.model_dump(),
         "judging": judging_identity(task),
+        "planted": task.guards.canaries,
+        "forgetting_curve": task.guards.forgetting_curve,
         "start": _start_sha256(session),
         "base": session.base().sha256,
         "precision": plan.precision,
@@ -127,8 +131,10 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     from tunesmith.engine.adapters import continue_from, make_trainable
     from tunesmith.engine.lora import trained_weights
     from tunesmith.evaluation.judging import learned_rows, questions
+    from tunesmith.evaluation.memorisation import planted_rows
     from tunesmith.models.adapters import METHOD_TITLES
     from tunesmith.models.rendering import check_rendering, instructed, render_row
+    from tunesmith.stages.general import general_text_change
     from tunesmith.training.fit import fit
     from tunesmith.training.long_rows import training_rows
 
@@ -137,6 +143,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     judging = judging_of(task, dataset.manifest.labels)
     train = learned_rows(judging, read_split(dataset, "train"))
     validation = learned_rows(judging, read_split(dataset, "validation"))
+    train += planted_rows(task.guards.canaries)
     # A copy of its own: an adapter that a stage before left behind must play no part.
     loaded = session.load_again(plan.precision)
     reset_peak()
@@ -167,6 +174,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
             report,
             [row.source for row in trained_on.rows],
             metric,
+            general_text_change(loaded) if task.guards.forgetting_curve else None,
         )
     every = max(1, len(validation) // COMPARED_ROWS)
     trained, adapter_sha256, agreement = _save(loaded, folder, validated[::every][:COMPARED_ROWS])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith import ledger
 from tunesmith.files import content_hash, read_record, write_json
+from tunesmith.guard_records import GuardEvidence, SliceScore
 from tunesmith.records import (
     Candidate,
     Check,
@@ -22,7 +23,8 @@ from tunesmith.records import (
     Scorecard,
     Verdict,
 )
-from tunesmith.stages.answering import judging_identity, judging_of, writing_of, written_answers
+from tunesmith.stages.answerers import answerer
+from tunesmith.stages.answering import judging_identity, judging_of
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.session import Session
@@ -32,8 +34,8 @@ from tunesmith.task import Task
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from tunesmith.candidates.answers import Answers
-    from tunesmith.evaluation.forgetting import GeneralScores
+    from tunesmith.evaluation.forgetting import GeneralScores, ProbeScores
+    from tunesmith.evaluation.probes import ProbeItem
 
 PACKAGES = (
     "tunesmith.candidates",
@@ -46,18 +48,25 @@ PACKAGES = (
     "tunesmith.stages.answering",
     "tunesmith.stages.verdict",
     "tunesmith.stages.general",
+    "tunesmith.stages.answerers",
+    "tunesmith.guard_records",
     "tunesmith.records",
 )
 
 
 @dataclass(frozen=True)
 class VerdictResult:
-    """The verdict and what it rests on; from the test, aggregates only."""
+    """The verdict and what it rests on; from the test, aggregates only.
+
+    ``guards_sha256`` names the task's guards as they were judged.
+    """
 
     verdict: Verdict
     scorecards: tuple[Scorecard, ...]
     forgetting: tuple[Forgetting, ...]
     seconds: float
+    slices: tuple[SliceScore, ...] = ()
+    guards_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,12 +85,18 @@ def contest_id(tuned: Candidate, finalists: Sequence[Candidate], task: Task) -> 
 
 
 def reach_verdict(
-    session: Session, dataset: Dataset, plan: Plan, opponents: OpponentsResult, train: TrainResult
+    session: Session,
+    dataset: Dataset,
+    plan: Plan,
+    opponents: OpponentsResult,
+    train: TrainResult,
+    evidence: GuardEvidence | None = None,
 ) -> VerdictResult:
     """Open the sealed test for this contest, measure gains and forgetting, and decide.
 
     The ledger line is written before a test row is read. The same contest again is free; another one on
-    the same test is judged at a stricter level.
+    the same test is judged at a stricter level. ``evidence`` is what the guards stage measured on validation;
+    without it those guards are unmeasured.
     """
     task = session.task
     inputs = {
@@ -92,10 +107,12 @@ def reach_verdict(
         "guards": task.guards.model_dump(),
         "base": session.base().sha256,
         "precision": plan.precision,
+        "own_probes": own_probes_sha256(session),
+        "evidence": evidence and replace(evidence, latencies=()),
     }
     folder = session.folder.stage("verdict", stage_key("verdict", inputs, PACKAGES))
     return cached(
-        folder, VerdictResult, lambda path: _decide(session, dataset, plan, opponents, train, path)
+        folder, VerdictResult, lambda path: _decide(session, dataset, plan, opponents, train, evidence, path)
     )[0]
 
 
@@ -105,18 +122,24 @@ def _decide(
     plan: Plan,
     opponents: OpponentsResult,
     train: TrainResult,
+    evidence: GuardEvidence | None,
     folder: Path,
 ) -> VerdictResult:
     from tunesmith.candidates.answers import Answers
     from tunesmith.data.sealed import open_test
-    from tunesmith.evaluation.forgetting import guard_checks, measure_forgetting
+    from tunesmith.data.versions import read_split
+    from tunesmith.evaluation.forgetting import guard_checks, measure_forgetting, measure_own_probes
+    from tunesmith.evaluation.guards import evidence_checks
     from tunesmith.evaluation.judging import goal_gain, judged, questions
+    from tunesmith.evaluation.scorecards import correctness
+    from tunesmith.evaluation.slices import make_slicer, score_slices, slice_checks
     from tunesmith.evaluation.verdict import decide
 
     started = time.perf_counter()
     goal = session.task.goal
     tuned, finalists = train.validation.candidate, opponents.finalist_candidates()
     general = _general_scores(session, plan, train)
+    own = _own_probe_scores(session, plan, train)
     contest = contest_id(tuned, finalists, session.task)
     names = [candidate.name for candidate in (tuned, *finalists)]
     rows, opening = open_test(dataset, session.folder.ledger, contest, names)
@@ -125,6 +148,10 @@ def _decide(
     forgetting = measure_forgetting(
         *general, margins.general_text.margin, margins.probes.margin, guard_level(opening)
     )
+    if own is not None:
+        # Before the last, which is the change of all built-in probes.
+        asked_by_user = measure_own_probes(*own, margins.probes.margin, guard_level(opening))
+        forgetting = (*forgetting[:-1], asked_by_user, forgetting[-1])
     judging = judging_of(session.task, dataset.manifest.labels)
     asked = questions(judging, rows)
     cards: dict[str, Scorecard] = {}
@@ -150,9 +177,24 @@ def _decide(
         )
         for finalist in finalists
     ]
+    slices: tuple[SliceScore, ...] = ()
+    if session.task.kind == "classify":
+        leader = opponents.leader()
+        some = asked.take(chosen[leader.id])
+        slices = score_slices(
+            make_slicer(read_split(dataset, "train"), margins.slices).masks(some.rows),
+            [row.group for row in some.rows],
+            correctness(some.rows, [given[tuned.id][index] for index in chosen[leader.id]]),
+            correctness(some.rows, given[leader.id]),
+            leader.name,
+            {one.name: one.margin for one in margins.slices},
+            alpha_for_opening(opening),
+        )
     guards = (
-        _leak_check(dataset),
+        leak_check(dataset),
         *guard_checks(forgetting, margins.general_text.blocking, margins.probes.blocking),
+        *slice_checks(slices, margins.slices),
+        *evidence_checks(evidence, margins, alpha_for_opening(opening)),
     )
     verdict = decide(
         gains,
@@ -166,7 +208,8 @@ def _decide(
         metric=judging.metric,
     )
     ordered = (cards[tuned.id], *(cards[finalist.id] for finalist in finalists))
-    result = VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started)
+    guarded = guards_sha256(session.task)
+    result = VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started, slices, guarded)
     ledger.append(
         session.folder.ledger,
         "verdict",
@@ -205,13 +248,27 @@ def free_names(record: Any, where: str = "") -> list[str]:
     return names
 
 
+def guards_sha256(task: Task) -> str:
+    """Names what a task asks of its guards."""
+    return content_hash(task.guards.model_dump())
+
+
+def own_probes_sha256(session: Session) -> str | None:
+    """Names the file of the user's own probes; UserError where it cannot be read."""
+    from tunesmith.evaluation.own_probes import read_own_probes
+
+    file = session.task.guards.own_probes
+    return None if file is None else content_hash(read_own_probes(session.task.resolve(file)))
+
+
 def _fair_draw(rows: Sequence[Row], count: int | None) -> list[int]:
     """Indices, in order, of ``count`` rows drawn by the hash of their content; of all rows where None."""
     drawn = sorted(range(len(rows)), key=lambda index: rows[index].id)
     return sorted(drawn[:count])
 
 
-def _leak_check(dataset: Dataset) -> Check:
+def leak_check(dataset: Dataset) -> Check:
+    """Whether the frozen version was found free of rows that are in two splits."""
     leaks = dataset.manifest.leaks
     return Check(
         name="no leak between splits",
@@ -236,6 +293,27 @@ def _general_scores(session: Session, plan: Plan, train: TrainResult) -> tuple[G
         return base, tuned_general_scores(tuned_model, base, report)
 
 
+def _own_probe_scores(
+    session: Session, plan: Plan, train: TrainResult
+) -> tuple[Sequence[ProbeItem], ProbeScores, ProbeScores] | None:
+    """The user's own probes as scored by the base and by the tuned model; None without any."""
+    from tunesmith.candidates.tuned import put_adapter
+    from tunesmith.engine.lora import lora_disabled
+    from tunesmith.evaluation.own_probes import read_own_probes
+    from tunesmith.stages.general import own_probe_scores
+
+    file = session.task.guards.own_probes
+    if file is None:
+        return None
+    items = read_own_probes(session.task.resolve(file))
+    loaded = session.loaded(plan.precision)
+    tuned_model = put_adapter(loaded, Path(train.training.adapter_folder))
+    with session.bar("verdict", "own probes") as report:
+        with lora_disabled(loaded.model):
+            base = own_probe_scores(loaded, items, report)
+        return items, base, own_probe_scores(tuned_model, items, report)
+
+
 def _sealed_answers(
     session: Session,
     dataset: Dataset,
@@ -254,49 +332,10 @@ def _sealed_answers(
             path.unlink()
     reset_peak()
     started = time.perf_counter()
-    answers = _answers(session, dataset, plan, train, candidate, rows)
+    answer = answerer(session, dataset, plan, train.training, candidate)
+    with session.bar("verdict", f"{candidate.name} on the sealed test") as report:
+        answers = answer(rows, report)
     cost = Cost(time.perf_counter() - started, len(rows), answers.tokens, peak_mb())
     sealed = SealedAnswers(candidate.id, tuple(answers.labels), cost)
     write_json(path, sealed)
     return sealed
-
-
-def _answers(
-    session: Session,
-    dataset: Dataset,
-    plan: Plan,
-    train: TrainResult,
-    candidate: Candidate,
-    rows: Sequence[Row],
-) -> Answers:
-    from tunesmith.candidates.classical import answer_classical, answer_majority, fit_classical
-    from tunesmith.candidates.prompts import Prompting, answer_prompt, candidate_rules, score_prompt
-    from tunesmith.candidates.tuned import TunedModel, answer_tuned, put_adapter, score_tuned
-    from tunesmith.data.versions import read_split
-    from tunesmith.engine.lora import lora_disabled
-    from tunesmith.evaluation.judging import learned_rows
-
-    task, labels = session.task, dataset.manifest.labels
-    if task.kind != "classify":
-        judging = judging_of(task)
-        learned = learned_rows(judging, read_split(dataset, "train"))
-        writing = writing_of(session, session.loaded(plan.precision), judging, learned)
-        with session.bar("verdict", f"{candidate.name} on the sealed test") as report:
-            adapter = Path(train.training.adapter_folder)
-            return written_answers(writing, candidate, rows, adapter, report)
-    if candidate.kind == "constant":
-        return answer_majority(candidate, rows)
-    if candidate.kind == "classical":
-        return answer_classical(fit_classical(candidate, read_split(dataset, "train")), rows)
-    loaded = session.loaded(plan.precision)
-    with session.bar("verdict", f"{candidate.name} on the sealed test") as report:
-        if candidate.kind == "prompt":
-            prompting = Prompting(loaded, task.instruction, labels, read_split(dataset, "train"))
-            examples = int(str(candidate.settings["examples"]))
-            with lora_disabled(loaded.model):
-                rules = candidate_rules(prompting, candidate)
-                scores = score_prompt(prompting, examples, rows, rules, report)
-            return answer_prompt(prompting, candidate, scores)
-        tuned_model = put_adapter(loaded, Path(train.training.adapter_folder))
-        scores = score_tuned(TunedModel(tuned_model, task.instruction, labels), rows, None, report)
-        return answer_tuned(candidate, labels, scores)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -34,6 +35,9 @@ def broken_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
     yield from _broken_kind_rules(task)
     if isinstance(opponents, Mapping):
         yield from _broken_opponent_rules(opponents)
+    guards = task.get("guards")
+    if isinstance(guards, Mapping) and isinstance(data, Mapping):
+        yield from _broken_guard_rules(guards, data)
     if isinstance(train, Mapping):
         yield from _broken_watch_rules(train)
         yield from _broken_train_rules(train)
@@ -63,6 +67,28 @@ def _broken_kind_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
     labels = data.get("most_frequent_labels") if isinstance(data, Mapping) else None
     if kind != "classify" and labels is not None:
         yield ("data", "most_frequent_labels"), f"there are no labels with kind: {kind}: leave it out"
+
+
+def _broken_guard_rules(guards: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
+    kept = data.get("fields")
+    kept = set(map(str, kept)) if isinstance(kept, (list, tuple)) else set()
+    slices = guards.get("slices")
+    slices = [one for one in slices if isinstance(one, Mapping)] if isinstance(slices, (list, tuple)) else []
+    names = [str(one.get("name")) for one in slices]
+    if len(set(names)) < len(names):
+        yield ("guards", "slices"), "a name is given twice"
+    for one in slices:
+        try:
+            re.compile(str(one.get("pattern")))
+        except re.error as error:
+            yield ("guards", "slices"), f"{one.get('pattern')!r} is not a regular expression: {error}"
+    fairness = guards.get("fairness")
+    fields = fairness.get("fields") if isinstance(fairness, Mapping) else None
+    asked = [("slices", one.get("field")) for one in slices]
+    asked += [("fairness", name) for name in fields] if isinstance(fields, (list, tuple)) else []
+    for section, name in asked:
+        if isinstance(name, str) and name not in kept:
+            yield ("guards", section), f"the column {name!r} is not kept: add it to data.fields"
 
 
 def _broken_split_rules(split: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from tunesmith.task.guard_settings import CostSettings, GuardsSettings
 from tunesmith.task.kinds import GOAL_METRICS, Kind
 from tunesmith.task.lines import dotted
 from tunesmith.task.rules import broken_rules
@@ -148,31 +149,6 @@ class GoalSettings(Section):
     )
 
 
-class GuardSettings(Section):
-    """One thing that must not get worse, and by how much it may."""
-
-    margin: Share = Field(description="How much worse is still acceptable: 0.03 is 3 %.", examples=[0.03])
-    blocking: bool = Field(
-        default=False,
-        description="true: the verdict is not TRAIN unless this is proven. false: it is only reported.",
-    )
-
-
-class GuardsSettings(Section):
-    """What must not get worse than in the base model."""
-
-    general_text: GuardSettings = Field(
-        default=GuardSettings(margin=0.03),
-        description="General text: how many more bits per byte the tuned model may need (0.03 is 3 %). Let "
-        "it block when the model is also used for other things.",
-    )
-    probes: GuardSettings = Field(
-        default=GuardSettings(margin=0.02),
-        description="Grammar, everyday facts, arithmetic, instructions: how much accuracy the tuned model "
-        "may lose (0.02 is 2 points).",
-    )
-
-
 class OpponentSettings(Section):
     """What the tuned model has to beat. All of them are tuned too, on validation."""
 
@@ -247,8 +223,8 @@ class Task(Section):
     )
     guards: GuardsSettings = Field(
         default=GuardsSettings(),
-        description="What must not get worse than in the base model, and by how much it may. blocking: true "
-        "keeps the verdict from TRAIN unless that is proven; false only reports it.",
+        description="What must not get worse than in the base model or the opponent, and by how much it may. "
+        "blocking: true keeps the verdict from TRAIN unless that is proven; false only reports it.",
     )
     base: Text = Field(
         description="The model to start from: a name from the catalog, a Hugging Face folder, a .gguf file,"
@@ -281,6 +257,11 @@ class Task(Section):
         default=ReviewSettings(),
         description="Blind comparison by people of the tuned model's answers with the best opponent's "
         "(`tunesmith review`).",
+    )
+    cost: CostSettings | None = Field(
+        default=None,
+        description="What running models costs you: after how many requests does fine-tuning pay?",
+        examples=[CostSettings(machine_per_hour=0.6)],
     )
 
     _folder: Path = PrivateAttr(default=Path())

@@ -76,6 +76,7 @@ def fit(
     report: Report = silent,
     sources: Sequence[str] | None = None,
     metric: Metric | None = None,
+    general_text: Metric | None = None,
 ) -> Fit:
     """Train ``loaded`` and leave it at its best step: lowest validation loss, or highest ``metric``.
 
@@ -84,8 +85,9 @@ def fit(
     improvement. Stopped by Ctrl-C it finishes the step, writes a checkpoint and raises KeyboardInterrupt;
     called again with the same arguments it goes on and ends with the weights of an uninterrupted run, bit
     for bit on the same machine with the same number of threads. ``sources`` name the training rows in
-    messages; ``metric`` is measured at every validation, and needed by ``settings.best_by``. Raises UserError
-    when a loss or a weight is not finite, or when the checkpoints are those of another configuration.
+    messages; ``metric`` is measured at every validation, and needed by ``settings.best_by``, and so is the
+    change of ``general_text``, which decides nothing. Raises UserError when a loss or a weight is not finite,
+    or when the checkpoints are those of another configuration.
     """
     if settings.best_by == "metric" and metric is None:
         raise ValueError("the best step by a metric needs the metric")
@@ -95,7 +97,7 @@ def fit(
     schedule = Schedule(len(train), settings)
     sharing = sharing_of(train, validation)
     lengths = [len(row.ids) for row in train]
-    watch = Watch(train, validation, loaded.pad_token, sharing, metric)
+    watch = Watch(train, validation, loaded.pad_token, sharing, metric, general_text)
     config = _config(loaded, train, validation, settings)
     checked = sharing.batch(train, two_short_rows(lengths, sharing), loaded.pad_token)
     loss_of, message = choose_loss(loaded.model, checked)

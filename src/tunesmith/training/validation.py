@@ -40,11 +40,12 @@ class Watch:
         pad_token: int,
         sharing: Sharing,
         metric: Metric | None,
+        general_text: Metric | None = None,
     ) -> None:
         self.training_rows = watched_training_rows(len(train))
         self._validation = _batches(validation, pad_token, sharing)
         self._training = _batches([train[row] for row in self.training_rows], pad_token, sharing)
-        self._metric = metric
+        self._metric, self._general_text = metric, general_text
         self.validation_losses = torch.empty(0, len(validation), dtype=torch.float64)
         self.training_losses = torch.empty(0, len(self.training_rows), dtype=torch.float64)
 
@@ -55,7 +56,8 @@ class Watch:
         self.validation_losses = torch.cat([self.validation_losses, by_row[None]])
         self.training_losses = torch.cat([self.training_losses, training_by_row[None]])
         metric = self._metric() if self._metric is not None and math.isfinite(loss) else None
-        return ValidationPoint(point.step, point.epoch, loss, training_loss, metric)
+        general = self._general_text() if self._general_text is not None and math.isfinite(loss) else None
+        return ValidationPoint(point.step, point.epoch, loss, training_loss, metric, general)
 
 
 def watched_training_rows(rows: int) -> list[int]:
