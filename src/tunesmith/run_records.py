@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunesmith.guard_records import Costs, Guarded, SliceScore
-from tunesmith.records import Cost, Estimate, FileHash, Forgetting, Manifest, Plan, Scorecard, Verdict
+from tunesmith.records import Answer, Cost, Estimate, FileHash, Forgetting, Manifest, Plan, Scorecard, Verdict
 
 Course = Literal["still learning", "converged", "overfitting", "diverging", "unmeasured"]
 
@@ -154,6 +154,48 @@ class PilotPower:
 
 
 @dataclass(frozen=True)
+class AuditFinding:
+    """One thing wrong with some rows. ``examples`` are training rows: (source, beginning of its text)."""
+
+    kind: str
+    severity: str
+    rows: int
+    evidence: str
+    repair: str
+    examples: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class AuditCheck:
+    """One check of the data audit and its answer; ``sampled_rows`` is None when every row was looked at."""
+
+    check: str
+    answer: Answer
+    summary: str
+    findings: tuple[AuditFinding, ...]
+    sampled_rows: int | None
+
+
+@dataclass(frozen=True)
+class RepairCount:
+    """How many rows of one split a repair plan, or a person's answer, changed in one way."""
+
+    split: str
+    check: str
+    action: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class DataCare:
+    """What the audit of the data found, and what the repair plan did. ``plan`` is the name of its file."""
+
+    checks: tuple[AuditCheck, ...]
+    plan: str | None
+    repairs: tuple[RepairCount, ...]
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """Everything a report shows; written last, so its existence means the run is complete."""
 
@@ -183,3 +225,4 @@ class RunSummary:
     guarded: Guarded | None = None
     test_slices: tuple[SliceScore, ...] = ()
     costs: Costs | None = None
+    data_care: DataCare | None = None

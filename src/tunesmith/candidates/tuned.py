@@ -12,6 +12,7 @@ from scipy.optimize import minimize_scalar
 
 from tunesmith.candidates.answers import Answers, answers_from_scores, task_tree
 from tunesmith.engine.adapters import attach_adapter
+from tunesmith.engine.added_tokens import grow
 from tunesmith.engine.pruning import plain_pruning
 from tunesmith.engine.scoring import LabelScores, score_labels
 from tunesmith.files import content_hash
@@ -43,7 +44,7 @@ def put_adapter(loaded: LoadedModel, folder: Path) -> LoadedModel:
     """The model that answers with what was trained into ``folder``, an adapter or a whole model.
 
     An adapter is attached to ``loaded`` itself, where :func:`tunesmith.engine.lora.lora_disabled` switches it
-    off. What does not leave the base as it is (4 bits, full fine-tuning) is loaded beside it.
+    off. What does not leave the base as it is (4 bits, added tokens, full fine-tuning) is loaded beside it.
     Raises UserError where the folder cannot be read, or does not fit the base or other adapters.
     """
     trained_on = read_trained_on(folder, loaded.base.sha256)
@@ -53,8 +54,9 @@ def put_adapter(loaded: LoadedModel, folder: Path) -> LoadedModel:
         tuned = load_base(replace(loaded.base, folder=str(folder)), dtype, attention)
         return replace(tuned, base=loaded.base)
     adapter = load_adapter(folder, loaded.base.sha256)
+    if adapter.method == "qlora" or adapter.added_tokens:
+        loaded = grow(load_base(loaded.base, dtype, attention), adapter.added_tokens)
     if adapter.method == "qlora":
-        loaded = load_base(loaded.base, dtype, attention)
         quantise(loaded.model)
     attach_adapter(loaded.model, adapter, str(folder))
     return loaded

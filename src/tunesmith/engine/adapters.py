@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from tunesmith.engine.added_tokens import grown_modules, train_added_rows
 from tunesmith.engine.full import train_all_weights
 from tunesmith.engine.lora import attach_lora, lora_layers
 from tunesmith.engine.whole import trained_modules
@@ -36,14 +38,17 @@ def read_adapter(model: nn.Module) -> Adapter:
             f"{name}.{inner}": parameter.detach()
             for name, module in trained_modules(model).items()
             for inner, parameter in module.trained.named_parameters()
-        },
+        }
+        | {f"{name}.weight": module.weight.detach() for name, module in grown_modules(model).items()},
         fan_in_fan_out=any(isinstance(layer.base, Conv1D) for layer in layers.values()),
+        first_added=next((module.first for module in grown_modules(model).values()), 0),
     )
 
 
-def make_trainable(model: PreTrainedModel, settings: TrainSettings) -> None:
+def make_trainable(model: PreTrainedModel, settings: TrainSettings, tokens: int = 0) -> None:
     """Make ``model`` what ``settings`` train: a new adapter on a frozen base, or all of its weights.
 
+    ``tokens`` is how many its tokenizer has, where :func:`tunesmith.engine.added_tokens.grow` has added some.
     Raises UserError where a name in the settings is not in the model, or bitsandbytes is missing.
     """
     if settings.method == "full":
@@ -61,6 +66,8 @@ def make_trainable(model: PreTrainedModel, settings: TrainSettings) -> None:
         settings.adapter_dropout,
         settings.modules_to_save,
     )
+    if settings.add_tokens:
+        train_added_rows(model, tokens - len(settings.add_tokens), len(settings.add_tokens))
 
 
 def continue_from(model: PreTrainedModel, folder: Path, base_sha256: str, settings: TrainSettings) -> None:
@@ -76,6 +83,11 @@ def continue_from(model: PreTrainedModel, folder: Path, base_sha256: str, settin
                 f"train.start_from: {folder} was trained with {name} {theirs}, not {ours}",
                 fix=f"set train.{name}: {theirs}",
             )
+    if adapter.added_tokens != tuple(settings.add_tokens or ()):
+        raise UserError(
+            f"train.start_from: {folder} was trained with add_tokens {list(adapter.added_tokens)}",
+            fix=f"set train.add_tokens: {list(adapter.added_tokens)}, in this order",
+        )
     set_adapter(model, adapter, str(folder))
 
 
@@ -86,6 +98,10 @@ def attach_adapter(model: PreTrainedModel, adapter: Adapter, named: str) -> None
     """
     if not lora_layers(model):
         check_layers(model, [*adapter.low_rank, *adapter.modules_to_save], Path(named))
+        untyped: Any = model  # so is Transformers' own
+        grown = (
+            (untyped.get_input_embeddings(), untyped.get_output_embeddings()) if adapter.added_tokens else ()
+        )
         attach_lora(
             model,
             adapter.rank,
@@ -94,8 +110,10 @@ def attach_adapter(model: PreTrainedModel, adapter: Adapter, named: str) -> None
             adapter.method,
             list(adapter.low_rank),
             adapter.dropout,
-            adapter.modules_to_save,
+            [name for name in adapter.modules_to_save if model.get_submodule(name) not in grown],
         )
+        if adapter.added_tokens:
+            train_added_rows(model, adapter.first_added, len(adapter.added_tokens))
     set_adapter(model, adapter, named)
 
 
@@ -145,5 +163,10 @@ def set_adapter(model: nn.Module, adapter: Adapter, named: str) -> None:
             target.copy_(values)
     for name, values in adapter.magnitudes.items():
         live.magnitudes[name].copy_(values)
+    grown = grown_modules(model)
     for name, values in adapter.modules.items():
-        live.modules[name].copy_(values)
+        module = grown.get(name.removesuffix(".weight"))
+        if module is None:
+            live.modules[name].copy_(values)
+        else:
+            module.rows.copy_(values[module.first : module.first + len(module.rows)])

@@ -218,6 +218,7 @@ def _answer(
     if grammar is not None:
         remaining = [decoding.max_new_tokens - len(row.tokens) for row in rows]
         allowed = grammar.allowed([row.state for row in rows], remaining, logits.shape[1])
+    draws, allowed = (None if given is None else given.to(logits.device) for given in (draws, allowed))
     chosen, log_p = choose(logits, decoding.temperature, decoding.top_k, decoding.top_p, draws, allowed)
     for row, token, value in zip(rows, chosen.tolist(), log_p.tolist(), strict=True):
         row.log_probabilities.append(value)

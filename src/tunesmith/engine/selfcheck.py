@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.engine.attention import Packed
 from tunesmith.engine.decoder import of_family, why_not_decoded
+from tunesmith.engine.devices import device_of
 from tunesmith.engine.forward import Batch, packed_hidden, plain_summed_loss, summed_loss
 from tunesmith.engine.lora import lora_layers, trained_weights
 from tunesmith.engine.packing import pack_rows
@@ -55,7 +56,8 @@ def choose_loss(
         generator = torch.Generator().manual_seed(0)
         before = [layer.lora_b.clone() for layer in layers]
         for layer in layers:
-            layer.lora_b.normal_(0, 0.01, generator=generator)
+            # Drawn on the CPU, so that every device is given the same.
+            layer.lora_b.copy_(torch.empty(layer.lora_b.shape).normal_(0, 0.01, generator=generator))
     fast_attention = model.config._attn_implementation
     try:
         fast_loss, fast_gradients = _loss_and_gradients(summed_loss, model, batch)
@@ -106,7 +108,9 @@ def _packed_states_agree(model: PreTrainedModel) -> bool:
     _attend_by(model, "eager")
     try:
         own = [
-            model.base_model(input_ids=torch.cat([prefix, row])[None], use_cache=False).last_hidden_state[0]
+            model.base_model(
+                input_ids=torch.cat([prefix, row])[None].to(device_of(model)), use_cache=False
+            ).last_hidden_state[0]
             for row in rows
         ]
     finally:

@@ -21,6 +21,7 @@ from tunesmith.files import atomic_path, file_sha256, write_json
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 BASE_FILE = "base.json"
+NEW_TOKENS_FILE = "new_tokens.json"
 _PREFIX, _A, _B, _MAGNITUDE = (
     "base_model.model.",
     ".lora_A.weight",
@@ -43,6 +44,7 @@ class Adapter:
 
     ``modules`` holds the latter's parameters by their names in the base (``lm_head.weight``).
     ``fan_in_fan_out`` tells PEFT that layers store their weight as [in, out] (GPT-2's Conv1D).
+    ``added_tokens`` were added to the base's vocabulary, the first of them as token ``first_added``.
     """
 
     method: AdapterMethod
@@ -53,6 +55,8 @@ class Adapter:
     magnitudes: dict[str, Tensor] = field(default_factory=dict)
     modules: dict[str, Tensor] = field(default_factory=dict)
     fan_in_fan_out: bool = False
+    added_tokens: tuple[str, ...] = ()
+    first_added: int = 0
 
     @property
     def scaling(self) -> float:
@@ -113,6 +117,8 @@ def save_adapter(folder: Path, adapter: Adapter, base_name: str, base_sha256: st
         },
     )
     write_json(folder / BASE_FILE, TrainedOn(base_name, base_sha256, adapter.method))
+    if adapter.added_tokens:
+        write_json(folder / NEW_TOKENS_FILE, {"tokens": adapter.added_tokens, "first": adapter.first_added})
     return file_sha256(folder / WEIGHTS_FILE)
 
 
@@ -141,6 +147,7 @@ def load_adapter(folder: Path, base_sha256: str) -> Adapter:
     Raises UserError where a file is missing, unreadable, or belongs to other base weights.
     """
     trained_on = read_trained_on(folder, base_sha256)
+    added_tokens, first_added = read_new_tokens(folder)
     path = folder / WEIGHTS_FILE
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
@@ -172,7 +179,30 @@ def load_adapter(folder: Path, base_sha256: str) -> Adapter:
             modules[name] = values
     if not low_rank or magnitudes.keys() != (low_rank.keys() if method == "dora" else set()):
         raise UserError(f"{path}: tensors of the adapter are missing, so the file is damaged", "train again")
-    return Adapter(method, rank, alpha, low_rank, dropout, magnitudes, modules, transposed)
+    return Adapter(
+        method,
+        rank,
+        alpha,
+        low_rank,
+        dropout,
+        magnitudes,
+        modules,
+        transposed,
+        added_tokens,
+        first_added,
+    )
+
+
+def read_new_tokens(folder: Path) -> tuple[tuple[str, ...], int]:
+    """The tokens that were added for what lies in ``folder``, if any, and the id of the first."""
+    path = folder / NEW_TOKENS_FILE
+    if not path.is_file():
+        return (), 0
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return tuple(map(str, stored["tokens"])), int(stored["first"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unreadable(folder, error) from error
 
 
 def _unreadable(folder: Path, error: Exception) -> UserError:

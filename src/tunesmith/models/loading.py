@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTra
 from transformers.utils import logging as transformers_logging
 
 from tunesmith.errors import UserError
+from tunesmith.models.adapters import read_new_tokens
 from tunesmith.models.catalog import Base
 from tunesmith.models.chat import ChatFormat, chat_format
 
@@ -62,7 +63,7 @@ def load_base(base: Base, dtype: torch.dtype, attention: str) -> LoadedModel:
     model = _complete(base.name, found, tokenizer)
     model.requires_grad_(False)
     model.train(False)
-    chat = chat_format(tokenizer, base.name)
+    chat = chat_format(tokenizer, base.name, read_new_tokens(Path(base.folder))[0])
     pad_token = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else chat.end_token
     text = model.config.get_text_config()
     context = getattr(text, "max_position_embeddings", None) or tokenizer.model_max_length

@@ -107,6 +107,11 @@ def plan_lines(plan: Plan) -> RenderableType:
         f"{numbers.memory(plan.available_memory_mb)} memory; {plan.precision}, "
         f"{numbers.number(plan.tokens_per_second)} tokens/s",
     ]
+    if plan.recompute or plan.micro_batch_tokens != Plan.micro_batch_tokens:
+        again = ", layers computed again in the backward pass" if plan.recompute else ""
+        lines.append(
+            f"to fit the memory: {numbers.number(plan.micro_batch_tokens)} tokens, or a row, at a time{again}"
+        )
     return stage_block("plan", lines)
 
 

@@ -11,6 +11,7 @@ from tunesmith.progress import Report
 from tunesmith.records import Candidate, Dataset, Plan, Row
 from tunesmith.run_records import Training
 from tunesmith.stages.answering import judging_of, writing_of, written_answers
+from tunesmith.stages.opponents import classical_text
 from tunesmith.stages.session import Session
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -47,7 +48,8 @@ def answerer(
     if candidate.kind == "constant":
         return lambda rows, report: answer_majority(candidate, rows)
     if candidate.kind == "classical":
-        model = fit_classical(candidate, read_split(dataset, "train"))
+        train = read_split(dataset, "train")
+        model = fit_classical(candidate, train, classical_text(session, train))
         return lambda rows, report: answer_classical(model, rows)
     loaded = session.loaded(plan.precision)
     if candidate.kind == "prompt":

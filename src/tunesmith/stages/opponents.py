@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tunesmith.files import file_sha256
 from tunesmith.records import Candidate, Cost, Dataset, Plan, Row, Scorecard
 from tunesmith.stages.answering import judging_identity, judging_of
 from tunesmith.stages.memory import peak_mb, reset_peak
@@ -18,6 +19,7 @@ from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:
     from tunesmith.candidates.prompts import Prompting
+    from tunesmith.candidates.transformations import Transformations
     from tunesmith.data.questions import Questions
     from tunesmith.engine.scoring import LabelScores
     from tunesmith.evaluation.judging import Judging
@@ -83,6 +85,7 @@ def measure_opponents(session: Session, dataset: Dataset, plan: Plan) -> Opponen
         "base": session.base().sha256,
         "precision": plan.precision,
         "judging": judging_identity(task),
+        "files": text_files(session),
     }
     folder = session.folder.stage("opponents", stage_key("opponents", inputs, PACKAGES))
     return cached(folder, OpponentsResult, lambda _: _measure(session, dataset, plan))[0]
@@ -166,10 +169,34 @@ def _classical_card(
     reset_peak()
     started = time.perf_counter()
     with session.bar("opponents", "tuning classical models") as report:
-        model, table = tune_classical(train, asked.rows, report, value_of_labels(judging))
+        text = classical_text(session, train)
+        model, table = tune_classical(train, asked.rows, report, text, value_of_labels(judging))
     answers = answer_classical(model, asked.rows)
     cost = Cost(time.perf_counter() - started, len(asked), 0, peak_mb())
     return judged(judging, model.candidate, "validation", asked, answers, cost), tuple(table)
+
+
+def classical_text(session: Session, train: Sequence[Row]) -> Transformations:
+    """What the task does to a text before classical models see it."""
+    from tunesmith.candidates.transformations import for_classical
+
+    asked = session.task.opponents
+    texts = [row.text for row in train]
+    return for_classical(
+        texts,
+        asked.classical_lower_case,
+        asked.classical_stop_words,
+        asked.classical_spelling,
+        session.task.folder,
+    )
+
+
+def text_files(session: Session) -> list[str]:
+    """Contents of the word lists that the task names for classical models."""
+    asked = session.task.opponents
+    named = [asked.classical_stop_words, asked.classical_spelling]
+    paths = [session.task.resolve(name) for name in named if name and name not in ("english", "train")]
+    return [file_sha256(path) for path in paths if path.is_file()]
 
 
 def _prompt_cards(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.records import Dataset, JointPower, Plan, Row
 from tunesmith.stages.answering import WATCHED_QUESTIONS, judging_identity, judging_of
-from tunesmith.stages.memory import available_mb, peak_mb, reset_peak
+from tunesmith.stages.memory import available_mb, peak_mb, reset_peak, resident_mb
 from tunesmith.stages.session import Session, machine
 from tunesmith.stages.text_speed import seconds_by_row
 from tunesmith.stages.train import METRIC_ROWS
@@ -20,7 +20,8 @@ from tunesmith.workspace import cached, stage_key
 if TYPE_CHECKING:
     from tunesmith.evaluation.judging import Judging
     from tunesmith.models.loading import LoadedModel
-    from tunesmith.models.rendering import Tokens
+    from tunesmith.models.rendering import Renderer, Tokens
+    from tunesmith.training.memory_choice import MemoryChoice
 
 PACKAGES = (
     "tunesmith.engine",
@@ -74,10 +75,13 @@ def make_plan(session: Session, dataset: Dataset) -> PlanResult:
 
 def _plan(session: Session, dataset: Dataset) -> PlanResult:
     from tunesmith.data.versions import read_split
+    from tunesmith.engine.devices import allocated_peak_mb, find_device, free_mb, start_measuring
     from tunesmith.engine.precision import probe_precision
     from tunesmith.evaluation.judging import learned_rows, questions
     from tunesmith.models.rendering import check_rendering
+    from tunesmith.models.tokenizing import add_tokens, load_tokenizer
     from tunesmith.training.long_rows import training_rows
+    from tunesmith.training.memory import MIB, after_probe
     from tunesmith.training.optimisers import check_optimiser
     from tunesmith.training.validation import watched_training_rows
 
@@ -93,18 +97,27 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         power_points(test.rows, design_effect, goal.gain, alpha, goal.rule) if metric == "accuracy" else ()
     )
 
-    probe = probe_precision()
+    device = find_device(session.task.train.device)
+    probe = probe_precision(str(device))
     session.say("measuring speed and memory on a few of the rows")
     judging = judging_of(session.task, dataset.manifest.labels)
     train = learned_rows(judging, read_split(dataset, "train"))
     validation = learned_rows(judging, read_split(dataset, "validation"))
-    loaded = session.load_again(probe.precision)
-    trained_on = training_rows(loaded, session.task.instruction, train, session.task.train)
-    check_rendering(loaded, trained_on.tokens, trained_on.rows)
+    tokenizer = add_tokens(load_tokenizer(session.base()), session.task.train.add_tokens or ())
+    trained_on = training_rows(tokenizer, session.task.instruction, train, session.task.train)
+    check_rendering(tokenizer, trained_on.tokens, trained_on.rows)
     train_tokens = trained_on.tokens
-    validation_tokens = _checked(session, loaded, validation, "validation")
+    validation_tokens = _checked(session, tokenizer, validation, "validation")
+    memory = _memory(session, train_tokens, probe.precision)
+    on_gpu = device.type == "cuda"
+    before_mb = 0.0 if on_gpu else resident_mb()
+    loaded = session.load_again(probe.precision)
     reset_peak()
-    seconds = _measure(session, loaded, train_tokens, train, validation, judging)
+    if on_gpu:
+        start_measuring(device)
+    seconds = _measure(session, loaded, train_tokens, train, validation, judging, memory)
+    probed_mb = (allocated_peak_mb(device) if on_gpu else peak_mb()) - before_mb
+    peak = before_mb + after_probe(memory.plan, round(probed_mb * MIB)) / MIB
     asked = questions(judging, validation)
     asked_of_test = test.rows * len(asked) / len(validation)
     settings = session.task.train
@@ -132,8 +145,10 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         estimated_opponents_seconds=len(asked) * sum(seconds.prompt_rows) + seconds.classical,
         estimated_verdict_seconds=asked_of_test * (max(seconds.prompt_rows, default=0.0) + seconds.tuned_row)
         + seconds.general,
-        estimated_peak_memory_mb=peak_mb(),
-        available_memory_mb=available_mb(),
+        estimated_peak_memory_mb=peak,
+        available_memory_mb=free_mb(device) if on_gpu else available_mb(),
+        micro_batch_tokens=memory.micro_batch_tokens,
+        recompute=memory.recompute,
         guards=_guards(session),
         metric=metric,
     )
@@ -166,7 +181,28 @@ def _guards(session: Session) -> tuple[JointPower, ...]:
     )
 
 
-def _checked(session: Session, loaded: LoadedModel, rows: list[Row], name: str) -> list[Tokens]:
+def _memory(session: Session, rows: list[Tokens], precision: str) -> MemoryChoice:
+    """How the run is made to fit this machine's memory, before anything is loaded."""
+    from pathlib import Path
+
+    from tunesmith.engine.devices import find_device, free_mb
+    from tunesmith.training.batches import sharing_of
+    from tunesmith.training.memory import read_shape
+    from tunesmith.training.memory_choice import choose_memory
+
+    device = find_device(session.task.train.device)
+    return choose_memory(
+        read_shape(Path(session.base().folder)),
+        session.task.train,
+        2 if precision == "bf16" else 4,
+        rows,
+        sharing_of(rows),
+        free_mb(device) if device.type == "cuda" else available_mb(),
+        device.type,
+    )
+
+
+def _checked(session: Session, loaded: Renderer, rows: list[Row], name: str) -> list[Tokens]:
     from tunesmith.models.rendering import check_lengths, check_rendering, instructed, render_row
 
     tokens = [render_row(loaded, instructed(session.task.instruction, row), row.target) for row in rows]
@@ -194,9 +230,11 @@ def _measure(
     train: list[Row],
     validation: list[Row],
     judging: Judging,
+    memory: MemoryChoice,
 ) -> _Seconds:
     from tunesmith.candidates.classical import estimate_tuning_seconds
     from tunesmith.engine.adapters import make_trainable
+    from tunesmith.engine.added_tokens import grow
     from tunesmith.engine.forward import common_prefix
     from tunesmith.stages.general import scored_tokens
     from tunesmith.training.measure import measure_steps
@@ -204,8 +242,9 @@ def _measure(
     task = session.task
     labelled = judging.kind == "classify"
     prompt_tokens = _prompt_tokens(session, loaded, judging, train, validation) if labelled else []
-    make_trainable(loaded.model, task.train)
-    rates = measure_steps(loaded, tokens, task.train.batch_size, task.train.seed)
+    loaded = grow(loaded, task.train.add_tokens or ())
+    make_trainable(loaded.model, task.train, len(loaded.tokenizer))
+    rates = measure_steps(loaded, tokens, task.train, memory.largest.rows, memory.recompute)
     shared = common_prefix([row.ids for row in tokens])
     read = rates.read_tokens_per_second
     if labelled:

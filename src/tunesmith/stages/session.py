@@ -55,15 +55,25 @@ class Session:
             self._loaded = self.load_again(precision)
         return self._loaded
 
+    def release(self) -> None:
+        """Let go of the base in memory; who asks for it again has it loaded again."""
+        self._loaded = None
+
     def load_again(self, precision: str) -> LoadedModel:
         """Another copy of the base in memory, for work that must leave nothing behind."""
+        from torch import nn
+
         from tunesmith.engine import attention
+        from tunesmith.engine.devices import find_device
         from tunesmith.engine.precision import DTYPES, tune_process
         from tunesmith.models.loading import load_base
 
         tune_process()
         attention.register()
-        return load_base(self.base(), DTYPES[precision], attention.ATTENTION_NAME)
+        device = find_device(self.task.train.device)
+        loaded = load_base(self.base(), DTYPES[precision], attention.ATTENTION_NAME)
+        nn.Module.to(loaded.model, device=device)
+        return loaded
 
 
 def machine() -> dict[str, str]:

@@ -10,6 +10,7 @@ from tunesmith.records import Dataset, FileHash, Scorecard
 from tunesmith.run_records import PilotPower, RunSummary
 from tunesmith.stages.answering import judging_of
 from tunesmith.stages.data import DataResult
+from tunesmith.stages.data_care import care_of_data
 from tunesmith.stages.guards import GuardsResult
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.plan import PlanResult
@@ -114,6 +115,7 @@ def summarise(
         notes=(*data.notes, *([train.message] if train.message else [])),
         kind=task.kind,
         pilot=pilot,
+        data_care=care_of_data(session, dataset),
     )
     return _dated(session, summary)
 

@@ -77,13 +77,22 @@ class TrainResult:
 def check_training(session: Session) -> None:
     """What can be known to be wrong before any work is done.
 
-    Raises UserError where bitsandbytes is missing, or ``train.start_from`` holds no adapter for this base.
+    Raises UserError where bitsandbytes or the device is missing, ``train.start_from`` holds no adapter for
+    this base, or one of ``train.add_tokens`` is a token already.
     """
     settings = session.task.train
+    if settings.device != "cpu":
+        from tunesmith.engine.devices import find_device
+
+        find_device(settings.device)
     if settings.method == "qlora":
         from tunesmith.models.quantised import check_bitsandbytes
 
         check_bitsandbytes()
+    if settings.add_tokens:
+        from tunesmith.models.tokenizing import add_tokens, load_tokenizer
+
+        add_tokens(load_tokenizer(session.base()), settings.add_tokens)
     if settings.start_from is not None:
         from tunesmith.models.adapters import load_adapter
 
@@ -107,6 +116,7 @@ def train_adapter(session: Session, dataset: Dataset, plan: Plan) -> TrainResult
         "start": _start_sha256(session),
         "base": session.base().sha256,
         "precision": plan.precision,
+        "micro_batch_tokens": plan.micro_batch_tokens,
         "threads": usable_cores(),
         "processor": machine()["processor"],
     }
@@ -129,6 +139,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     from tunesmith.candidates.tuned import TunedModel
     from tunesmith.data.versions import read_split
     from tunesmith.engine.adapters import continue_from, make_trainable
+    from tunesmith.engine.added_tokens import grow
     from tunesmith.engine.lora import trained_weights
     from tunesmith.evaluation.judging import learned_rows, questions
     from tunesmith.evaluation.memorisation import planted_rows
@@ -145,9 +156,10 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     validation = learned_rows(judging, read_split(dataset, "validation"))
     train += planted_rows(task.guards.canaries)
     # A copy of its own: an adapter that a stage before left behind must play no part.
-    loaded = session.load_again(plan.precision)
+    session.release()
+    loaded = grow(session.load_again(plan.precision), settings.add_tokens or ())
     reset_peak()
-    make_trainable(loaded.model, settings)
+    make_trainable(loaded.model, settings, len(loaded.tokenizer))
     if settings.start_from is not None:
         continue_from(loaded.model, task.resolve(settings.start_from), loaded.base.sha256, settings)
     trained_on = training_rows(loaded, task.instruction, train, settings)
@@ -175,6 +187,8 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
             [row.source for row in trained_on.rows],
             metric,
             general_text_change(loaded) if task.guards.forgetting_curve else None,
+            plan.micro_batch_tokens,
+            plan.recompute,
         )
     every = max(1, len(validation) // COMPARED_ROWS)
     trained, adapter_sha256, agreement = _save(loaded, folder, validated[::every][:COMPARED_ROWS])
@@ -284,7 +298,10 @@ def _save(loaded: LoadedModel, folder: Path, rows: Sequence[Tokens]) -> tuple[Pa
     masters = master_weights(loaded.model)
     if not masters:
         path = adapter_folder(folder)
-        sha256 = save_adapter(path, read_adapter(loaded.model), loaded.base.name, loaded.base.sha256)
+        adapter = replace(read_adapter(loaded.model), added_tokens=loaded.chat.ordinary)
+        sha256 = save_adapter(path, adapter, loaded.base.name, loaded.base.sha256)
+        if adapter.added_tokens:  # whoever loads the adapter needs them
+            loaded.tokenizer.save_pretrained(path)
         return path, sha256, adapter_agreement(loaded, path, rows)
     path = folder / "model"
     shutil.rmtree(path, ignore_errors=True)  # of a run that was stopped right after saving it

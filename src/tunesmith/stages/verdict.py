@@ -126,12 +126,13 @@ def _decide(
     folder: Path,
 ) -> VerdictResult:
     from tunesmith.candidates.answers import Answers
+    from tunesmith.data.curation.originals import before_review, changed_by_review, dropped_by_review
     from tunesmith.data.sealed import open_test
-    from tunesmith.data.versions import read_split
+    from tunesmith.data.versions import read_repairs, read_split
     from tunesmith.evaluation.forgetting import guard_checks, measure_forgetting, measure_own_probes
     from tunesmith.evaluation.guards import evidence_checks
     from tunesmith.evaluation.judging import goal_gain, judged, questions
-    from tunesmith.evaluation.scorecards import correctness
+    from tunesmith.evaluation.scorecards import correctness, with_metrics_before_review
     from tunesmith.evaluation.slices import make_slicer, score_slices, slice_checks
     from tunesmith.evaluation.verdict import decide
 
@@ -153,7 +154,8 @@ def _decide(
         asked_by_user = measure_own_probes(*own, margins.probes.margin, guard_level(opening))
         forgetting = (*forgetting[:-1], asked_by_user, forgetting[-1])
     judging = judging_of(session.task, dataset.manifest.labels)
-    asked = questions(judging, rows)
+    asked, changes = questions(judging, rows), read_repairs(dataset)
+    labelled = session.task.kind == "classify"
     cards: dict[str, Scorecard] = {}
     given: dict[str, tuple[str, ...]] = {}
     chosen: dict[str, list[int]] = {}
@@ -161,11 +163,16 @@ def _decide(
         enough = opponents.test_rows.get(candidate.id)
         chosen[candidate.id] = _fair_draw(asked.rows, enough)
         some = asked.take(chosen[candidate.id])
-        sealed = _sealed_answers(session, dataset, plan, train, candidate, some.rows)
-        answers = Answers(list(sealed.answers), None, 0)
+        below = max(row.id for row in some.rows) if enough else None
+        dropped = dropped_by_review(changes, "test", below=below) if labelled else ()
+        sealed = _sealed_answers(session, dataset, plan, train, candidate, [*some.rows, *dropped])
+        answers = Answers(list(sealed.answers[: len(some)]), None, 0)
         card = judged(judging, candidate, "test", some, answers, sealed.cost)
+        if labelled and changed_by_review(changes, "test"):
+            before = [*before_review(some.rows, changes), *dropped]
+            card = with_metrics_before_review(card, before, sealed.answers, judging.labels)
         cards[candidate.id] = replace(card, stopped_after_rows=len(some) if len(some) < len(asked) else None)
-        given[candidate.id] = sealed.answers
+        given[candidate.id] = tuple(answers.labels)
     gains: list[PairedGain] = [
         goal_gain(
             judging,

@@ -10,6 +10,13 @@ from typing import Any
 from tunesmith.task.kinds import GOAL_METRICS, KINDS, SMALLER_IS_BETTER
 from tunesmith.task.lines import Where
 
+_TRANSFORMATIONS = ("lower_case", "stop_words", "spelling", "classical_stop_words", "classical_spelling")
+_WHY_NOT = (
+    "a language model is never given changed text: it was trained on text as people write it, so case, small "
+    "words and mistakes mean something to it, and in use it is asked with unchanged text. For the classical "
+    "opponent there are opponents.classical_lower_case, classical_stop_words and classical_spelling"
+)
+
 _HOLDS = {"input": "what the model is given", "target": "the right answer"}
 
 
@@ -19,6 +26,10 @@ def broken_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
     ``task`` is what a file says, unvalidated: values of a wrong type are passed over, not judged.
     """
     data, split, opponents, train = (task.get(name) for name in ("data", "split", "opponents", "train"))
+    for section, settings in (("data", data), ("train", train)):
+        for name in _TRANSFORMATIONS:
+            if isinstance(settings, Mapping) and name in settings:
+                yield (section, name), _WHY_NOT
     if isinstance(data, Mapping):
         yield from _broken_data_rules(data)
     if isinstance(split, Mapping):
@@ -141,7 +152,7 @@ def _broken_watch_rules(train: Mapping[str, Any]) -> Iterator[tuple[Where, str]]
 
 
 def _broken_train_rules(train: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
-    for name in ("targets", "modules_to_save"):
+    for name in ("targets", "modules_to_save", "add_tokens"):
         given = train.get(name)
         if isinstance(given, (list, tuple)) and len(set(map(str, given))) < len(given):
             yield ("train", name), "a name is given twice"
@@ -159,6 +170,12 @@ def _broken_data_rules(data: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
     low, high = data.get("min_words"), data.get("max_words")
     if isinstance(low, int) and isinstance(high, int) and low > high:
         yield ("data", "min_words"), f"above data.max_words ({low} > {high}): no row would be left"
+    window, overlap = data.get("window_words"), data.get("window_overlap_words", 50)
+    if isinstance(window, int) and isinstance(overlap, int) and overlap >= window:
+        yield (
+            ("data", "window_words"),
+            f"not above data.window_overlap_words ({overlap}): windows would not move",
+        )
     has = {name for name, value in data.items() if value is not None}
     columns = has & {"input", "target", "messages"}
     given = data.get("input")

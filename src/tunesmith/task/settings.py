@@ -80,6 +80,15 @@ class DataSettings(Section):
         " a prompt does not fit the model's context.",
         examples=[300],
     )
+    window_words: Annotated[int, Field(ge=2)] | None = Field(
+        default=None,
+        description="Inputs with more words than this are cut into overlapping windows, each a row with the "
+        "answer of the whole (spans are cut with their text). Windows of one document stay in one split.",
+        examples=[300],
+    )
+    window_overlap_words: Count = Field(
+        default=50, description="How many words a window shares with the next; fewer than window_words."
+    )
     most_frequent_labels: Annotated[int, Field(ge=2)] | None = Field(
         default=None,
         description="Keep only the rows of this many labels, the most frequent ones. Useful for a first try"
@@ -108,6 +117,12 @@ class DataSettings(Section):
         description="A repair plan (`tunesmith data plan` writes one): what the audit found is repaired as "
         "it says, in training rows only, before they are frozen.",
         examples=["repair-plan.yaml"],
+    )
+    train_extra: Text | Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] | None = Field(
+        default=None,
+        description="Rows made by `tunesmith data weak` or `tunesmith data augment`. They are only ever "
+        "trained on, never validated or tested with; what is like a validation or test row is left out.",
+        examples=["weak.jsonl"],
     )
     licence: str | None = Field(
         default=None,
@@ -157,6 +172,21 @@ class OpponentSettings(Section):
         description="Word and character n-grams with a linear model: cheap, and often hard to beat. For "
         "texts: the answer of the nearest training row, the first sentences (summarise), templates "
         "(generate), a linear model for each field (extract).",
+    )
+    classical_lower_case: bool = Field(
+        default=True, description="false: classical models tell upper and lower case apart."
+    )
+    classical_stop_words: Text | None = Field(
+        default=None,
+        description="Words that classical models do not see: english, or a file with one word a line. "
+        "Language models always get the whole text: small words carry meaning for them.",
+        examples=["english"],
+    )
+    classical_spelling: Text | None = Field(
+        default=None,
+        description="Mends spelling for classical models by the words that are known: train (those of the "
+        "training rows), or a file with one word a line. Language models get the text as it is.",
+        examples=["train"],
     )
     zero_shot: bool = Field(
         default=True, description="The base model, asked with the instruction and the list of labels."
@@ -289,6 +319,12 @@ class Task(Section):
     def data_paths(self) -> tuple[Path, ...]:
         """The resolved ``data.path``; empty for a package."""
         paths = self.data.path or ()
+        return tuple(self.resolve(path) for path in ([paths] if isinstance(paths, str) else paths))
+
+    @property
+    def extra_paths(self) -> tuple[Path, ...]:
+        """The resolved ``data.train_extra``."""
+        paths = self.data.train_extra or ()
         return tuple(self.resolve(path) for path in ([paths] if isinstance(paths, str) else paths))
 
     @model_validator(mode="after")

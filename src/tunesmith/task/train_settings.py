@@ -49,11 +49,22 @@ class TrainSettings(Section):
         "their names.",
         examples=[["lm_head", "embed_tokens"]],
     )
+    add_tokens: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] | None = Field(
+        default=None,
+        description="Texts that become tokens of their own, such as part numbers or field names. Their rows "
+        "of embeddings and output head are trained and saved; each starts as the mean of its former tokens.",
+        examples=[["[AMOUNT]", "[DATE]"]],
+    )
     start_from: Text | None = Field(
         default=None,
         description="An adapter folder to go on from, trained on the same base with the same method, rank, "
         "alpha and layers. A relative path starts at the folder of this task file.",
         examples=["runs/first-try/stages/train-0123456789ab/adapter"],
+    )
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]+)?)$")] = Field(
+        default="cpu",
+        description="Where the models of this task compute: cpu, cuda, or cuda:1 for the second GPU.",
+        examples=["cuda"],
     )
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=1e-3,

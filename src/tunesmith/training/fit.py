@@ -14,6 +14,7 @@ from torch import Tensor
 from tunesmith.engine.forward import Batch, summed_loss
 from tunesmith.engine.full import masters_to_weights
 from tunesmith.engine.lora import adapter_dropout, trainable_parameters
+from tunesmith.engine.recompute import recomputing
 from tunesmith.engine.selfcheck import LossFunction, choose_loss
 from tunesmith.files import content_hash
 from tunesmith.models.loading import LoadedModel
@@ -77,6 +78,8 @@ def fit(
     sources: Sequence[str] | None = None,
     metric: Metric | None = None,
     general_text: Metric | None = None,
+    micro_batch_tokens: int = TOKENS_PER_MICRO_BATCH,
+    recompute: bool = False,
 ) -> Fit:
     """Train ``loaded`` and leave it at its best step: lowest validation loss, or highest ``metric``.
 
@@ -86,8 +89,10 @@ def fit(
     called again with the same arguments it goes on and ends with the weights of an uninterrupted run, bit
     for bit on the same machine with the same number of threads. ``sources`` name the training rows in
     messages; ``metric`` is measured at every validation, and needed by ``settings.best_by``, and so is the
-    change of ``general_text``, which decides nothing. Raises UserError when a loss or a weight is not finite,
-    or when the checkpoints are those of another configuration.
+    change of ``general_text``, which decides nothing. At most ``micro_batch_tokens`` (or one row) are held
+    for the backward pass at once, and with ``recompute`` layers keep only their inputs: both as the memory
+    plan says. Raises UserError when a loss or a weight is not finite, or when the checkpoints are those of
+    another configuration.
     """
     if settings.best_by == "metric" and metric is None:
         raise ValueError("the best step by a metric needs the metric")
@@ -99,8 +104,10 @@ def fit(
     lengths = [len(row.ids) for row in train]
     watch = Watch(train, validation, loaded.pad_token, sharing, metric, general_text)
     config = _config(loaded, train, validation, settings)
+    config["micro-batch tokens"] = str(micro_batch_tokens)
     checked = sharing.batch(train, two_short_rows(lengths, sharing), loaded.pad_token)
-    loss_of, message = choose_loss(loaded.model, checked)
+    with recomputing(loaded.model, recompute):
+        loss_of, message = choose_loss(loaded.model, checked)
     names = sources or [f"training row {index + 1}" for index in range(len(train))]
 
     progress, best = Progress(config), list[Tensor]()
@@ -125,12 +132,15 @@ def fit(
                 rows_per_step = settings.batch_size * settings.accumulate
                 batches = epoch_batches(lengths, rows_per_step, settings.seed, epoch, sharing.documents)
             chosen = batches[progress.step % schedule.steps_per_epoch]
-            parts = _parts(train, chosen, sharing, settings.batch_size)
+            parts = micro_batches_of(train, chosen, sharing, settings.batch_size, micro_batch_tokens)
             micro_batches = [sharing.batch(train, part, loaded.pad_token) for part in parts]
             guard = Guard(
                 progress.step + 1, settings, checkpoints, [[names[row] for row in p] for p in parts]
             )
-            point = _step(loaded, loss_of, micro_batches, optimiser, penalties, parameters, schedule, guard)
+            with recomputing(loaded.model, recompute):
+                point = _step(
+                    loaded, loss_of, micro_batches, optimiser, penalties, parameters, schedule, guard
+                )
             tokens = sum(part.useful_tokens for part in micro_batches)
             supervised = sum(len(part.targets) for part in micro_batches)
             progress = replace(
@@ -232,13 +242,13 @@ def _step(
     )
 
 
-def _parts(
-    train: Sequence[Tokens], chosen: Sequence[int], sharing: Sharing, batch_size: int
+def micro_batches_of(
+    train: Sequence[Tokens], chosen: Sequence[int], sharing: Sharing, batch_size: int, tokens: int
 ) -> list[list[int]]:
     """The rows of one step in parts small enough to be held for the backward pass."""
     return [
         part[start : start + batch_size]
-        for part in sharing.parts(train, chosen, TOKENS_PER_MICRO_BATCH)
+        for part in sharing.parts(train, chosen, tokens)
         for start in range(0, len(part), batch_size)
     ]
 
