@@ -46,7 +46,7 @@ def scored(prompting: Prompting, examples: int, rows: list[Row]) -> LabelScores:
 
 def seen_prompts(prompting: Prompting, examples: int, rows: list[Row]) -> list[str]:
     """The prompts as the model sees them."""
-    shown = prompts_module._nearest(prompting.train, rows, examples) if examples else [[] for _ in rows]
+    shown = prompts_module.nearest(prompting.train, rows, examples) if examples else [[] for _ in rows]
     return [
         prompting.loaded.tokenizer.decode(prompts_module._render(prompting, row, near))
         for row, near in zip(rows, shown, strict=True)
@@ -119,7 +119,7 @@ def test_scores_are_the_exact_log_probabilities_of_label_and_end_token(
     rows = toy_rows(3, LABELS, 1)
     scores = scored(prompting, examples, rows)
     loaded = prompting.loaded
-    shown = prompts_module._nearest(prompting.train, rows, examples) if examples else [[] for _ in rows]
+    shown = prompts_module.nearest(prompting.train, rows, examples) if examples else [[] for _ in rows]
     for at, row in enumerate(rows):
         prompt = prompts_module._render(prompting, row, shown[at])
         for index, label in enumerate(LABELS):

@@ -15,10 +15,12 @@ from rich.console import RenderableType
 from tunesmith.records import Dataset
 from tunesmith.report import terminal
 from tunesmith.report.guard_terminal import closing_lines, guard_lines
-from tunesmith.run_records import RunSummary
+from tunesmith.run_records import PilotPower, RunSummary
+from tunesmith.stages.answering import check_judging
 from tunesmith.stages.data import DataResult, make_dataset
 from tunesmith.stages.guards import GuardsResult, measure_guards
 from tunesmith.stages.opponents import OpponentsResult, measure_opponents
+from tunesmith.stages.pilot import run_pilot
 from tunesmith.stages.plan import PlanResult, make_plan
 from tunesmith.stages.seeds import train_seeds
 from tunesmith.stages.session import Session
@@ -42,6 +44,7 @@ class Run:
     verdict: VerdictResult | None = None
     summary: RunSummary | None = None
     guards: GuardsResult | None = None
+    pilot: PilotPower | None = None
 
 
 def run_task(session: Session) -> RunSummary:
@@ -57,6 +60,7 @@ def run_task(session: Session) -> RunSummary:
 
 def run_stages(session: Session, upto: Stage) -> Run:
     """Run the stages of the task in order, up to and including ``upto``, telling the console of each."""
+    check_judging(session.task)
     if upto != "data":
         check_training(session)
         own_probes_sha256(session)  # a broken file is told before any work is done
@@ -73,35 +77,41 @@ def run_stages(session: Session, upto: Stage) -> Run:
         return Run(dataset, data, plan)
 
     opponents = measure_opponents(session, dataset, plan.plan)
-    _tell(session, terminal.opponents_lines(opponents.scorecards, opponents.finalists))
+    _tell(session, terminal.opponents_lines(opponents.scorecards, opponents.finalists, session.task.metric))
     if opponents.message:
         session.say(opponents.message)
+    pilot = run_pilot(session, dataset, opponents)
+    if pilot is not None:
+        _tell(session, terminal.pilot_lines(pilot))
     if upto == "opponents":
-        return Run(dataset, data, plan, opponents)
+        return Run(dataset, data, plan, opponents, pilot=pilot)
 
     train = train_seeds(session, dataset, plan.plan)
-    _tell(session, terminal.training_lines(train.training, train.validation.candidate))
+    _tell(session, terminal.training_lines(train.training, train.validation.candidate, session.task.metric))
     if train.message:
         session.say(train.message)
     changes = interference(session, dataset, plan.plan, train.together)
     if changes:
         _tell(session, terminal.interference_lines(changes))
     if upto == "train":
-        return Run(dataset, data, plan, opponents, train)
+        return Run(dataset, data, plan, opponents, train, pilot=pilot)
 
-    guards = measure_guards(session, dataset, plan.plan, opponents, train)
-    _tell(session, guard_lines(guards.guarded))
+    guards = None
+    if session.task.kind == "classify":  # what the guards stage measures of texts is unmeasured
+        guards = measure_guards(session, dataset, plan.plan, opponents, train)
+        _tell(session, guard_lines(guards.guarded))
 
-    verdict = reach_verdict(session, dataset, plan.plan, opponents, train, guards.evidence)
+    evidence = guards.evidence if guards is not None else None
+    verdict = reach_verdict(session, dataset, plan.plan, opponents, train, evidence)
     _tell(session, terminal.verdict_lines(verdict.verdict, verdict.scorecards, verdict.forgetting))
     if upto == "verdict":
-        return Run(dataset, data, plan, opponents, train, verdict, guards=guards)
+        return Run(dataset, data, plan, opponents, train, verdict, guards=guards, pilot=pilot)
 
-    summary = summarise(session, dataset, data, plan, opponents, train, verdict, guards, changes)
+    summary = summarise(session, dataset, data, plan, opponents, train, verdict, guards, changes, pilot)
     write_summary(session, summary)
     _tell(session, closing_lines(summary))
     _tell(session, terminal.report_line(session.folder.report))
-    return Run(dataset, data, plan, opponents, train, verdict, summary, guards)
+    return Run(dataset, data, plan, opponents, train, verdict, summary, guards, pilot)
 
 
 def _tell(session: Session, lines: RenderableType) -> None:

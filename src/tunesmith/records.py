@@ -187,12 +187,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answer. ``probability`` is normalised over the label set; None where a candidate has none."""
+    """One answer. ``probability`` is normalised over the label set; None where a candidate has none.
+
+    ``correct``: a text is correct where it equals a right answer. ``score`` is the goal's metric of this row
+    alone, larger when better; None with labels, and where a row alone has none.
+    """
 
     row_id: str
     answer: str
     probability: float | None
     correct: bool
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -271,6 +276,7 @@ class JointPower:
 class Plan:
     """What can be known before anything is trained. Times and memory are for this machine.
 
+    ``power`` is empty where nothing is known of ``metric`` before there are answers to look at (a pilot).
     To fit the memory ``micro_batch_tokens`` are held for the backward pass at once, and with ``recompute``
     layers keep only their inputs.
     """
@@ -293,6 +299,7 @@ class Plan:
     micro_batch_tokens: int = 2048
     recompute: bool = False
     guards: tuple[JointPower, ...] = ()  # one for each spread that is assumed; empty when none blocks
+    metric: str = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -325,6 +332,7 @@ class Verdict:
     alpha_one_sided: float
     rule: str
     goal_gain: float
+    metric: str = "accuracy"
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,11 @@ class Confusion:
 
 @dataclass(frozen=True)
 class ExampleDuel:
-    """A validation row on which the tuned candidate and the best opponent differ in correctness."""
+    """A validation row on which the tuned candidate and the best opponent differ, in correctness or in score.
+
+    ``target`` is a right answer, ``other_targets`` counts further ones; the scores are the goal's metric of
+    this row alone, None with labels.
+    """
 
     source: str
     text: str
@@ -206,6 +210,29 @@ class ExampleDuel:
     tuned_answer: str
     tuned_probability: float | None
     opponent_answer: str
+    other_targets: int = 0
+    tuned_score: float | None = None
+    opponent_score: float | None = None
+
+
+@dataclass(frozen=True)
+class PilotPower:
+    """What the test can tell in a metric without a formula, from two opponents' answers to validation rows.
+
+    ``smallest_gain_with_80_percent`` would get TRAIN in 8 of 10 tests of ``groups`` groups; ``groups_needed``
+    would show in 8 of 10 that a true gain of the goal is above 0.
+    """
+
+    metric: str
+    better: str
+    worse: str
+    pilot_groups: int
+    groups: int
+    standard_error: float
+    chance_of_train_at_goal: float
+    chance_bound_above_zero_at_goal: float
+    smallest_gain_with_80_percent: float
+    groups_needed: int
 
 
 @dataclass(frozen=True)
@@ -276,6 +303,8 @@ class RunSummary:
     base_licence: str = ""
     interference: tuple[Interference, ...] = ()
     notes: tuple[str, ...] = field(default_factory=tuple)
+    kind: str = "classify"
+    pilot: PilotPower | None = None
     guarded: Guarded | None = None
     test_slices: tuple[SliceScore, ...] = ()
     costs: Costs | None = None

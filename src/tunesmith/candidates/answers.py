@@ -1,8 +1,8 @@
-"""What candidates share: the labels as tokens, and what is returned, a label and its probability per row."""
+"""What candidates share: labels as tokens, what choices go by, and what is returned, an answer per row."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,16 +11,30 @@ from numpy.typing import NDArray
 from tunesmith.engine.trees import LabelTree, label_tree
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import label_tokens
+from tunesmith.records import Row
 
 
 @dataclass(frozen=True)
 class Answers:
-    """``labels[i]`` answers row i. ``probabilities`` [rows] belong to the answers and are None where a
-    candidate has none; ``tokens`` went through a language model."""
+    """``labels[i]`` answers row i: a label, or a text that was written.
+
+    ``probabilities`` [rows] belong to the answers and are None where a candidate has none; ``tokens`` went
+    through a language model.
+    """
 
     labels: list[str]
     probabilities: NDArray[np.float64] | None
     tokens: int
+
+
+# What choices on validation go by, larger when better: of rows and the answers to them.
+Value = Callable[[Sequence[Row], Sequence[str]], float]
+
+
+def accuracy(rows: Sequence[Row], answers: Sequence[str]) -> float:
+    """Share of the rows whose answer is the target."""
+    wanted = np.array([row.target for row in rows])
+    return float((np.array(answers) == wanted).mean())
 
 
 def task_tree(loaded: LoadedModel, labels: Sequence[str]) -> LabelTree:

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
-from tunesmith.candidates.answers import Answers
+from tunesmith.candidates.answers import Answers, Value, accuracy
 from tunesmith.candidates.transformations import UNCHANGED, Transformations, transformed
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash
@@ -66,8 +65,9 @@ def tune_classical(
     validation: Sequence[Row],
     report: Report = silent,
     text: Transformations = UNCHANGED,
+    value: Value = accuracy,
 ) -> tuple[ClassicalModel, list[tuple[str, float]]]:
-    """The best of a grid of features × classifier × C by validation accuracy, and the whole table.
+    """The best of a grid of features × classifier × C by ``value`` on validation, and the whole table.
 
     On a tie the smaller C and the earlier, simpler setting win. ``report`` is told of every fit. ``text`` is
     done to every text first. Raises
@@ -80,22 +80,22 @@ def tune_classical(
     grid = [
         (features, classifier, c) for features in FEATURES for classifier, values in kinds for c in values
     ]
-    wanted = np.array([row.target for row in validation])
     table: list[tuple[str, float]] = []
     best: tuple[float, ClassicalModel] | None = None
     prepared: Features | None = None
     for done, (features, classifier, c) in enumerate(grid):
         if features != prepared:
             prepared = features
-            vectorizers, train_matrix = _fit_vectorizers(features, train, text)
-            validation_matrix = _transform(vectorizers, validation, text) if vectorizers else None
+            vectorizers, train_matrix = fit_vectorizers(features, train, text)
+            validation_matrix = vectorised(vectorizers, validation, text) if vectorizers else None
         if not vectorizers:
             continue
         model = _fitted(features, classifier, c, train, vectorizers, train_matrix, text)
-        accuracy = float((model.classifier.predict(validation_matrix) == wanted).mean())
-        table.append((model.candidate.name, accuracy))
-        if best is None or accuracy > best[0]:
-            best = (accuracy, model)
+        answers = [str(label) for label in model.classifier.predict(validation_matrix)]
+        reached = value(validation, answers)
+        table.append((model.candidate.name, reached))
+        if best is None or reached > best[0]:
+            best = (reached, model)
         report(done + 1, len(grid), f"best {best[0]:.1%}")
     if best is None:
         raise UserError(
@@ -108,7 +108,7 @@ def tune_classical(
 def estimate_tuning_seconds(train: Sequence[Row]) -> float:
     """About how long :func:`tune_classical` takes on these rows: two fits of its grid, timed."""
     started = time.perf_counter()
-    vectorizers, matrix = _fit_vectorizers("words and characters", train, UNCHANGED)
+    vectorizers, matrix = fit_vectorizers("words and characters", train)
     if not vectorizers:
         return 0.0
     prepared = time.perf_counter()
@@ -128,7 +128,7 @@ def fit_classical(
     features, classifier = str(settings["features"]), str(settings["classifier"])
     for known in FEATURES:
         if known == features:
-            vectorizers, matrix = _fit_vectorizers(known, train, text)
+            vectorizers, matrix = fit_vectorizers(known, train, text)
             kind: Classifier = "linear SVM" if classifier == "linear SVM" else "logistic regression"
             return _fitted(known, kind, float(str(settings["C"])), train, vectorizers, matrix, text)
     raise ValueError(f"unknown features {features!r}")
@@ -136,7 +136,7 @@ def fit_classical(
 
 def answer_classical(model: ClassicalModel, rows: Sequence[Row]) -> Answers:
     """Labels for ``rows``; probabilities only from logistic regression."""
-    matrix = _transform(model.vectorizers, rows, model.text)
+    matrix = vectorised(model.vectorizers, rows, model.text)
     labels = [str(label) for label in model.classifier.predict(matrix)]
     if model.candidate.settings["classifier"] == "linear SVM":
         return Answers(labels, None, 0)
@@ -169,8 +169,8 @@ def _texts(rows: Sequence[Row], text: Transformations) -> list[str]:
     return transformed([row.text for row in rows], text)
 
 
-def _fit_vectorizers(
-    features: Features, train: Sequence[Row], text: Transformations
+def fit_vectorizers(
+    features: Features, train: Sequence[Row], text: Transformations = UNCHANGED
 ) -> tuple[tuple[TfidfVectorizer, ...], csr_matrix]:
     """The vectorizers that find anything in ``train``, and its matrix: "👍👍" has no words."""
     fitted, matrices = [], []
@@ -184,9 +184,10 @@ def _fit_vectorizers(
     return tuple(fitted), csr_matrix(hstack(matrices)) if fitted else csr_matrix((len(train), 0))
 
 
-def _transform(
-    vectorizers: Sequence[TfidfVectorizer], rows: Sequence[Row], text: Transformations
+def vectorised(
+    vectorizers: Sequence[TfidfVectorizer], rows: Sequence[Row], text: Transformations = UNCHANGED
 ) -> csr_matrix:
+    """The rows' features [rows, features]."""
     texts = _texts(rows, text)
     return csr_matrix(hstack([vectorizer.transform(texts) for vectorizer in vectorizers]))
 

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from tunesmith.candidates.answers import Answers, answers_from_scores, task_tree
+from tunesmith.candidates.answers import Answers, Value, accuracy, answers_from_scores, task_tree
 from tunesmith.engine.pruning import Pruning
 from tunesmith.engine.scoring import LabelScores, score_labels
 from tunesmith.files import content_hash
@@ -61,7 +61,7 @@ def score_prompt(
     With ``rules`` only what they need is scored; without, every label.
     Raises UserError naming the rows whose prompt does not fit the base's context.
     """
-    shown = _nearest(prompting.train, rows, examples) if examples else [[] for _ in rows]
+    shown = nearest(prompting.train, rows, examples) if examples else [[] for _ in rows]
     prompts = [_render(prompting, row, near) for row, near in zip(rows, shown, strict=True)]
     tree = task_tree(prompting.loaded, prompting.labels)
     longest = max(tree.lengths)
@@ -89,10 +89,14 @@ def content_free_prior(prompting: Prompting, examples: int, seed: int) -> list[f
 
 
 def choose_variant(
-    prompting: Prompting, examples: int, scores: LabelScores, rows: Sequence[Row], prior: list[float]
+    prompting: Prompting,
+    examples: int,
+    scores: LabelScores,
+    rows: Sequence[Row],
+    prior: list[float],
+    value: Value = accuracy,
 ) -> tuple[Candidate, Answers]:
-    """The variant with the best accuracy on ``rows`` (validation); on a tie the plainest."""
-    wanted = np.array([row.target for row in rows])
+    """The variant with the best ``value`` on ``rows`` (validation); on a tie the plainest."""
     best: tuple[float, Candidate, Answers] | None = None
     for variant in VARIANTS:
         settings: Settings = {"examples": examples, "variant": variant, "instruction": prompting.instruction}
@@ -104,9 +108,9 @@ def choose_variant(
         name = f"{prompt_name(examples)} ({variant})"
         candidate = Candidate(identity, "prompt", name, settings, base.name)
         answers = answer_prompt(prompting, candidate, scores)
-        accuracy = float((np.array(answers.labels) == wanted).mean())
-        if best is None or accuracy > best[0]:
-            best = (accuracy, candidate, answers)
+        reached = value(rows, answers.labels)
+        if best is None or reached > best[0]:
+            best = (reached, candidate, answers)
     assert best is not None  # there are variants
     return best[1], best[2]
 
@@ -149,16 +153,14 @@ def _render(prompting: Prompting, row: Row, examples: Sequence[Row]) -> list[int
         # Examples show the labels; the whole list would only make every prompt longer.
         instruction = f"{prompting.instruction}\nAnswer like the examples."
     turns = list(instructed(instruction, row))
-    shown = [turn for example in examples for turn in (*_user_turns(example), _answer(example))]
+    shown = [turn for example in examples for turn in example_turns(example)]
     return render_prompt(prompting.loaded, [turns[0], *shown, *turns[1:]])
 
 
-def _user_turns(row: Row) -> tuple[Message, ...]:
-    return tuple(message for message in row.messages if message.role != "system")
-
-
-def _answer(row: Row) -> Message:
-    return Message("assistant", row.target)
+def example_turns(row: Row) -> tuple[Message, ...]:
+    """A training row as turns of a prompt: what was asked, and its answer."""
+    asked = (message for message in row.messages if message.role != "system")
+    return (*asked, Message("assistant", row.target))
 
 
 def most_similar(train: Sequence[Row], rows: Sequence[Row], count: int) -> list[list[tuple[Row, float]]]:
@@ -186,6 +188,6 @@ def most_similar(train: Sequence[Row], rows: Sequence[Row], count: int) -> list[
     return near
 
 
-def _nearest(train: Sequence[Row], rows: Sequence[Row], count: int) -> list[list[Row]]:
+def nearest(train: Sequence[Row], rows: Sequence[Row], count: int) -> list[list[Row]]:
     """The most similar training rows, the nearest last, next to the question."""
     return [[row for row, _ in reversed(near)] for near in most_similar(train, rows, count)]

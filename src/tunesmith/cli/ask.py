@@ -35,14 +35,19 @@ def register(app: typer.Typer) -> None:
     app.command("ask")(ask)
 
 
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return f"{line[:100]}{'…' if len(line) > 100 else ''}"
+
+
 def _as_text(asked: Asked) -> str:
     others = ", ".join(f"{choice.label} {choice.probability:.1%}" for choice in asked.choices[1:])
-    lines = [f"{asked.answer}   {asked.probability:.1%}" + (f"   (then {others})" if others else ""), ""]
+    sure = "" if asked.probability is None else f"   {asked.probability:.1%}"
+    lines = [f"{asked.answer}{sure}" + (f"   (then {others})" if others else ""), ""]
     lines.append("nearest training rows")
     for row in asked.nearest:
-        text = " ".join(row.text.split())
-        lines.append(f"  {row.similarity:.2f}  {row.target}   {row.source}")
-        lines.append(f"        {text[:100]}{'…' if len(text) > 100 else ''}")
+        lines.append(f"  {row.similarity:.2f}  {_short(row.target)}   {row.source}")
+        lines.append(f"        {_short(row.text)}")
     if asked.verdict != "TRAIN":
         lines += ["", f"The verdict on this model was {asked.verdict}: see the report."]
     return "\n".join(lines)

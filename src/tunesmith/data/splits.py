@@ -26,7 +26,8 @@ class SplitSpec:
     ``test`` is None only when a test file is given. ``rows_per_group`` keeps at most so many rows of
     each group. ``keep_together`` names the fields whose values joined rows to groups besides near-duplicates,
     ``time`` the field with the dates of a split by time. ``given`` names the field that says the split of
-    each row; there are no sizes then.
+    each row; there are no sizes then. Without ``labelled`` targets are free texts: several of them for one
+    input are all right, so there is no conflict, and nothing to stratify by.
     """
 
     train: int | float | None
@@ -39,11 +40,13 @@ class SplitSpec:
     keep_together: tuple[str, ...] = ()
     time: str | None = None
     given: str | None = None
+    labelled: bool = True
 
     def recipe(self) -> Settings:
         """What the manifest records. Fields that are not used are left out: versions keep their names."""
         recipe: Settings = asdict(self) | {"keep_together": list(self.keep_together)}
         unused = [name for name in ("keep_together", "time", "given") if not recipe[name]]
+        unused += ["labelled"] if self.labelled else []
         return {name: value for name, value in recipe.items() if name not in unused}
 
 
@@ -52,7 +55,8 @@ class Split:
     """Rows by split, each list sorted by row id, and the account of all others.
 
     ``groups`` and ``conflict_groups`` count the groups of all rows that came in. ``labels`` are those
-    of train; ``unmeasured_labels`` are trained on but have no test row without a conflict.
+    of train; ``unmeasured_labels`` are trained on but have no test row without a conflict. Both are empty
+    where targets are free texts.
     """
 
     train: tuple[Row, ...]
@@ -97,7 +101,7 @@ def split_rows(rows: Sequence[Row], spec: SplitSpec, test_rows: Sequence[Row] = 
         )
     everything = [*rows, *test_rows]
     by_group = _by_group(everything)
-    conflicts = conflicting_rows(everything, same_input=bool(spec.keep_together))
+    conflicts = conflicting_rows(everything, same_input=bool(spec.keep_together)) if spec.labelled else set()
     in_test = {row.group for row in test_rows}
     given: dict[str, SplitName] = {}
     mixed: tuple[SetAside, ...] = ()
@@ -107,7 +111,7 @@ def split_rows(rows: Sequence[Row], spec: SplitSpec, test_rows: Sequence[Row] = 
     own = {group: members for group, members in _by_group(rows).items() if group not in in_test}
     # Members are sorted by id, a hash of content: whom the limit keeps does not depend on their order.
     kept = {group: members[: spec.rows_per_group] for group, members in own.items()}
-    groups = [_group(group, members, conflicts, spec.seed) for group, members in kept.items()]
+    groups = [_group(group, members, conflicts, spec) for group, members in kept.items()]
     sizes: dict[SplitName, int] = {}
     if spec.given is not None:
         drawn = _as_given(groups, given)
@@ -131,7 +135,7 @@ def split_rows(rows: Sequence[Row], spec: SplitSpec, test_rows: Sequence[Row] = 
         split["test"] = _flagged(test_rows, conflicts)
     _check_test(spec, split)
 
-    trained = {row.target for row in split["train"]}
+    trained = {row.target for row in split["train"]} if spec.labelled else set()
     tested = {row.target for row in split["test"] if not row.conflict}
     used = {group.id for members in drawn.values() for group in members}
     left = [group for group in groups if group.id not in used]
@@ -146,7 +150,7 @@ def split_rows(rows: Sequence[Row], spec: SplitSpec, test_rows: Sequence[Row] = 
         unmeasured_labels=tuple(sorted(trained - tested)),
         set_aside=mixed + account_of(rows, own, kept, left, unlearned, in_test, spec.keep_together),
         notes=notes
-        + note_untrained(trained, split)
+        + (note_untrained(trained, split) if spec.labelled else ())
         + note_fields(spec.keep_together, spec.time, split, everything),
     )
 
@@ -164,10 +168,10 @@ def _order(seed: int, group: str) -> str:
     return hashlib.sha256(f"{seed}:{group}".encode()).hexdigest()
 
 
-def _group(group: str, members: Sequence[Row], conflicts: set[str], seed: int) -> Group:
-    labels = Counter(row.target for row in members if row.id not in conflicts)
+def _group(group: str, members: Sequence[Row], conflicts: set[str], spec: SplitSpec) -> Group:
+    labels = Counter(row.target if spec.labelled else "" for row in members if row.id not in conflicts)
     label = min(labels, key=lambda label: (-labels[label], label)) if labels else None
-    return Group(group, len(members), labels.total(), label, _order(seed, group))
+    return Group(group, len(members), labels.total(), label, _order(spec.seed, group))
 
 
 def _as_given(groups: Sequence[Group], given: Mapping[str, SplitName]) -> dict[SplitName, list[Group]]:
@@ -288,9 +292,9 @@ def _check_test(spec: SplitSpec, split: dict[SplitName, tuple[Row, ...]]) -> Non
             f"rows that are not near-duplicates.",
         )
     both = {row.target for row in split["train"]} & {row.target for row in split["test"]}
-    if len(both) < 2:
+    if spec.labelled and len(both) < 2:
         raise UserError(
             f"{len(both)} labels have rows in both train and test: nothing can be told apart",
-            "Check that data.target names the label field (free text has no classes), or collect more rows "
-            "per label: at least three groups each.",
+            "Check that data.target names the label field (free text is another kind, such as generate), or "
+            "collect more rows per label: at least three groups each.",
         )

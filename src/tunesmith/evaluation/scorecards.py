@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tunesmith.data.questions import Questions
 from tunesmith.records import Candidate, Cost, Estimate, Prediction, Row, Scorecard, SplitName
 from tunesmith.run_records import Confusion, ExampleDuel
 from tunesmith.stats.intervals import macro_f1_interval, proportion_interval
@@ -84,6 +85,26 @@ def duels(
     for group in (won, lost):
         group.sort(key=lambda duel: (-(duel.tuned_probability or 0.0), duel.source))
     return tuple(won[:most]), tuple(lost[:most])
+
+
+def text_duels(
+    asked: Questions, tuned: Scorecard, opponent: Scorecard, most: int = 8
+) -> tuple[tuple[ExampleDuel, ...], tuple[ExampleDuel, ...]]:
+    """Validation questions on which the tuned model's text scores most above, and most below, the other's."""
+    compared: list[tuple[float, ExampleDuel]] = []
+    for row, right, own, other in zip(
+        asked.rows, asked.references, tuned.predictions, opponent.predictions, strict=True
+    ):
+        if own.score is None or other.score is None:
+            continue
+        duel = ExampleDuel(
+            row.source, row.text, right[0], own.answer, None, other.answer, len(right) - 1,
+            own.score, other.score,
+        )  # fmt: skip
+        compared.append((own.score - other.score, duel))
+    compared.sort(key=lambda item: (-item[0], item[1].source))
+    won = tuple(duel for difference, duel in compared[:most] if difference > 0)
+    return won, tuple(duel for difference, duel in reversed(compared[-most:]) if difference < 0)
 
 
 def _metrics(rows: Sequence[Row], answers: Sequence[str], labels: Sequence[str]) -> dict[str, Estimate]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunesmith.evaluation.wording import (
-    accuracy_words,
+    gain_method,
     gain_words,
     goal_words,
     level_words,
     rows_words,
+    value_words,
 )
 from tunesmith.records import Answer, Check, Decision, Estimate, PairedGain, Scorecard, Verdict
 from tunesmith.stats.answers import Rule, worth_it
 from tunesmith.stats.paired import FEWEST_GROUPS
 from tunesmith.stats.power import discordance_range, rows_needed
+from tunesmith.task.kinds import SMALLER_IS_BETTER
 
 
 def decide(
@@ -27,29 +29,31 @@ def decide(
     opening: int,
     tuned: Estimate,
     opponents: Sequence[Scorecard],
+    metric: str = "accuracy",
 ) -> Verdict:
     """Reach the verdict on the tuned candidate from its test results.
 
     ``gains``: one per finalist, at two-sided level 1 − 2·``alpha_one_sided``. ``guards``: the other checks
     (leaks, forgetting); only blocking ones count, and an unmeasured one blocks like a failed one.
-    ``tuned``: its accuracy on the sealed test. ``opponents``: the finalists' scorecards on it, with the
-    metric ``accuracy``; their candidates' names are the gains' opponents.
+    ``metric``: the goal's. ``tuned``: the tuned model in it on the sealed test. ``opponents``: the finalists'
+    scorecards on it, with that metric; their candidates' names are the gains' opponents.
 
     TRAIN when every gain is worth it by ``rule`` and every blocking guard passed. DON'T when the upper bound
-    of any gain is below ``goal_gain`` (``use_instead``: the most accurate of those finalists) or a blocking
-    guard failed (the most accurate finalist). Otherwise CANNOT TELL YET.
+    of any gain is below ``goal_gain`` (``use_instead``: the best of those finalists) or a blocking guard
+    failed (the best finalist). Otherwise CANNOT TELL YET.
     Raises ValueError when there is no finalist, when gains and opponents do not match one to one, or when a
     gain was computed at another level.
     """
-    accuracy = {card.candidate.name: card.metrics["accuracy"] for card in opponents}
+    reached = {card.candidate.name: card.metrics[metric] for card in opponents}
     names = [gain.opponent for gain in gains]
-    if not gains or sorted(names) != sorted(accuracy) or len(accuracy) != len(opponents):
-        raise ValueError(f"need exactly one gain per finalist: gains {names}, finalists {list(accuracy)}")
+    if not gains or sorted(names) != sorted(reached) or len(reached) != len(opponents):
+        raise ValueError(f"need exactly one gain per finalist: gains {names}, finalists {list(reached)}")
     if any(abs(gain.level - (1 - 2 * alpha_one_sided)) > 1e-9 for gain in gains):
         raise ValueError(f"every gain must be at the level of one-sided {alpha_one_sided}")
 
     answers = {gain.opponent: worth_it(gain, goal_gain, rule) for gain in gains}
-    ranked = sorted(gains, key=lambda gain: accuracy[gain.opponent].value, reverse=True)
+    sign = -1 if metric in SMALLER_IS_BETTER else 1
+    ranked = sorted(gains, key=lambda gain: sign * reached[gain.opponent].value, reverse=True)
     failed_gains = [gain for gain in ranked if answers[gain.opponent] == "failed"]
     open_gains = [gain for gain in ranked if answers[gain.opponent] == "unmeasured"]
     failed_guards = [guard for guard in guards if guard.blocking and guard.answer == "failed"]
@@ -62,46 +66,51 @@ def decide(
         decision = "DON'T"
         instead = failed_gains[0] if failed_gains else ranked[0]
         use_instead = instead.opponent
-        sentence = _dont(instead, accuracy[use_instead], tuned, goal_gain, failed_gains, failed_guards)
+        sentence = _dont(instead, reached[use_instead], tuned, goal_gain, failed_gains, failed_guards, metric)
     elif open_gains or open_guards:
         decision = "CANNOT TELL YET"
         rows = _rows_that_would_tell(open_gains, goal_gain, alpha_one_sided)
-        sentence = _cannot_tell(open_gains, open_guards, rows, tuned, goal_gain, rule)
+        sentence = _cannot_tell(open_gains, open_guards, rows, tuned, goal_gain, rule, metric)
     else:
         decision = "TRAIN"
         best = ranked[0]
         sentence = (
-            f"TRAIN. Tuned {accuracy_words(tuned)}; gain over the best opponent ({best.opponent}) "
-            f"{gain_words(best, goal_gain)}."
+            f"TRAIN. Tuned {value_words(tuned, metric)}; gain over the best opponent ({best.opponent}) "
+            f"{gain_words(best, goal_gain, metric)}."
         )
     return Verdict(
         decision=decision,
         sentence=f"{sentence} {level_words(alpha_one_sided, opening)}",
         use_instead=use_instead,
-        checks=(*(_beats(gain, answers[gain.opponent], goal_gain, rule) for gain in gains), *guards),
+        checks=(
+            *(_beats(gain, answers[gain.opponent], goal_gain, rule, metric) for gain in gains),
+            *guards,
+        ),
         gains=tuple(gains),
         rows_needed=rows,
         opening=opening,
         alpha_one_sided=alpha_one_sided,
         rule=rule,
         goal_gain=goal_gain,
+        metric=metric,
     )
 
 
 def _dont(
     instead: PairedGain,
-    instead_accuracy: Estimate,
+    reached: Estimate,
     tuned: Estimate,
     goal_gain: float,
     failed_gains: Sequence[PairedGain],
     failed_guards: Sequence[Check],
+    metric: str,
 ) -> str:
     sentence = (
-        f"DON'T train: use {instead.opponent} ({accuracy_words(instead_accuracy)}). "
-        f"Tuned {accuracy_words(tuned)}; gain over it {gain_words(instead, goal_gain)}"
+        f"DON'T train: use {instead.opponent} ({value_words(reached, metric)}). "
+        f"Tuned {value_words(tuned, metric)}; gain over it {gain_words(instead, goal_gain, metric)}"
     )
     if failed_gains:
-        sentence += f": even the upper bound is below the goal of {goal_words(goal_gain)}."
+        sentence += f": even the upper bound is below the goal of {goal_words(goal_gain, metric)}."
     else:
         sentence += "."
     return " ".join([sentence, *(f"Failed: {guard.name} ({guard.evidence})." for guard in failed_guards)])
@@ -114,15 +123,16 @@ def _cannot_tell(
     tuned: Estimate,
     goal_gain: float,
     rule: Rule,
+    metric: str,
 ) -> str:
-    parts = [f"CANNOT TELL YET. Tuned {accuracy_words(tuned)}."]
+    parts = [f"CANNOT TELL YET. Tuned {value_words(tuned, metric)}."]
     if open_gains:
         # The gain that is furthest from being worth it is the one in the way.
         least = min(open_gains, key=lambda gain: gain.value)
         bar = "for its lower bound" if rule == "margin" else "and a lower bound above 0"
         parts.append(
-            f"Gain over {least.opponent} {gain_words(least, goal_gain)}; "
-            f"the goal is {goal_words(goal_gain)} {bar}."
+            f"Gain over {least.opponent} {gain_words(least, goal_gain, metric)}; "
+            f"the goal is {goal_words(goal_gain, metric)} {bar}."
         )
         few = [gain for gain in open_gains if gain.low is None]
         if rows:
@@ -160,22 +170,23 @@ def _rows_that_would_tell(
     return (max(low, present + 1), high) if high > present else None
 
 
-def _beats(gain: PairedGain, answer: Answer, goal_gain: float, rule: Rule) -> Check:
+def _beats(gain: PairedGain, answer: Answer, goal_gain: float, rule: Rule, metric: str) -> Check:
     wanted = (
-        f"is the lower bound of the gain at least {goal_words(goal_gain)}"
+        f"is the lower bound of the gain at least {goal_words(goal_gain, metric)}"
         if rule == "margin"
-        else f"is the gain at least {goal_words(goal_gain)} and its lower bound above 0"
+        else f"is the gain at least {goal_words(goal_gain, metric)} and its lower bound above 0"
     )
     estimate = None
     if gain.low is not None and gain.high is not None:
-        method = "paired cluster-t with one pseudo-win and one pseudo-loss"
-        estimate = Estimate(gain.value, gain.low, gain.high, gain.rows, gain.groups, gain.level, method)
+        estimate = Estimate(
+            gain.value, gain.low, gain.high, gain.rows, gain.groups, gain.level, gain_method(metric)
+        )
     return Check(
         name=f"beats {gain.opponent}",
         question=f"Against {gain.opponent}, {wanted}?",
         answer=answer,
         evidence=(
-            f"{gain_words(gain, goal_gain)}; {gain.wins} won, {gain.losses} lost "
+            f"{gain_words(gain, goal_gain, metric)}; {gain.wins} won, {gain.losses} lost "
             f"of {gain.rows:,} rows in {gain.groups:,} groups"
         ),
         blocking=True,

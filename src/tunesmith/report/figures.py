@@ -33,15 +33,19 @@ from tunesmith.report.intervals import (
     interval_plot_height,
 )
 from tunesmith.run_records import RunSummary
+from tunesmith.task.kinds import SMALLER_IS_BETTER, is_share, metric_title
 
 
 def forest_plot(summary: RunSummary, width: int = WIDE) -> str:
-    """Accuracy of every candidate on validation (hollow) and of the contest on the sealed test (filled)."""
+    """The goal's metric of every candidate on validation (hollow) and of the contest on the test (filled)."""
+    metric = summary.verdict.metric
     with style():
         sections = _forest_sections(summary)
         figure, axes = canvas(width, interval_plot_height(sections, (), width))
-        draw_intervals(axes, sections, (), _accuracy_axis(summary), 0, width)
-        title = "Accuracy of every candidate on validation, and of the contest on the sealed test"
+        draw_intervals(axes, sections, (), _metric_axis(summary), 0, width, _scale(metric))
+        title = (
+            f"{metric_title(metric)} of every candidate on validation, and of the contest on the sealed test"
+        )
         return to_svg(figure, title, f"forest{width}")
 
 
@@ -54,9 +58,10 @@ def gain_plot(summary: RunSummary, width: int = WIDE) -> str:
             axes,
             sections,
             references,
-            "gain in percentage points",
+            _gain_axis(summary.verdict.metric),
             0,
             width,
+            _scale(summary.verdict.metric),
         )
         title = "Paired gain of the tuned model over each finalist on the sealed test"
         return to_svg(figure, title, f"gain{width}")
@@ -74,14 +79,16 @@ def forest_plot_png(summary: RunSummary, path: Path) -> None:
         figure, axes = canvas(WIDE, first + second + 3 * margin)
         axes.set_xlim(-margin, WIDE - margin)
         axes.set_ylim(first + second + 2 * margin, -margin)
-        draw_intervals(axes, forest, (), _accuracy_axis(summary), 0, inner)
+        scale = _scale(summary.verdict.metric)
+        draw_intervals(axes, forest, (), _metric_axis(summary), 0, inner, scale)
         draw_intervals(
             axes,
             gains,
             references,
-            "gain in percentage points",
+            _gain_axis(summary.verdict.metric),
             first + margin,
             inner,
+            scale,
         )
         save_png(figure, path)
 
@@ -146,41 +153,61 @@ def probe_plot(forgetting: Sequence[Forgetting], width: int = WIDE) -> str:
 
 def _forest_sections(summary: RunSummary) -> tuple[Section, ...]:
     validation = (*summary.opponents, summary.tuned_validation)
+    metric, tested = summary.verdict.metric, summary.test_scorecards
     return (
-        Section("Validation", f"{_sample(validation)}, used to choose", _forest_marks(validation, False)),
         Section(
-            "Sealed test", f"{_sample(summary.test_scorecards)}, finalists and tuned model only",
-            _forest_marks(summary.test_scorecards, True),
+            "Validation", f"{_sample(validation, metric)}, used to choose",
+            _forest_marks(validation, metric, False),
+        ),
+        Section(
+            "Sealed test", f"{_sample(tested, metric)}, finalists and tuned model only",
+            _forest_marks(tested, metric, True),
         ),
     )  # fmt: skip
 
 
-def _forest_marks(cards: Sequence[Scorecard], filled: bool) -> tuple[Mark, ...]:
-    ranked = sorted(cards, key=lambda card: -card.metrics["accuracy"].value if card.metrics else 1)
+def _forest_marks(cards: Sequence[Scorecard], metric: str, filled: bool) -> tuple[Mark, ...]:
+    sign = 1 if metric in SMALLER_IS_BETTER else -1
+    measured = [card for card in cards if metric in card.metrics]
+    ranked = sorted(measured, key=lambda card: sign * card.metrics[metric].value)
+    ranked += [card for card in cards if metric not in card.metrics]
     marks = []
     for card in ranked:
         tuned, name = card.candidate.kind == "tuned", card.candidate.name
         if card.stopped_after_rows is not None:
             name += f", {card.stopped_after_rows} rows"
-        accuracy = card.metrics.get("accuracy")
-        if accuracy is None:
+        value = card.metrics.get(metric)
+        if value is None:
             marks.append(Mark(name, "unmeasured", None, accent=tuned, bold=tuned))
             continue
-        note = numbers.estimate(accuracy)
-        marks.append(Mark(name, note, accuracy.value, accuracy.low, accuracy.high, tuned, tuned, filled))
+        note = numbers.estimate(value, metric)
+        marks.append(Mark(name, note, value.value, value.low, value.high, tuned, tuned, filled))
     return tuple(marks)
 
 
-def _sample(cards: Sequence[Scorecard]) -> str:
+def _sample(cards: Sequence[Scorecard], metric: str) -> str:
     whole = [card for card in cards if card.stopped_after_rows is None]
-    sizes = {(e.rows, e.groups) for card in whole if (e := card.metrics.get("accuracy")) is not None}
+    sizes = {(e.rows, e.groups) for card in whole if (e := card.metrics.get(metric)) is not None}
     return " or ".join(numbers.sample(rows, groups) for rows, groups in sorted(sizes)) or "unmeasured"
 
 
-def _accuracy_axis(summary: RunSummary) -> str:
+def _metric_axis(summary: RunSummary) -> str:
+    metric = summary.verdict.metric
     cards = (*summary.opponents, summary.tuned_validation, *summary.test_scorecards)
-    levels = sorted({e.level for card in cards if (e := card.metrics.get("accuracy")) is not None})
-    return f"accuracy in %, with {' or '.join(map(numbers.level, levels))} intervals"
+    levels = sorted({e.level for card in cards if (e := card.metrics.get(metric)) is not None})
+    named = "accuracy" if metric == "accuracy" else metric_title(metric)
+    unit = " in %" if is_share(metric) else ""
+    return f"{named}{unit}, with {' or '.join(map(numbers.level, levels))} intervals"
+
+
+def _gain_axis(metric: str) -> str:
+    if metric == "accuracy":
+        return "gain in percentage points"
+    return f"gain in {metric_title(metric)}{', percentage points' if is_share(metric) else ''}"
+
+
+def _scale(metric: str) -> float:
+    return 100.0 if is_share(metric) else 1.0
 
 
 def _gain_sections(summary: RunSummary) -> tuple[Section, ...]:
@@ -190,7 +217,8 @@ def _gain_sections(summary: RunSummary) -> tuple[Section, ...]:
     names = names_by_id(summary)
     marks = tuple(
         Mark(
-            f"over {names.get(gain.opponent, gain.opponent)}", numbers.gain(gain).replace(" points", ""),
+            f"over {names.get(gain.opponent, gain.opponent)}",
+            numbers.gain(gain, summary.verdict.metric).replace(" points", ""),
             gain.value, gain.low, gain.high, accent=True,
         )
         for gain in gains
@@ -202,7 +230,7 @@ def _gain_references(summary: RunSummary) -> tuple[Reference, ...]:
     goal = summary.verdict.goal_gain
     return (
         Reference(0.0, "no gain"),
-        Reference(goal, f"goal {numbers.points(goal)}", accent=True),
+        Reference(goal, f"goal {numbers.points(goal, summary.verdict.metric)}", accent=True),
     )
 
 

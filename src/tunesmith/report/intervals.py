@@ -90,8 +90,12 @@ def draw_intervals(
     axis_label: str,
     top: float,
     width: float,
+    unit: float = 100.0,
 ) -> None:
-    """Rows of label, interval and numbers; on narrow figures the label stands above its interval."""
+    """Rows of label, interval and numbers; on narrow figures the label stands above its interval.
+
+    Ticks show values times ``unit``: 100 for per cent.
+    """
     left, right = (0.36 * width, 0.70 * width) if width >= ONE_LINE_WIDTH else (4.0, width - 4.0)
     scale = Scale(*data_range(sections, references), left, right)
     y = top
@@ -112,7 +116,7 @@ def draw_intervals(
     for tick in scale.ticks():
         x = scale(tick)
         axes.plot([x, x], [y + 4, y + 8], color=LINE, linewidth=0.8)
-        text = f"{100 * tick:.10g}".replace("-", "−")
+        text = f"{unit * tick:.10g}".replace("-", "−")
         write(axes, x, y + 21, text, size=SMALL_SIZE, colour=MUTED, align="center")
     write(axes, (left + right) / 2, y + 38, axis_label, size=SMALL_SIZE, colour=MUTED, align="center")
 

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from tunesmith.records import Estimate, Forgetting, PairedGain, SplitName, Verdict
 from tunesmith.run_records import Agreement, Interference, LongRow, SeedStudy
 from tunesmith.stats.paired import FEWEST_GROUPS
+from tunesmith.task.kinds import is_share
 
 LONG_ROWS_LISTED = 10
+RAW_DIGITS = 3  # of metrics that are no shares
 SPLIT_TITLES: dict[SplitName, str] = {"train": "train", "validation": "validation", "test": "sealed test"}
 
 
@@ -41,21 +43,40 @@ def bounds(low: float, high: float, digits: int = 1) -> str:
     return f"[{number(100 * low, digits)}, {number(100 * high, digits)}]"
 
 
-def estimate(value: Estimate) -> str:
-    """A share and its interval: ``88.8 % [86.9, 90.5]``."""
-    return f"{percent(value.value)} {bounds(value.low, value.high)}"
+def estimate(value: Estimate, metric: str = "accuracy") -> str:
+    """A metric and its interval: ``88.8 % [86.9, 90.5]``; one that is no share: ``1.204 [1.130, 1.281]``."""
+    return f"{amount(value.value, metric)} {interval(value, metric)}"
 
 
-def points(value: float) -> str:
-    """A difference between shares: ``+4.4 points``."""
-    return f"{signed(100 * value)} points"
+def amount(value: float, metric: str = "accuracy") -> str:
+    """A value of a metric, in per cent where it is a share."""
+    return percent(value) if is_share(metric) else number(value, RAW_DIGITS)
 
 
-def gain(value: PairedGain) -> str:
+def interval(value: Estimate, metric: str = "accuracy") -> str:
+    """The interval of a metric, in the unit of :func:`amount`."""
+    if is_share(metric):
+        return bounds(value.low, value.high)
+    return f"[{number(value.low, RAW_DIGITS)}, {number(value.high, RAW_DIGITS)}]"
+
+
+def points(value: float, metric: str = "accuracy") -> str:
+    """A difference between two values of a metric: ``+4.4 points``, or ``+0.120`` of one that is no share."""
+    return f"{signed(100 * value)} points" if is_share(metric) else signed(value, RAW_DIGITS)
+
+
+def gain(value: PairedGain, metric: str = "accuracy") -> str:
     """A paired gain and its interval, or that there is none."""
     if value.low is None or value.high is None:
-        return f"{points(value.value)}, interval unmeasured"
-    return f"{points(value.value)} {bounds(value.low, value.high)}"
+        return f"{points(value.value, metric)}, interval unmeasured"
+    return f"{points(value.value, metric)} {gain_bounds(value.low, value.high, metric)}"
+
+
+def gain_bounds(low: float, high: float, metric: str = "accuracy") -> str:
+    """The interval of a gain, in the unit of :func:`points`."""
+    if is_share(metric):
+        return bounds(low, high)
+    return f"[{number(low, RAW_DIGITS)}, {number(high, RAW_DIGITS)}]"
 
 
 def agreement(value: Agreement) -> str:

@@ -15,16 +15,11 @@ from tunesmith.records import Candidate, Cost, Manifest, Scorecard
 from tunesmith.report import curves, figures, numbers
 from tunesmith.report.drawing import NARROW, WIDE
 from tunesmith.run_records import RunSummary
+from tunesmith.task.kinds import SMALLER_IS_BETTER, TITLES, is_share, metric_title
 
 RULES = {
     "estimate": "TRAIN when, over every finalist, the gain reaches the goal and its interval is above zero",
     "margin": "TRAIN when, over every finalist, the whole interval of the gain reaches the goal",
-}
-METRIC_TITLES = {
-    "accuracy": "Accuracy",
-    "macro_f1": "Macro-F1",
-    "balanced_accuracy": "Balanced accuracy",
-    "mcc": "MCC",
 }
 LONGEST_EXAMPLE = 700
 LONG_ROWS_SHOWN = 50
@@ -65,6 +60,9 @@ def write_report(summary: RunSummary, path: Path) -> None:
         "number": numbers.number,
         "percent": numbers.percent,
         "points": numbers.points,
+        "amount": numbers.amount,
+        "interval": numbers.interval,
+        "gain_bounds": numbers.gain_bounds,
         "signed": numbers.signed,
         "milliseconds": numbers.milliseconds,
         "typeset": numbers.typeset,
@@ -88,9 +86,13 @@ def write_report(summary: RunSummary, path: Path) -> None:
         names=figures.names_by_id(summary),
         sentence=numbers.without_decision(summary.verdict),
         rule=RULES.get(summary.verdict.rule, summary.verdict.rule),
-        metric_titles=METRIC_TITLES,
+        metric_title=metric_title,
+        is_share=is_share,
+        goal_words=goal_words(summary),
+        labelled=summary.kind == "classify",
+        goal_metric=summary.verdict.metric,
         split_titles=numbers.SPLIT_TITLES,
-        metrics=metric_names(summary.test_scorecards),
+        metrics=metric_names(summary.test_scorecards, summary.verdict.metric),
         best_opponent=best_finalist(summary),
         scorecards=[
             ("validation", [*summary.opponents, summary.tuned_validation]),
@@ -105,6 +107,15 @@ def write_report(summary: RunSummary, path: Path) -> None:
         mean_of_attacks=MEAN,
     )
     write_text(path, page)
+
+
+def goal_words(summary: RunSummary) -> str:
+    """The gain that was asked for, in the unit of its metric."""
+    verdict = summary.verdict
+    if not is_share(verdict.metric):
+        return f"{numbers.number(verdict.goal_gain, numbers.RAW_DIGITS)} of {metric_title(verdict.metric)}"
+    named = "" if verdict.metric == "accuracy" else f" of {metric_title(verdict.metric)}"
+    return f"{numbers.number(100 * verdict.goal_gain, 1)} points{named}"
 
 
 def shortened(text: str) -> str:
@@ -124,18 +135,21 @@ def _setting(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def metric_names(cards: Sequence[Scorecard]) -> list[str]:
-    """Every metric that any of the scorecards has, accuracy and macro-F1 first."""
+def metric_names(cards: Sequence[Scorecard], goal: str = "accuracy") -> list[str]:
+    """Every metric that any of the scorecards has, the goal's first, then those with a title in its order."""
     found = {name for card in cards for name in card.metrics}
-    return [*(name for name in METRIC_TITLES if name in found), *sorted(found - set(METRIC_TITLES))]
+    first = [name for name in (goal, *TITLES) if name in found]
+    return list(dict.fromkeys([*first, *sorted(found)]))
 
 
 def best_finalist(summary: RunSummary) -> str | None:
-    """The name of the finalist with the highest accuracy on validation, which the examples are against."""
+    """The name of the finalist that does best on validation, which the examples are against."""
+    metric = summary.verdict.metric
+    sign = -1 if metric in SMALLER_IS_BETTER else 1
     measured = [
-        (card.metrics["accuracy"].value, card.candidate.name)
+        (sign * card.metrics[metric].value, card.candidate.name)
         for card in summary.opponents
-        if card.candidate.id in summary.finalists and "accuracy" in card.metrics
+        if card.candidate.id in summary.finalists and metric in card.metrics
     ]
     return max(measured)[1] if measured else None
 

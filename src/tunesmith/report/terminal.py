@@ -15,7 +15,8 @@ from rich.text import Text
 
 from tunesmith.records import Candidate, Decision, Estimate, Forgetting, Manifest, Plan, Scorecard, Verdict
 from tunesmith.report import numbers
-from tunesmith.run_records import SEED_NOISE, Interference, RunSummary, Training
+from tunesmith.run_records import SEED_NOISE, Interference, PilotPower, RunSummary, Training
+from tunesmith.task.kinds import metric_title
 
 STAGE_WIDTH = 10
 DECISION_STYLES: dict[Decision, str] = {
@@ -29,8 +30,11 @@ def print_summary(summary: RunSummary, console: Console, report: Path | None = N
     """Print a complete run, stage by stage; ``report`` is where the long version lies."""
     console.print(data_lines(summary.manifest))
     console.print(plan_lines(summary.plan))
-    console.print(opponents_lines(summary.opponents, summary.finalists))
-    console.print(training_lines(summary.training, summary.tuned_validation.candidate))
+    console.print(opponents_lines(summary.opponents, summary.finalists, summary.verdict.metric))
+    if summary.pilot is not None:
+        console.print(pilot_lines(summary.pilot))
+    metric = summary.verdict.metric
+    console.print(training_lines(summary.training, summary.tuned_validation.candidate, metric))
     if summary.interference:
         console.print(interference_lines(summary.interference))
     console.print(verdict_lines(summary.verdict, summary.test_scorecards, summary.forgetting))
@@ -58,11 +62,15 @@ def data_lines(manifest: Manifest) -> RenderableType:
         for name, title in numbers.SPLIT_TITLES.items()
         if name in manifest.splits
     )
+    conflicts = (
+        f"; {numbers.number(manifest.conflict_groups)} groups hold conflicting labels"
+        f"{' for one input: such rows are' if manifest.recipe.get('keep_together') else ':'} not trained on"
+        if manifest.labels
+        else ""
+    )
     lines = [
         f"{manifest.task} from {sources}{licence}",
-        f"{numbers.number(manifest.rows)} rows → {numbers.number(manifest.groups)} groups; "
-        f"{numbers.number(manifest.conflict_groups)} groups hold conflicting labels"
-        f"{' for one input: such rows are' if manifest.recipe.get('keep_together') else ':'} not trained on",
+        f"{numbers.number(manifest.rows)} rows → {numbers.number(manifest.groups)} groups{conflicts}",
         f"{counts}   version {manifest.version[:12]}",
     ]
     if manifest.unmeasured_labels:
@@ -80,6 +88,11 @@ def plan_lines(plan: Plan) -> RenderableType:
         lines.append(
             f"{numbers.number(plan.test_rows)} test rows: 80 % chance of TRAIN from a true gain of "
             f"{_range(gains, 1)} points on, if {_range(shares, 0)} % of rows tell the two apart"
+        )
+    else:
+        lines.append(
+            f"{numbers.number(plan.test_rows)} test rows in {numbers.number(plan.test_groups)} groups: what "
+            f"they can tell in {metric_title(plan.metric)} is not known before there are answers (a pilot)"
         )
     if plan.guards:
         names = " and ".join(guard.guard for guard in plan.guards[0].guards)
@@ -104,12 +117,29 @@ def plan_lines(plan: Plan) -> RenderableType:
     return stage_block("plan", lines)
 
 
-def opponents_lines(scorecards: Sequence[Scorecard], finalists: Sequence[str]) -> RenderableType:
-    """Accuracy of every opponent on validation; ``finalists`` are candidate ids."""
-    return stage_block("opponents", [_accuracies(scorecards, finalists), *_sample(scorecards)])
+def opponents_lines(
+    scorecards: Sequence[Scorecard], finalists: Sequence[str], metric: str = "accuracy"
+) -> RenderableType:
+    """The goal's ``metric`` of every opponent on validation; ``finalists`` are candidate ids."""
+    return stage_block("opponents", [_values(scorecards, metric, finalists), *_sample(scorecards, metric)])
 
 
-def training_lines(training: Training, candidate: Candidate | None = None) -> RenderableType:
+def pilot_lines(pilot: PilotPower) -> RenderableType:
+    """What the opponents' answers say about the power of the test."""
+    smallest = numbers.points(pilot.smallest_gain_with_80_percent, pilot.metric)
+    return stage_block(
+        "power",
+        [
+            f"{numbers.number(pilot.groups)} test groups: 80 % chance of TRAIN from a true gain of "
+            f"{smallest} of {metric_title(pilot.metric)} on, if answers differ as those of {pilot.better} "
+            f"and {pilot.worse} do (pilot: {numbers.number(pilot.pilot_groups)} validation groups)"
+        ],
+    )
+
+
+def training_lines(
+    training: Training, candidate: Candidate | None = None, metric: str = "accuracy"
+) -> RenderableType:
     """What was trained, how validation loss moved, how fast it went."""
     name = f"{candidate.name}: " if candidate is not None else ""
     share = training.trainable_parameters / training.total_parameters
@@ -125,7 +155,8 @@ def training_lines(training: Training, candidate: Candidate | None = None) -> Re
             f"{numbers.number(best.step)} of {numbers.number(training.steps)}{stopped}"
         )
         if best.metric is not None:
-            lines.append(f"task metric there: {numbers.estimate(best.metric)}, n = {_n(best.metric)}")
+            shown = numbers.estimate(best.metric, metric)
+            lines.append(f"task metric there: {shown}, n = {_n(best.metric)}")
     if training.course is not None:
         lines.append(numbers.typeset(training.course.sentence))
     if training.seeds is not None:
@@ -157,9 +188,10 @@ def verdict_lines(
     names = {card.candidate.id: card.candidate.name for card in scorecards}
     lines: list[RenderableType] = [headline]
     if scorecards:
-        lines += [_accuracies(scorecards), *_sample(scorecards)]
+        lines += [_values(scorecards, verdict.metric), *_sample(scorecards, verdict.metric)]
     lines += [
-        f"{numbers.gain(gain)} over {names.get(gain.opponent, gain.opponent)}" for gain in verdict.gains
+        f"{numbers.gain(gain, verdict.metric)} over {names.get(gain.opponent, gain.opponent)}"
+        for gain in verdict.gains
     ]
     # Each kind ends with its overall change.
     overall = {item.kind: item for item in forgetting}
@@ -193,28 +225,29 @@ def _forgetting_line(item: Forgetting) -> str:
     return f"{item.domain}: {change} {interval} {unit}, n = {numbers.number(item.items)}{margin}"
 
 
-def _accuracies(cards: Sequence[Scorecard], finalists: Sequence[str] = ()) -> Table:
+def _values(cards: Sequence[Scorecard], metric: str, finalists: Sequence[str] = ()) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for card in cards:
-        accuracy = card.metrics.get("accuracy")
+        value = card.metrics.get(metric)
         mark = " (finalist)" if card.candidate.id in finalists else ""
         if card.stopped_after_rows is not None:
             mark = f" (clearly behind: {card.stopped_after_rows} rows)"
-        shown = numbers.estimate(accuracy) if accuracy else "unmeasured"
+        shown = numbers.estimate(value, metric) if value else "unmeasured"
         table.add_row(_plain(shown), _plain(card.candidate.name + mark))
     return table
 
 
-def _sample(cards: Sequence[Scorecard]) -> list[str]:
-    """The split and the n behind the accuracies of ``cards``."""
-    measured = [(card.split, e) for card in cards if (e := card.metrics.get("accuracy")) is not None]
+def _sample(cards: Sequence[Scorecard], metric: str) -> list[str]:
+    """The metric, where it is not accuracy, the split and the n behind the values of ``cards``."""
+    measured = [(card.split, e) for card in cards if (e := card.metrics.get(metric)) is not None]
     if not measured:
         return []
     split, first = measured[0]
     sample = numbers.sample(first.rows, first.groups)
-    return [f"({numbers.SPLIT_TITLES[split]}: {sample}; {numbers.level(first.level)} intervals)"]
+    named = "" if metric == "accuracy" else f"{metric_title(metric)} on "
+    return [f"({named}{numbers.SPLIT_TITLES[split]}: {sample}; {numbers.level(first.level)} intervals)"]
 
 
 def _n(value: Estimate) -> str:

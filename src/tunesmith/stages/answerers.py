@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tunesmith.progress import Report
 from tunesmith.records import Candidate, Dataset, Plan, Row
 from tunesmith.run_records import Training
+from tunesmith.stages.answering import judging_of, writing_of, written_answers
 from tunesmith.stages.opponents import classical_text
 from tunesmith.stages.session import Session
 
@@ -40,6 +41,8 @@ def answerer(
     from tunesmith.data.versions import read_split
     from tunesmith.engine.lora import lora_disabled
 
+    if session.task.kind != "classify":
+        return _writer(session, dataset, plan, training, candidate)
     instruction, names = session.task.instruction, labels or dataset.manifest.labels
     candidate = _relabelled(candidate, dataset.manifest.labels, names)
     if candidate.kind == "constant":
@@ -62,6 +65,19 @@ def answerer(
         return prompted
     tuned = TunedModel(put_adapter(loaded, Path(training.adapter_folder)), instruction, names)
     return lambda rows, report: answer_tuned(candidate, names, score_tuned(tuned, rows, mass, report))
+
+
+def _writer(
+    session: Session, dataset: Dataset, plan: Plan, training: Training, candidate: Candidate
+) -> Answerer:
+    from tunesmith.data.versions import read_split
+    from tunesmith.evaluation.judging import learned_rows
+
+    judging = judging_of(session.task)
+    learned = learned_rows(judging, read_split(dataset, "train"))
+    writing = writing_of(session, session.loaded(plan.precision), judging, learned)
+    adapter = Path(training.adapter_folder)
+    return lambda rows, report: written_answers(writing, candidate, rows, adapter, report)
 
 
 def _relabelled(candidate: Candidate, usual: Sequence[str], names: Sequence[str]) -> Candidate:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunesmith.errors import UserError
 from tunesmith.files import read_record
-from tunesmith.records import Message, Row
+from tunesmith.records import Candidate, Message, Row
 from tunesmith.run_records import RunSummary
 from tunesmith.stages.session import Session
+
+if TYPE_CHECKING:
+    from tunesmith.models.loading import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,14 @@ class NearRow:
 
 @dataclass(frozen=True)
 class Asked:
-    """An answer of the tuned model. ``verdict`` is what its run decided about it."""
+    """An answer of the tuned model. ``verdict`` is what its run decided about it.
+
+    With texts ``probability`` is None, and there are no ``choices``.
+    """
 
     text: str
     answer: str
-    probability: float
+    probability: float | None
     choices: tuple[Choice, ...]
     nearest: tuple[NearRow, ...]
     adapter_sha256: str
@@ -44,18 +52,12 @@ class Asked:
 
 
 def ask(session: Session, text: str, nearest: int = 3, choices: int = 3) -> Asked:
-    """The tuned model's answer to ``text``, by the same prompt and label scoring as in its evaluation.
+    """The tuned model's answer to ``text``, by the same prompt and scoring or writing as in its evaluation.
 
     Raises UserError when the task has no finished run, when the text is empty or does not fit the base.
     """
     from tunesmith.candidates.prompts import most_similar
-    from tunesmith.candidates.tuned import (
-        TunedModel,
-        answer_tuned,
-        label_probabilities,
-        put_adapter,
-        score_tuned,
-    )
+    from tunesmith.candidates.tuned import put_adapter
     from tunesmith.data.versions import load_dataset, read_split
 
     if not text.strip():
@@ -64,23 +66,45 @@ def ask(session: Session, text: str, nearest: int = 3, choices: int = 3) -> Aske
     training = summary.training
     loaded = put_adapter(session.loaded(training.precision), Path(training.adapter_folder))
     row = Row("", "your text", (Message("user", text),), "")
-    labels = summary.manifest.labels
     candidate = summary.tuned_validation.candidate
-    scores = score_tuned(TunedModel(loaded, str(candidate.settings["instruction"]), labels), [row], 0.0)
-    probabilities = label_probabilities(candidate, scores)[0]
-    answers = answer_tuned(candidate, labels, scores)
-    order = sorted(range(len(labels)), key=lambda index: -probabilities[index])[:choices]
+    if summary.kind == "classify":
+        answer, found = _label(loaded, candidate, summary.manifest.labels, row, choices)
+    else:
+        answer, found = _text(loaded, candidate, row), ()
     train = read_split(load_dataset(session.folder.datasets / summary.manifest.version[:12]), "train")
     near = most_similar(train, [row], nearest)[0]
     return Asked(
         text=text,
-        answer=answers.labels[0],
-        probability=float(probabilities[order[0]]),
-        choices=tuple(Choice(labels[index], float(probabilities[index])) for index in order),
+        answer=answer,
+        probability=found[0].probability if found else None,
+        choices=found,
         nearest=tuple(NearRow(one.source, one.target, one.text, similarity) for one, similarity in near),
         adapter_sha256=training.adapter_sha256,
         verdict=summary.verdict.decision,
     )
+
+
+def _label(
+    loaded: LoadedModel, candidate: Candidate, labels: tuple[str, ...], row: Row, choices: int
+) -> tuple[str, tuple[Choice, ...]]:
+    from tunesmith.candidates.tuned import TunedModel, answer_tuned, label_probabilities, score_tuned
+
+    scores = score_tuned(TunedModel(loaded, str(candidate.settings["instruction"]), labels), [row], 0.0)
+    probabilities = label_probabilities(candidate, scores)[0]
+    order = sorted(range(len(labels)), key=lambda index: -probabilities[index])[:choices]
+    found = tuple(Choice(labels[index], float(probabilities[index])) for index in order)
+    return answer_tuned(candidate, labels, scores).labels[0], found
+
+
+def _text(loaded: LoadedModel, candidate: Candidate, row: Row) -> str:
+    from tunesmith.candidates.texts import Writing, answer_by_tuned
+
+    settings = candidate.settings
+    written = settings.get("json_schema")
+    schema = None if written is None else json.loads(str(written))
+    limit = int(str(settings["max_new_tokens"]))
+    writing = Writing(loaded, str(settings["instruction"]), limit, schema, ())
+    return answer_by_tuned(writing, [row]).labels[0]
 
 
 def _finished_run(session: Session) -> RunSummary:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tunesmith import ledger
 from tunesmith.files import content_hash, file_sha256
 from tunesmith.records import Dataset, Row, SourceFile
+from tunesmith.stages.answering import judging_identity, judging_of
 from tunesmith.stages.session import Session
 from tunesmith.workspace import cached, stage_key
 
@@ -45,6 +46,8 @@ def make_dataset(session: Session) -> tuple[Dataset, DataResult]:
         "split": task.split.model_dump(),
         "files": source_identity(session),
         "plan": plan_identity(session),
+        "kind": task.kind,
+        "json_schema": judging_identity(task)[3],
         "extra": [_identity(path) for path in session.task.extra_paths],
     }
     folder = session.folder.stage("data", stage_key("data", inputs, PACKAGES))
@@ -89,6 +92,7 @@ def read_grouped(session: Session) -> GroupedRows:
         ),
         time=split_settings.time,
         given=split_settings.given,
+        labelled=session.task.kind == "classify",
     )
     everything = [*source.rows, *source.test_rows]
     groups = group_rows(everything, spec.near_duplicate_similarity, spec.shingle_words, spec.keep_together)
@@ -137,10 +141,13 @@ def plan_identity(session: Session) -> list[str]:
 def _freeze(session: Session) -> DataResult:
     from tunesmith.data.splits import split_rows
     from tunesmith.data.versions import AppliedRepair, freeze
+    from tunesmith.evaluation.judging import check_targets
     from tunesmith.stages.curate import repair_split
 
     started = time.perf_counter()
     read = read_grouped(session)
+    if session.task.kind == "extract":
+        check_targets(judging_of(session.task), (*read.rows, *read.test_rows))
     split = split_rows(read.rows, read.spec, read.test_rows)
     folder, task = session.folder.datasets, session.task.name
     source, notes = read.source, split.notes

@@ -179,10 +179,11 @@ def _follows(result: VerdictResult) -> Check:
                 rule="margin" if verdict.rule == "margin" else "estimate",
                 alpha_one_sided=verdict.alpha_one_sided,
                 opening=verdict.opening,
-                tuned=tuned.metrics["accuracy"],
+                tuned=tuned.metrics[verdict.metric],
                 opponents=opponents,
+                metric=verdict.metric,
             ).decision
-        except ValueError:
+        except (ValueError, KeyError):
             again = None
     return Check(
         "the decision follows from the numbers",
@@ -194,9 +195,11 @@ def _follows(result: VerdictResult) -> Check:
 
 
 def _is_asked(task: Task, result: VerdictResult) -> Check:
-    """Goal, rule, alpha and guards may have been edited since the verdict."""
+    """Metric, goal, rule, alpha and guards may have been edited since the verdict."""
     verdict, goal, guards = result.verdict, task.goal, task.guards
     differs = []
+    if verdict.metric != task.metric:
+        differs.append(f"goal.metric {task.metric}, judged {verdict.metric}")
     if verdict.goal_gain != goal.gain:
         differs.append(f"goal.gain {goal.gain:g}, judged {verdict.goal_gain:g}")
     if verdict.rule != goal.rule:

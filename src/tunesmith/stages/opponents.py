@@ -11,14 +11,18 @@ import numpy as np
 
 from tunesmith.files import file_sha256
 from tunesmith.records import Candidate, Cost, Dataset, Plan, Row, Scorecard
+from tunesmith.stages.answering import judging_identity, judging_of
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.session import Session
+from tunesmith.stages.text_opponents import text_opponents
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:
     from tunesmith.candidates.prompts import Prompting
     from tunesmith.candidates.transformations import Transformations
+    from tunesmith.data.questions import Questions
     from tunesmith.engine.scoring import LabelScores
+    from tunesmith.evaluation.judging import Judging
     from tunesmith.models.loading import LoadedModel
     from tunesmith.task.settings import OpponentSettings
 
@@ -35,7 +39,12 @@ PACKAGES = (
     "tunesmith.stats",
     "tunesmith.evaluation.metrics",
     "tunesmith.evaluation.scorecards",
+    "tunesmith.evaluation.judging",
+    "tunesmith.data.questions",
+    "tunesmith.task.kinds",
+    "tunesmith.stages.answering",
     "tunesmith.stages.opponents",
+    "tunesmith.stages.text_opponents",
     "tunesmith.records",
 )
 
@@ -68,8 +77,8 @@ class OpponentsResult:
 def measure_opponents(session: Session, dataset: Dataset, plan: Plan) -> OpponentsResult:
     """Score every opponent of the task on validation.
 
-    The finalists are the best prompt and the best classical model by validation accuracy; the majority class
-    when there is neither.
+    The finalists are the best prompt and the best classical model by the goal's metric on validation; the
+    constant answer when there is neither.
     """
     task = session.task
     inputs = {
@@ -78,6 +87,7 @@ def measure_opponents(session: Session, dataset: Dataset, plan: Plan) -> Opponen
         "opponents": task.opponents.model_dump(),
         "base": session.base().sha256,
         "precision": plan.precision,
+        "judging": judging_identity(task),
         "files": text_files(session),
     }
     folder = session.folder.stage("opponents", stage_key("opponents", inputs, PACKAGES))
@@ -86,18 +96,20 @@ def measure_opponents(session: Session, dataset: Dataset, plan: Plan) -> Opponen
 
 def _measure(session: Session, dataset: Dataset, plan: Plan) -> OpponentsResult:
     from tunesmith.data.versions import read_split
+    from tunesmith.evaluation.judging import learned_rows, questions
 
     started = time.perf_counter()
-    train, validation = read_split(dataset, "train"), read_split(dataset, "validation")
-    labels = dataset.manifest.labels
-    cards = [_majority_card(train, validation, labels)]
+    judging = judging_of(session.task, dataset.manifest.labels)
+    train = learned_rows(judging, read_split(dataset, "train"))
+    asked = questions(judging, read_split(dataset, "validation"))
     grid: tuple[tuple[str, float], ...] = ()
-    if session.task.opponents.classical:
-        card, grid = _classical_card(session, train, validation, labels)
-        cards.append(card)
-    cards.extend(_prompt_cards(session, plan, train, validation, labels))
-    finalists = _finalists(cards)
-    enough = _enough_test_rows([card for card in cards if card.candidate.id in finalists], validation)
+    if session.task.kind == "classify":
+        cards, grid = _label_cards(session, plan, judging, train, asked)
+    else:
+        cards = text_opponents(session, plan, judging, train, asked)
+    finalists = _finalists(cards, judging)
+    whole = [card for card in cards if card.stopped_after_rows is None]
+    enough = _enough_test_rows([card for card in whole if card.candidate.id in finalists], judging, asked)
     seconds = time.perf_counter() - started
     return OpponentsResult(tuple(cards), finalists, enough, grid, seconds, _message(session, plan))
 
@@ -119,54 +131,70 @@ def _message(session: Session, plan: Plan) -> str | None:
     )
 
 
-def _enough_test_rows(finalists: Sequence[Scorecard], validation: Sequence[Row]) -> dict[str, int]:
-    from tunesmith.stats.paired import clearly_behind
+def _label_cards(
+    session: Session, plan: Plan, judging: Judging, train: list[Row], asked: Questions
+) -> tuple[list[Scorecard], tuple[tuple[str, float], ...]]:
+    cards = [_majority_card(judging, train, asked)]
+    grid: tuple[tuple[str, float], ...] = ()
+    if session.task.opponents.classical:
+        card, grid = _classical_card(session, judging, train, asked)
+        cards.append(card)
+    cards.extend(_prompt_cards(session, plan, judging, train, asked))
+    return cards, grid
 
-    groups = [row.group for row in validation]
-    right = {card.candidate.id: [prediction.correct for prediction in card.predictions] for card in finalists}
-    leader = max(right.values(), key=sum)
+
+def _enough_test_rows(finalists: Sequence[Scorecard], judging: Judging, asked: Questions) -> dict[str, int]:
+    from tunesmith.evaluation.judging import goal_value, is_behind
+
+    answers = {
+        card.candidate.id: [prediction.answer for prediction in card.predictions] for card in finalists
+    }
+    leader = max(answers.values(), key=lambda one: goal_value(judging, asked, one))
     return {
         finalist: TEST_ROWS_OF_THE_BEHIND
-        for finalist, correct in right.items()
-        if clearly_behind(correct, leader, groups, RACE_ALPHA)
+        for finalist, own in answers.items()
+        if is_behind(judging, asked, own, leader, RACE_ALPHA)
     }
 
 
-def _finalists(cards: Sequence[Scorecard]) -> tuple[str, ...]:
+def _finalists(cards: Sequence[Scorecard], judging: Judging) -> tuple[str, ...]:
     best: dict[str, Scorecard] = {}
+
+    def reached(card: Scorecard) -> float:
+        return judging.sign * card.metrics[judging.metric].value
+
     for card in cards:
         kind = card.candidate.kind
-        if card.stopped_after_rows is not None:
-            continue
-        if kind not in best or card.metrics["accuracy"].value > best[kind].metrics["accuracy"].value:
+        if card.stopped_after_rows is None and (kind not in best or reached(card) > reached(best[kind])):
             best[kind] = card
     chosen = [best[kind] for kind in ("classical", "prompt") if kind in best] or [best["constant"]]
     return tuple(card.candidate.id for card in chosen)
 
 
-def _majority_card(train: list[Row], validation: list[Row], labels: tuple[str, ...]) -> Scorecard:
+def _majority_card(judging: Judging, train: list[Row], asked: Questions) -> Scorecard:
     from tunesmith.candidates.classical import answer_majority, majority
-    from tunesmith.evaluation.scorecards import scorecard
+    from tunesmith.evaluation.judging import judged
 
     candidate = majority(train)
-    answers = answer_majority(candidate, validation)
-    cost = Cost(0.0, len(validation), 0, peak_mb())
-    return scorecard(candidate, "validation", validation, answers, labels, cost)
+    answers = answer_majority(candidate, asked.rows)
+    cost = Cost(0.0, len(asked), 0, peak_mb())
+    return judged(judging, candidate, "validation", asked, answers, cost)
 
 
 def _classical_card(
-    session: Session, train: list[Row], validation: list[Row], labels: tuple[str, ...]
+    session: Session, judging: Judging, train: list[Row], asked: Questions
 ) -> tuple[Scorecard, tuple[tuple[str, float], ...]]:
     from tunesmith.candidates.classical import answer_classical, tune_classical
-    from tunesmith.evaluation.scorecards import scorecard
+    from tunesmith.evaluation.judging import judged, value_of_labels
 
     reset_peak()
     started = time.perf_counter()
     with session.bar("opponents", "tuning classical models") as report:
-        model, table = tune_classical(train, validation, report, classical_text(session, train))
-    answers = answer_classical(model, validation)
-    cost = Cost(time.perf_counter() - started, len(validation), 0, peak_mb())
-    return scorecard(model.candidate, "validation", validation, answers, labels, cost), tuple(table)
+        text = classical_text(session, train)
+        model, table = tune_classical(train, asked.rows, report, text, value_of_labels(judging))
+    answers = answer_classical(model, asked.rows)
+    cost = Cost(time.perf_counter() - started, len(asked), 0, peak_mb())
+    return judged(judging, model.candidate, "validation", asked, answers, cost), tuple(table)
 
 
 def classical_text(session: Session, train: Sequence[Row]) -> Transformations:
@@ -193,58 +221,56 @@ def text_files(session: Session) -> list[str]:
 
 
 def _prompt_cards(
-    session: Session, plan: Plan, train: list[Row], validation: list[Row], labels: tuple[str, ...]
+    session: Session, plan: Plan, judging: Judging, train: list[Row], asked: Questions
 ) -> list[Scorecard]:
     """Every prompt on some rows of validation; on the rest only those not clearly behind the best."""
     from tunesmith.candidates.prompts import Prompting, choose_variant, content_free_prior
     from tunesmith.engine.lora import lora_disabled
     from tunesmith.engine.scoring import joined_scores
-    from tunesmith.evaluation.scorecards import correctness, scorecard
-    from tunesmith.stats.paired import clearly_behind
+    from tunesmith.evaluation.judging import goal_value, is_behind, judged, value_of_labels
 
-    asked = session.task.opponents
-    if not (asked.zero_shot or asked.few_shot):
+    prompts = session.task.opponents
+    if not (prompts.zero_shot or prompts.few_shot):
         return []
     loaded = session.loaded(plan.precision)
-    counts = prompt_counts(loaded, asked)
+    counts = prompt_counts(loaded, prompts)
     if not counts:
         return []
-    prompting = Prompting(loaded, session.task.instruction, labels, train)
+    prompting = Prompting(loaded, session.task.instruction, judging.labels, train)
+    value = value_of_labels(judging)
     # An id is the hash of a row's content: ordered by it, the first rows are a fair draw.
-    order = sorted(range(len(validation)), key=lambda index: validation[index].id)
-    rows = [validation[index] for index in order]
-    stop = RACE_ROWS if len(counts) > 1 else len(rows)
-    groups = [row.group for row in rows[:stop]]
+    order = sorted(range(len(asked)), key=lambda index: asked.rows[index].id)
+    stop = RACE_ROWS if len(counts) > 1 else len(asked)
+    first, rest = asked.take(order[:stop]), asked.take(order[stop:])
     cards = []
     with lora_disabled(loaded.model):
         priors = [content_free_prior(prompting, count, session.task.train.seed) for count in counts]
         heats = [
-            _score_prompt(session, prompting, count, rows[:stop], prior)
+            _score_prompt(session, prompting, count, first.rows, prior)
             for count, prior in zip(counts, priors, strict=True)
         ]
-        right = [
-            correctness(rows[:stop], choose_variant(prompting, count, scores, rows[:stop], prior)[1].labels)
+        given = [
+            choose_variant(prompting, count, scores, first.rows, prior, value)[1].labels
             for count, prior, (scores, _) in zip(counts, priors, heats, strict=True)
         ]
-        leader = max(right, key=lambda correct: float(correct.mean()))
-        for count, prior, correct, (scores, cost) in zip(counts, priors, right, heats, strict=True):
-            rest = rows[stop:]
-            if rest and clearly_behind(correct, leader, groups, RACE_ALPHA):
-                candidate, answers = choose_variant(prompting, count, scores, rows[:stop], prior)
-                card = scorecard(candidate, "validation", rows[:stop], answers, labels, cost)
+        leader = max(given, key=lambda labels: goal_value(judging, first, labels))
+        for count, prior, labels, (scores, cost) in zip(counts, priors, given, heats, strict=True):
+            if len(rest) and is_behind(judging, first, labels, leader, RACE_ALPHA):
+                candidate, answers = choose_variant(prompting, count, scores, first.rows, prior, value)
+                card = judged(judging, candidate, "validation", first, answers, cost)
                 cards.append(replace(card, stopped_after_rows=stop))
                 continue
-            if rest:
-                more, more_cost = _score_prompt(session, prompting, count, rest, prior)
+            if len(rest):
+                more, more_cost = _score_prompt(session, prompting, count, rest.rows, prior)
                 scores, cost = joined_scores([scores, more]), cost.plus(more_cost)
             in_order = replace(scores, log_probabilities=scores.log_probabilities[np.argsort(order)])
-            candidate, answers = choose_variant(prompting, count, in_order, validation, prior)
-            cards.append(scorecard(candidate, "validation", validation, answers, labels, cost))
+            candidate, answers = choose_variant(prompting, count, in_order, asked.rows, prior, value)
+            cards.append(judged(judging, candidate, "validation", asked, answers, cost))
     return cards
 
 
 def _score_prompt(
-    session: Session, prompting: Prompting, examples: int, rows: list[Row], prior: list[float]
+    session: Session, prompting: Prompting, examples: int, rows: Sequence[Row], prior: list[float]
 ) -> tuple[LabelScores, Cost]:
     from tunesmith.candidates.prompts import prompt_name, score_prompt, variant_rules
 

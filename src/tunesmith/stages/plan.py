@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from tunesmith.errors import UserError
 from tunesmith.records import Dataset, JointPower, Plan, Row
+from tunesmith.stages.answering import WATCHED_QUESTIONS, judging_identity, judging_of
 from tunesmith.stages.memory import available_mb, peak_mb, reset_peak, resident_mb
 from tunesmith.stages.session import Session, machine
+from tunesmith.stages.text_speed import seconds_by_row
 from tunesmith.stages.together import gather, other_datasets
 from tunesmith.stages.train import METRIC_ROWS
 from tunesmith.stats.levels import alpha_for_opening
@@ -18,6 +20,7 @@ from tunesmith.stats.power import power_points
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:
+    from tunesmith.evaluation.judging import Judging
     from tunesmith.models.loading import LoadedModel
     from tunesmith.models.rendering import Renderer, Tokens
     from tunesmith.training.memory_choice import MemoryChoice
@@ -33,6 +36,8 @@ PACKAGES = (
     "tunesmith.evaluation.texts",
     "tunesmith.records",
     "tunesmith.stages.plan",
+    "tunesmith.stages.answering",
+    "tunesmith.stages.text_speed",
 )
 PROBED_ROWS = 8
 # How much one document's bits, and one probe's answer, may vary between base and tuned model: calm and rough.
@@ -63,6 +68,7 @@ def make_plan(session: Session, dataset: Dataset) -> PlanResult:
         "opponents": task.opponents.model_dump(),
         "train": task.train.model_dump(),
         "also": [(other.task.instruction, data.manifest.version) for other, data in other_datasets(session)],
+        "judging": judging_identity(task),
         "base": session.base().sha256,
         "machine": machine(),
     }
@@ -74,6 +80,7 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     from tunesmith.data.versions import read_split
     from tunesmith.engine.devices import allocated_peak_mb, find_device, free_mb, start_measuring
     from tunesmith.engine.precision import probe_precision
+    from tunesmith.evaluation.judging import learned_rows, questions
     from tunesmith.models.rendering import check_rendering
     from tunesmith.stages.general import check_guards
     from tunesmith.training.fit import TOKENS_PER_MICRO_BATCH
@@ -89,14 +96,18 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     # Rows of one group may be right or wrong as one; until that is measured, it is assumed.
     design_effect = test.rows / test.groups
     alpha = alpha_for_opening(1, goal.alpha)
-    power = power_points(test.rows, design_effect, goal.gain, alpha, goal.rule)
+    metric = session.task.metric
+    power = (
+        power_points(test.rows, design_effect, goal.gain, alpha, goal.rule) if metric == "accuracy" else ()
+    )
 
     device = find_device(session.task.train.device)
     probe = probe_precision(str(device))
     session.say("measuring speed and memory on a few of the rows")
-    train, validation = read_split(dataset, "train"), read_split(dataset, "validation")
-    labels = dataset.manifest.labels
-    renderer = _renderer(session, labels, probe.precision)
+    judging = judging_of(session.task, dataset.manifest.labels)
+    train = learned_rows(judging, read_split(dataset, "train"))
+    validation = learned_rows(judging, read_split(dataset, "validation"))
+    renderer = _renderer(session, judging.labels, probe.precision)
     check_guards(renderer, session.task.guards)
     trained_on = training_rows(renderer, session.task.instruction, train, session.task.train)
     check_rendering(renderer, trained_on.tokens, trained_on.rows)
@@ -110,17 +121,20 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     reset_peak()
     if on_gpu:
         start_measuring(device)
-    seconds = _measure(session, loaded, train_tokens, train, validation, labels, memory)
+    seconds = _measure(session, loaded, train_tokens, train, validation, judging, memory)
     probed_mb = (allocated_peak_mb(device) if on_gpu else peak_mb()) - before_mb
     peak = before_mb + probed_mb
     if memory is not None:
         peak = before_mb + after_probe(memory.plan, round(probed_mb * MIB)) / MIB
+    asked = questions(judging, validation)
+    asked_of_test = test.rows * len(asked) / len(validation)
     settings = session.task.train
     trained = round(sum(len(tokens.ids) for tokens in train_tokens) * settings.epochs)
     watched = [train_tokens[row] for row in watched_training_rows(len(train_tokens))]
     validated = sum(len(tokens.ids) for tokens in (*validation_tokens, *watched))
     validations = max(1.0, settings.validations_per_epoch * settings.epochs)
-    watched_metric = min(METRIC_ROWS, len(validation)) if settings.watch_metric else 0
+    watched_rows = METRIC_ROWS if judging.kind == "classify" else WATCHED_QUESTIONS
+    watched_metric = min(watched_rows, len(asked)) if settings.watch_metric else 0
     measured_rows = validations * watched_metric
     plan = Plan(
         test_rows=test.rows,
@@ -137,16 +151,17 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         * (
             trained * seconds.trained_token
             + validations * validated * seconds.validated_token
-            + (len(validation) + measured_rows) * seconds.tuned_row
+            + (len(asked) + measured_rows) * seconds.tuned_row
         ),
-        estimated_opponents_seconds=len(validation) * sum(seconds.prompt_rows) + seconds.classical,
-        estimated_verdict_seconds=test.rows * (max(seconds.prompt_rows, default=0.0) + seconds.tuned_row)
+        estimated_opponents_seconds=len(asked) * sum(seconds.prompt_rows) + seconds.classical,
+        estimated_verdict_seconds=asked_of_test * (max(seconds.prompt_rows, default=0.0) + seconds.tuned_row)
         + seconds.general,
         estimated_peak_memory_mb=peak,
         available_memory_mb=free_mb(device) if on_gpu else available_mb(),
         micro_batch_tokens=memory.micro_batch_tokens if memory else TOKENS_PER_MICRO_BATCH,
         recompute=memory is not None and memory.recompute,
         guards=_guards(session),
+        metric=metric,
     )
     return PlanResult(plan, time.perf_counter() - started)
 
@@ -184,8 +199,13 @@ def _renderer(session: Session, labels: tuple[str, ...], precision: str) -> Rend
     from tunesmith.engine.classifier_head import with_head
     from tunesmith.models.tokenizing import add_tokens, base_family, load_tokenizer
 
-    settings = session.task.train
-    if base_family(session.base()) == "decoder":
+    settings, family = session.task.train, base_family(session.base())
+    if family == "encoder" and session.task.kind != "classify":
+        raise UserError(
+            f"base: {session.base().name} answers by a classification head and cannot write texts",
+            fix="choose a decoder-only or encoder–decoder base, or kind: classify",
+        )
+    if family == "decoder":
         return add_tokens(load_tokenizer(session.base()), settings.add_tokens or ())
     if settings.add_tokens:
         raise UserError(
@@ -249,40 +269,54 @@ def _measure(
     tokens: list[Tokens],
     train: list[Row],
     validation: list[Row],
-    labels: tuple[str, ...],
+    judging: Judging,
     memory: MemoryChoice | None,
 ) -> _Seconds:
     from tunesmith.candidates.classical import estimate_tuning_seconds
-    from tunesmith.candidates.prompts import Prompting, score_prompt, variant_rules
     from tunesmith.engine.adapters import make_trainable
     from tunesmith.engine.added_tokens import grow
     from tunesmith.engine.forward import common_prefix
     from tunesmith.stages.general import scored_tokens
-    from tunesmith.stages.opponents import prompt_counts
     from tunesmith.training.measure import measure_steps
 
     task = session.task
-    every = max(1, len(validation) // PROBED_ROWS)
-    rows = validation[::every][:PROBED_ROWS]
-
-    prompting = Prompting(loaded, task.instruction, labels, train)
-    no_prior = [0.0] * len(labels)
-    counts = prompt_counts(loaded, task.opponents)
-    prompt_tokens = [
-        score_prompt(prompting, count, rows, variant_rules(prompting, no_prior)).tokens / len(rows)
-        for count in counts
-    ]
+    labelled = judging.kind == "classify"
+    prompt_tokens = _prompt_tokens(session, loaded, judging, train, validation) if labelled else []
     loaded = grow(loaded, task.train.add_tokens or ())
     make_trainable(loaded.model, task.train, loaded.head, len(loaded.tokenizer))
     recompute = memory is not None and memory.recompute
     rates = measure_steps(loaded, tokens, task.train, memory.largest.rows if memory else None, recompute)
     shared = common_prefix([row.ids for row in tokens])
     read = rates.read_tokens_per_second
+    if labelled:
+        prompt_rows = tuple(count / read for count in prompt_tokens)
+        tuned_row = (statistics.mean(len(row.ids) for row in tokens) - shared) / read
+    else:
+        prompt_rows, tuned_row = seconds_by_row(session, loaded, judging, train, validation, read)
     return _Seconds(
         trained_token=1 / rates.train_tokens_per_second,
         validated_token=1 / rates.validation_tokens_per_second,
-        prompt_rows=tuple(count / read for count in prompt_tokens),
-        tuned_row=(statistics.mean(len(row.ids) for row in tokens) - shared) / read,
-        classical=estimate_tuning_seconds(train) if task.opponents.classical else 0.0,
+        prompt_rows=prompt_rows,
+        tuned_row=tuned_row,
+        classical=estimate_tuning_seconds(train) if labelled and task.opponents.classical else 0.0,
         general=2 * scored_tokens(loaded) / read if loaded.family == "decoder" else 0.0,
     )
+
+
+def _prompt_tokens(
+    session: Session, loaded: LoadedModel, judging: Judging, train: list[Row], validation: list[Row]
+) -> list[float]:
+    """Tokens read for one row of each label prompt, from a few rows scored."""
+    from tunesmith.candidates.prompts import Prompting, score_prompt, variant_rules
+    from tunesmith.stages.opponents import prompt_counts
+
+    task = session.task
+    every = max(1, len(validation) // PROBED_ROWS)
+    rows = validation[::every][:PROBED_ROWS]
+    prompting = Prompting(loaded, task.instruction, judging.labels, train)
+    no_prior = [0.0] * len(judging.labels)
+    counts = prompt_counts(loaded, task.opponents)
+    return [
+        score_prompt(prompting, count, rows, variant_rules(prompting, no_prior)).tokens / len(rows)
+        for count in counts
+    ]

@@ -23,7 +23,9 @@ from tunesmith.evaluation.review import (
 from tunesmith.files import content_hash, read_record
 from tunesmith.records import Scorecard
 from tunesmith.run_records import RunSummary
+from tunesmith.stages.answering import judging_of
 from tunesmith.task import Task
+from tunesmith.task.kinds import SMALLER_IS_BETTER
 from tunesmith.workspace import TaskFolder
 
 REVIEWER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -70,6 +72,7 @@ def review_result(task: Task, folder: TaskFolder) -> ReviewResult:
 
 def _pairs(task: Task, folder: TaskFolder) -> tuple[Scorecard, Scorecard, Path, list[Pair]]:
     from tunesmith.data.versions import load_dataset, read_split
+    from tunesmith.evaluation.judging import questions
 
     if not folder.summary.is_file():
         raise UserError(
@@ -88,14 +91,19 @@ def _pairs(task: Task, folder: TaskFolder) -> tuple[Scorecard, Scorecard, Path, 
     path = where / "pairs.jsonl"
     if not path.is_file():
         rows = read_split(load_dataset(folder.datasets / summary.manifest.version[:12]), "validation")
-        pairs = draw_pairs(rows, _answers(tuned), _answers(opponent), task.review.items, task.split.seed)
+        asked = questions(judging_of(task), rows)
+        pairs = draw_pairs(
+            asked.rows, _answers(tuned), _answers(opponent), task.review.items, task.split.seed
+        )
         write_pairs(path, pairs)
     return tuned, opponent, where, read_pairs(path)
 
 
 def _best_finalist(summary: RunSummary) -> Scorecard:
     finalists = [card for card in summary.opponents if card.candidate.id in summary.finalists]
-    return max(finalists, key=lambda card: card.metrics["accuracy"].value)
+    metric = summary.verdict.metric
+    sign = -1 if metric in SMALLER_IS_BETTER else 1
+    return max(finalists, key=lambda card: sign * card.metrics[metric].value)
 
 
 def _answers(card: Scorecard) -> list[str]:

@@ -23,7 +23,7 @@ def train_seeds(session: Session, dataset: Dataset, plan: Plan) -> TrainResult:
     results = {seed: train_adapter(_with_seed(session, seed), dataset, plan) for seed in settings.seeds}
     chosen = min(results, key=lambda seed: _rank(results[seed].training, settings.best_by))
     best = results[chosen]
-    metric = session.task.goal.metric
+    metric = session.task.metric
     runs = tuple(
         SeedRun(
             seed,

@@ -7,7 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from tunesmith.files import file_sha256, read_record, write_json
 from tunesmith.records import Dataset, FileHash, Scorecard
-from tunesmith.run_records import Interference, RunSummary
+from tunesmith.run_records import Interference, PilotPower, RunSummary
+from tunesmith.stages.answering import judging_of
 from tunesmith.stages.data import DataResult
 from tunesmith.stages.data_care import care_of_data
 from tunesmith.stages.guards import GuardsResult
@@ -41,18 +42,37 @@ def summarise(
     opponents: OpponentsResult,
     train: TrainResult,
     verdict: VerdictResult,
-    guards: GuardsResult,
+    guards: GuardsResult | None,
     interference: tuple[Interference, ...] = (),
+    pilot: PilotPower | None = None,
 ) -> RunSummary:
     """Gather the run; the date is that of the first time this very result was gathered."""
     from tunesmith.data.versions import read_split
     from tunesmith.evaluation.costs import decision_table
-    from tunesmith.evaluation.scorecards import confusions, duels
+    from tunesmith.evaluation.judging import questions
+    from tunesmith.evaluation.scorecards import confusions, duels, text_duels
 
     task = session.task
-    validation = read_split(dataset, "validation")
-    best = _best_opponent(opponents)
-    wins, losses = duels(validation, train.validation, best)
+    judging = judging_of(task, dataset.manifest.labels)
+    asked = questions(judging, read_split(dataset, "validation"))
+    best = _best_opponent(opponents, judging.metric, judging.sign)
+    labelled = task.kind == "classify"
+    wins, losses = (
+        duels(asked.rows, train.validation, best) if labelled else text_duels(asked, train.validation, best)
+    )
+    costs = None
+    if guards is not None:
+        costs = decision_table(
+            opponents.scorecards,
+            train.validation,
+            train.training,
+            guards.evidence.latencies,
+            verdict.verdict.gains,
+            verdict.forgetting,
+            guards.guarded.gap,
+            task.cost,
+            [title for method, title in TUNING_METHODS.items() if method != task.train.method],
+        )
     base = session.base()
     summary = RunSummary(
         task=task.name,
@@ -67,7 +87,7 @@ def summarise(
         test_scorecards=verdict.scorecards,
         verdict=verdict.verdict,
         forgetting=verdict.forgetting,
-        confusions=confusions(validation, train.validation),
+        confusions=confusions(asked.rows, train.validation) if labelled else (),
         wins=wins,
         losses=losses,
         stage_seconds={
@@ -75,7 +95,7 @@ def summarise(
             "plan": plan.seconds,
             "opponents": opponents.seconds,
             "train": train.seconds,
-            "guards": guards.seconds,
+            **({"guards": guards.seconds} if guards is not None else {}),
             "verdict": verdict.seconds,
         },
         versions=_versions(),
@@ -91,20 +111,12 @@ def summarise(
         ),
         interference=interference,
         base_licence=f"{base.licence}: {base.origin}",
-        guarded=guards.guarded,
+        guarded=guards.guarded if guards is not None else None,
         test_slices=verdict.slices,
-        costs=decision_table(
-            opponents.scorecards,
-            train.validation,
-            train.training,
-            guards.evidence.latencies,
-            verdict.verdict.gains,
-            verdict.forgetting,
-            guards.guarded.gap,
-            task.cost,
-            [title for method, title in TUNING_METHODS.items() if method != task.train.method],
-        ),
+        costs=costs,
         notes=(*data.notes, *(message for message in (opponents.message, train.message) if message)),
+        kind=task.kind,
+        pilot=pilot,
         data_care=care_of_data(session, dataset),
     )
     return _dated(session, summary)
@@ -138,9 +150,9 @@ def _stored(session: Session) -> RunSummary | None:
         return None
 
 
-def _best_opponent(opponents: OpponentsResult) -> Scorecard:
+def _best_opponent(opponents: OpponentsResult, metric: str, sign: int) -> Scorecard:
     scored = [card for card in opponents.scorecards if card.stopped_after_rows is None]
-    return max(scored, key=lambda card: card.metrics["accuracy"].value)
+    return max(scored, key=lambda card: sign * card.metrics[metric].value)
 
 
 def _versions() -> dict[str, str]:

@@ -12,6 +12,13 @@ from typing import TYPE_CHECKING
 from tunesmith.files import file_sha256, read_record
 from tunesmith.records import Cost, Dataset, Estimate, FileHash, Plan, Row, Scorecard
 from tunesmith.run_records import Agreement, TaskPart, Training, WatchedCourse
+from tunesmith.stages.answering import (
+    judging_identity,
+    judging_of,
+    tuned_text_card,
+    watched_text_metric,
+    writing_of,
+)
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.session import Session, machine, usable_cores
 from tunesmith.stages.together import gather, other_datasets, score_parts
@@ -19,6 +26,8 @@ from tunesmith.workspace import RESULT, adapter_folder, cached, checkpoints, sta
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from tunesmith.candidates.tuned import TunedModel
+    from tunesmith.data.questions import Questions
+    from tunesmith.evaluation.judging import Judging
     from tunesmith.models.loading import LoadedModel
     from tunesmith.models.rendering import Tokens
     from tunesmith.training.fit import Fit
@@ -34,7 +43,12 @@ PACKAGES = (
     "tunesmith.evaluation.memorisation",
     "tunesmith.evaluation.metrics",
     "tunesmith.evaluation.scorecards",
+    "tunesmith.evaluation.judging",
+    "tunesmith.candidates.texts",
+    "tunesmith.data.questions",
+    "tunesmith.task.kinds",
     "tunesmith.stats",
+    "tunesmith.stages.answering",
     "tunesmith.stages.general",
     "tunesmith.stages.together",
     "tunesmith.stages.train",
@@ -114,6 +128,7 @@ def _stage_folder(session: Session, dataset: Dataset, plan: Plan) -> Path:
         "instruction": task.instruction,
         "train": task.train.model_dump(),
         "also": [(other.task.instruction, data.manifest.version) for other, data in other_datasets(session)],
+        "judging": judging_identity(task),
         "planted": task.guards.canaries,
         "forgetting_curve": task.guards.forgetting_curve,
         "start": _start_sha256(session),
@@ -138,20 +153,14 @@ def _start_sha256(session: Session) -> str | None:
 def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> TrainResult:
     import torch
 
-    from tunesmith.candidates.tuned import (
-        TunedModel,
-        answer_tuned,
-        fit_temperature,
-        score_tuned,
-        tuned_candidate,
-    )
+    from tunesmith.candidates.tuned import TunedModel
     from tunesmith.data.versions import read_split
     from tunesmith.engine.adapters import continue_from, make_trainable
     from tunesmith.engine.added_tokens import grow
     from tunesmith.engine.classifier_head import with_head
     from tunesmith.engine.lora import trained_weights
+    from tunesmith.evaluation.judging import learned_rows, questions
     from tunesmith.evaluation.memorisation import planted_rows
-    from tunesmith.evaluation.scorecards import scorecard
     from tunesmith.models.adapters import METHOD_TITLES
     from tunesmith.models.rendering import check_rendering, instructed, render_row
     from tunesmith.stages.general import general_text_change
@@ -160,7 +169,9 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
 
     started = time.perf_counter()
     task, settings = session.task, session.task.train
-    train, validation = read_split(dataset, "train"), read_split(dataset, "validation")
+    judging = judging_of(task, dataset.manifest.labels)
+    train = learned_rows(judging, read_split(dataset, "train"))
+    validation = learned_rows(judging, read_split(dataset, "validation"))
     train += planted_rows(task.guards.canaries)
     # A copy of its own: an adapter that a stage before left behind must play no part.
     session.release()
@@ -176,8 +187,14 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     gathered = gather(loaded, session, dataset, trained_on)
     trained_on = gathered.trained_on
     validated = [render_row(loaded, instructed(task.instruction, row), row.target) for row in validation]
-    tuned = TunedModel(loaded, task.instruction, labels)
-    metric = _accuracy_on(tuned, validation) if settings.watch_metric else None
+    asked = questions(judging, validation)
+    tuned = TunedModel(loaded, task.instruction, judging.labels)
+    writing = None if task.kind == "classify" else writing_of(session, loaded, judging, train)
+    metric = None
+    if settings.watch_metric and writing is None:
+        metric = _label_metric(tuned, judging, asked)
+    elif settings.watch_metric and writing is not None:
+        metric = watched_text_metric(writing, judging, asked)
     title = METHOD_TITLES[settings.method]
     if settings.method != "full":
         title += f" r={settings.rank}"
@@ -200,15 +217,10 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     trained, adapter_sha256, agreement = _save(loaded, folder, validated[::every][:COMPARED_ROWS])
     trained_seconds = fitted.seconds
 
-    scoring = time.perf_counter()
-    with session.bar("train", "tuned model on validation") as report:
-        scores = score_tuned(tuned, validation, CALIBRATION_MASS, report)
-    candidate = tuned_candidate(
-        tuned, adapter_sha256, fit_temperature(scores.log_probabilities, labels, validation), settings.method
-    )
-    answers = answer_tuned(candidate, labels, scores)
-    cost = Cost(time.perf_counter() - scoring, len(validation), scores.tokens, peak_mb())
-    card = scorecard(candidate, "validation", validation, answers, labels, cost)
+    if writing is None:
+        card = _label_card(session, tuned, judging, asked, adapter_sha256)
+    else:
+        card = tuned_text_card(session, writing, judging, asked, adapter_sha256)
     together = score_parts(loaded, session, gathered, card)
     trainable = sum(parameter.numel() for parameter in trained_weights(loaded.model))
     training = Training(
@@ -241,22 +253,38 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     return TrainResult(training, card, files, fitted.message, time.perf_counter() - started, together)
 
 
-def _accuracy_on(tuned: TunedModel, validation: Sequence[Row]) -> Metric:
-    """The task metric while training: accuracy by label scoring, on evenly spaced rows of validation."""
+def _label_card(
+    session: Session, tuned: TunedModel, judging: Judging, asked: Questions, adapter_sha256: str
+) -> Scorecard:
+    from tunesmith.candidates.tuned import answer_tuned, fit_temperature, score_tuned, tuned_candidate
+    from tunesmith.evaluation.judging import judged
+
+    labels, method = judging.labels, session.task.train.method
+    scoring = time.perf_counter()
+    with session.bar("train", "tuned model on validation") as report:
+        scores = score_tuned(tuned, asked.rows, CALIBRATION_MASS, report)
+    temperature = fit_temperature(scores.log_probabilities, labels, asked.rows)
+    candidate = tuned_candidate(tuned, adapter_sha256, temperature, method)
+    answers = answer_tuned(candidate, labels, scores)
+    cost = Cost(time.perf_counter() - scoring, len(asked), scores.tokens, peak_mb())
+    return judged(judging, candidate, "validation", asked, answers, cost)
+
+
+def _label_metric(tuned: TunedModel, judging: Judging, asked: Questions) -> Metric:
+    """The goal's metric while training, by label scoring, on evenly spaced rows of validation."""
     from tunesmith.candidates.answers import answers_from_scores
     from tunesmith.candidates.tuned import score_tuned
-    from tunesmith.evaluation.scorecards import correctness
-    from tunesmith.stats.intervals import proportion_interval
+    from tunesmith.evaluation.judging import goal_estimate
 
-    count = min(METRIC_ROWS, len(validation))
-    rows = [validation[position * len(validation) // count] for position in range(count)]
+    count = min(METRIC_ROWS, len(asked))
+    some = asked.take([position * len(asked) // count for position in range(count)])
 
-    def accuracy() -> Estimate:
-        scores = score_tuned(tuned, rows, None)
+    def measured() -> Estimate:
+        scores = score_tuned(tuned, some.rows, None)
         answers = answers_from_scores(scores.log_probabilities, tuned.labels, scores.tokens)
-        return proportion_interval(correctness(rows, answers.labels), [row.group for row in rows])
+        return goal_estimate(judging, some, answers.labels)
 
-    return accuracy
+    return measured
 
 
 def _course(

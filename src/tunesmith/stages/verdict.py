@@ -8,9 +8,6 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tunesmith import ledger
 from tunesmith.files import content_hash, read_record, write_json
 from tunesmith.guard_records import GuardEvidence, SliceScore
@@ -27,6 +24,7 @@ from tunesmith.records import (
     Verdict,
 )
 from tunesmith.stages.answerers import answerer
+from tunesmith.stages.answering import judging_identity, judging_of
 from tunesmith.stages.forgotten import general_scores, own_probe_scores_of
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.opponents import OpponentsResult
@@ -46,6 +44,9 @@ PACKAGES = (
     "tunesmith.models",
     "tunesmith.stats",
     "tunesmith.stages.forgotten",
+    "tunesmith.data.questions",
+    "tunesmith.task.kinds",
+    "tunesmith.stages.answering",
     "tunesmith.stages.verdict",
     "tunesmith.stages.general",
     "tunesmith.stages.answerers",
@@ -78,9 +79,10 @@ class SealedAnswers:
     cost: Cost
 
 
-def contest_id(tuned: Candidate, finalists: Sequence[Candidate]) -> str:
-    """Names a contest on the test: another tuned model, or other opponents, is another one."""
-    return content_hash([tuned.id, sorted(candidate.id for candidate in finalists)])
+def contest_id(tuned: Candidate, finalists: Sequence[Candidate], task: Task) -> str:
+    """Names a contest on the test: another tuned model, opponent or metric makes another one."""
+    who = [tuned.id, sorted(candidate.id for candidate in finalists)]
+    return content_hash(who if task.metric == "accuracy" else [*who, judging_identity(task)])
 
 
 def reach_verdict(
@@ -100,9 +102,10 @@ def reach_verdict(
     task = session.task
     inputs = {
         "dataset": dataset.manifest.version,
-        "contest": contest_id(train.validation.candidate, opponents.finalist_candidates()),
+        "contest": contest_id(train.validation.candidate, opponents.finalist_candidates(), task),
         "seeds": [run.adapter_sha256 for run in train.training.seeds.runs] if train.training.seeds else [],
         "goal": task.goal.model_dump(),
+        "judging": judging_identity(task),
         "guards": task.guards.model_dump(),
         "base": session.base().sha256,
         "precision": plan.precision,
@@ -135,18 +138,18 @@ def _decide(
         unmeasured_checks,
     )
     from tunesmith.evaluation.guards import evidence_checks
-    from tunesmith.evaluation.scorecards import correctness, scorecard, with_metrics_before_review
+    from tunesmith.evaluation.judging import goal_gain, judged, questions
+    from tunesmith.evaluation.scorecards import correctness, with_metrics_before_review
     from tunesmith.evaluation.seeds import seed_check
     from tunesmith.evaluation.slices import make_slicer, score_slices, slice_checks
     from tunesmith.evaluation.verdict import decide
-    from tunesmith.stats.paired import paired_gain
 
     started = time.perf_counter()
     goal = session.task.goal
     tuned, finalists = train.validation.candidate, opponents.finalist_candidates()
     general = general_scores(session, plan, train)
     own = own_probe_scores_of(session, plan, train)
-    contest = contest_id(tuned, finalists)
+    contest = contest_id(tuned, finalists, session.task)
     names = [candidate.name for candidate in (tuned, *finalists)]
     rows, opening = open_test(dataset, session.folder.ledger, contest, names)
     alpha = alpha_for_opening(opening, goal.alpha)
@@ -162,45 +165,50 @@ def _decide(
             asked_by_user = measure_own_probes(*own, probes.margin, guard_level(opening))
             forgetting = (*forgetting[:-1], asked_by_user, forgetting[-1])
         forgotten = guard_checks(forgetting, text.blocking, probes.blocking)
-    labels, changes = dataset.manifest.labels, read_repairs(dataset)
+    judging = judging_of(session.task, dataset.manifest.labels)
+    asked, changes = questions(judging, rows), read_repairs(dataset)
+    labelled = session.task.kind == "classify"
     cards: dict[str, Scorecard] = {}
-    right: dict[str, NDArray[np.float64]] = {}
+    given: dict[str, tuple[str, ...]] = {}
     chosen: dict[str, list[int]] = {}
     for candidate in (tuned, *finalists):
         enough = opponents.test_rows.get(candidate.id)
-        chosen[candidate.id] = _fair_draw(rows, enough)
-        asked = [rows[index] for index in chosen[candidate.id]]
-        dropped = dropped_by_review(changes, "test", below=max(row.id for row in asked) if enough else None)
-        sealed = _sealed_answers(session, dataset, plan, train, candidate, [*asked, *dropped])
-        answers = Answers(list(sealed.answers[: len(asked)]), None, 0)
-        card = scorecard(candidate, "test", asked, answers, labels, sealed.cost)
-        if changed_by_review(changes, "test"):
-            before = [*before_review(asked, changes), *dropped]
-            card = with_metrics_before_review(card, before, sealed.answers, labels)
-        cards[candidate.id] = replace(card, stopped_after_rows=len(asked) if len(asked) < len(rows) else None)
-        right[candidate.id] = correctness(asked, answers.labels)
+        chosen[candidate.id] = _fair_draw(asked.rows, enough)
+        some = asked.take(chosen[candidate.id])
+        below = max(row.id for row in some.rows) if enough else None
+        dropped = dropped_by_review(changes, "test", below=below) if labelled else ()
+        sealed = _sealed_answers(session, dataset, plan, train, candidate, [*some.rows, *dropped])
+        answers = Answers(list(sealed.answers[: len(some)]), None, 0)
+        card = judged(judging, candidate, "test", some, answers, sealed.cost)
+        if labelled and changed_by_review(changes, "test"):
+            before = [*before_review(some.rows, changes), *dropped]
+            card = with_metrics_before_review(card, before, sealed.answers, judging.labels)
+        cards[candidate.id] = replace(card, stopped_after_rows=len(some) if len(some) < len(asked) else None)
+        given[candidate.id] = tuple(answers.labels)
     gains: list[PairedGain] = [
-        paired_gain(
-            right[tuned.id][chosen[finalist.id]],
-            right[finalist.id],
-            [rows[index].group for index in chosen[finalist.id]],
+        goal_gain(
+            judging,
+            asked.take(chosen[finalist.id]),
+            [given[tuned.id][index] for index in chosen[finalist.id]],
+            given[finalist.id],
             finalist.name,
             alpha,
         )
         for finalist in finalists
     ]
-    leader = opponents.leader()
-    slices = score_slices(
-        make_slicer(read_split(dataset, "train"), margins.slices).masks(
-            [rows[index] for index in chosen[leader.id]]
-        ),
-        [rows[index].group for index in chosen[leader.id]],
-        right[tuned.id][chosen[leader.id]],
-        right[leader.id],
-        leader.name,
-        {one.name: one.margin for one in margins.slices},
-        alpha_for_opening(opening),
-    )
+    slices: tuple[SliceScore, ...] = ()
+    if session.task.kind == "classify":
+        leader = opponents.leader()
+        some = asked.take(chosen[leader.id])
+        slices = score_slices(
+            make_slicer(read_split(dataset, "train"), margins.slices).masks(some.rows),
+            [row.group for row in some.rows],
+            correctness(some.rows, [given[tuned.id][index] for index in chosen[leader.id]]),
+            correctness(some.rows, given[leader.id]),
+            leader.name,
+            {one.name: one.margin for one in margins.slices},
+            alpha_for_opening(opening),
+        )
     guards = (
         leak_check(dataset),
         *forgotten,
@@ -215,12 +223,13 @@ def _decide(
         rule=goal.rule,
         alpha_one_sided=alpha,
         opening=opening,
-        tuned=cards[tuned.id].metrics["accuracy"],
+        tuned=cards[tuned.id].metrics[judging.metric],
         opponents=[cards[finalist.id] for finalist in finalists],
+        metric=judging.metric,
     )
     ordered = (cards[tuned.id], *(cards[finalist.id] for finalist in finalists))
-    judged = guards_sha256(session.task)
-    result = VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started, slices, judged)
+    guarded = guards_sha256(session.task)
+    result = VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started, slices, guarded)
     ledger.append(
         session.folder.ledger,
         "verdict",
@@ -291,7 +300,12 @@ def leak_check(dataset: Dataset) -> Check:
 
 
 def _sealed_answers(
-    session: Session, dataset: Dataset, plan: Plan, train: TrainResult, candidate: Candidate, rows: list[Row]
+    session: Session,
+    dataset: Dataset,
+    plan: Plan,
+    train: TrainResult,
+    candidate: Candidate,
+    rows: Sequence[Row],
 ) -> SealedAnswers:
     path = session.folder.sealed / f"{dataset.manifest.test_sha256[:16]}-{candidate.id[:16]}.json"
     if path.is_file():

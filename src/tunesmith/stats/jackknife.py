@@ -30,6 +30,7 @@ class Statistic:
     its rows left out, shape (codes,); nan where that is undefined. ``low`` and ``high`` are the range of
     possible values, None where it has no end. ``upward_bias`` is the most that chance alone may have added to
     the value (a calibration error is a sum of absolute values, so noise makes it larger, never smaller).
+    ``sums``, shape (rows, parts), and ``of_sums`` say what it is made of, where that is sums over rows alone.
     """
 
     value: float
@@ -38,6 +39,8 @@ class Statistic:
     low: float | None = 0.0
     high: float | None = 1.0
     upward_bias: float = 0.0
+    sums: Floats | None = None
+    of_sums: Callable[[Floats], Floats] | None = None
 
     @property
     def span(self) -> float | None:
@@ -65,7 +68,7 @@ def statistic_of_sums(
         pieces = [value(total - sums[start : start + at_once]) for start in range(0, number, at_once)]
         return np.concatenate(pieces)
 
-    return Statistic(float(value(total)[0]), len(parts), without, low, high, upward_bias)
+    return Statistic(float(value(total)[0]), len(parts), without, low, high, upward_bias, parts, value)
 
 
 def jackknife_interval(statistic: Statistic, groups: Sequence[str], level: float = 0.95) -> Estimate:

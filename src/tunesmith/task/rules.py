@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tunesmith.task.kinds import GOAL_METRICS, KINDS, SMALLER_IS_BETTER
 from tunesmith.task.lines import Where
 
 _TRANSFORMATIONS = ("lower_case", "stop_words", "spelling", "classical_stop_words", "classical_spelling")
@@ -41,6 +43,7 @@ def broken_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
             yield ("split",), "the test is missing: give split.test, or a file of its own as data.test_path"
         elif split.get("test") is not None and data.get("test_path") is not None:
             yield ("split", "test"), "there is already a test file (data.test_path): leave one of the two out"
+    yield from _broken_kind_rules(task)
     if isinstance(opponents, Mapping):
         yield from _broken_opponent_rules(opponents)
     guards = task.get("guards")
@@ -49,6 +52,35 @@ def broken_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
     if isinstance(train, Mapping):
         yield from _broken_watch_rules(train)
         yield from _broken_train_rules(train)
+
+
+def _broken_kind_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
+    kind = task.get("kind")
+    if kind not in KINDS:
+        return
+    goal, data, train = (task.get(name) for name in ("goal", "data", "train"))
+    named = goal.get("metric") if isinstance(goal, Mapping) else None
+    metric = named if isinstance(named, str) else None
+    known = GOAL_METRICS[kind]
+    if metric is not None and ":" not in metric and metric not in known:
+        near = difflib.get_close_matches(metric, known, n=1)
+        fix = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
+        yield ("goal", "metric"), f"{metric!r} is no metric for kind: {kind} ({fix}; or file.py:function)"
+    watches = isinstance(train, Mapping) and train.get("watch_metric") is True
+    if watches and metric in SMALLER_IS_BETTER:
+        yield ("train", "watch_metric"), f"{metric} should be small: it cannot be watched, leave it out"
+    if kind == "classify" and task.get("max_new_tokens") is not None:
+        yield ("max_new_tokens",), "labels are scored, not written: leave it out with kind: classify"
+    if kind != "extract" and task.get("json_schema") is not None:
+        yield ("json_schema",), f"only for kind: extract, not {kind}: leave it out"
+    if kind == "extract" and metric == "schema_valid" and task.get("json_schema") is None:
+        yield ("goal", "metric"), "schema_valid needs a schema: give json_schema"
+    labels = data.get("most_frequent_labels") if isinstance(data, Mapping) else None
+    train = task.get("train")
+    if kind != "classify" and isinstance(train, Mapping) and train.get("also"):
+        yield ("train", "also"), f"several tasks are trained in one run with kind: classify, not {kind}"
+    if kind != "classify" and labels is not None:
+        yield ("data", "most_frequent_labels"), f"there are no labels with kind: {kind}: leave it out"
 
 
 def _broken_guard_rules(guards: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:

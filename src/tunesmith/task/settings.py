@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from tunesmith.task.guard_settings import CostSettings, GuardsSettings
+from tunesmith.task.kinds import GOAL_METRICS, Kind
 from tunesmith.task.lines import dotted
 from tunesmith.task.rules import broken_rules
 from tunesmith.task.sections import SLUG, Count, Section, Share, Text
@@ -138,8 +139,12 @@ class DataSettings(Section):
 class GoalSettings(Section):
     """What "better" means, and by how much. Decided before anything is trained."""
 
-    metric: Literal["accuracy"] = Field(
-        default="accuracy", description="The metric that the verdict is about."
+    metric: Text | None = Field(
+        default=None,
+        description="The metric that the verdict is about: one that fits the kind (docs/metrics.md), or a "
+        "function of your own as file.py:function. Left out: accuracy for classify, field_f1 for extract, "
+        "chrf for generate and chat, rouge_l for summarise and answer.",
+        examples=["macro_f1"],
     )
     gain: Share = Field(
         description="The smallest gain over the best opponent that is worth having: 0.02 is 2 points. Ask "
@@ -164,7 +169,9 @@ class OpponentSettings(Section):
 
     classical: bool = Field(
         default=True,
-        description="Word and character n-grams with a linear model: cheap, and often hard to beat.",
+        description="Word and character n-grams with a linear model: cheap, and often hard to beat. For "
+        "texts: the answer of the nearest training row, the first sentences (summarise), templates "
+        "(generate), a linear model for each field (extract).",
     )
     classical_lower_case: bool = Field(
         default=True, description="false: classical models tell upper and lower case apart."
@@ -217,8 +224,11 @@ class Task(Section):
     name: Annotated[str, Field(pattern=SLUG)] = Field(
         description="Names the task, its results folder and its model.", examples=["support-tickets"]
     )
-    kind: Literal["classify"] = Field(
-        description="What the model does. classify: give each row exactly one label out of a fixed set."
+    kind: Kind = Field(
+        description="What the model does. classify: give each row exactly one label out of a fixed set. "
+        "extract: fields of a text as JSON. generate: a text from attributes; several rows with the same "
+        "input are several references. summarise: a short text from a long one. answer: a question about a "
+        "given text (input: [passage, question]). chat: the next turn of a conversation."
     )
     description: str = Field(
         default="",
@@ -252,6 +262,18 @@ class Task(Section):
         "and often better.",
         examples=["smollm2-135m-instruct"],
     )
+    max_new_tokens: Count | None = Field(
+        default=None,
+        description="For kinds that write texts: the most tokens of an answer, for every candidate alike. "
+        "Left out: as many as 99 of 100 training answers have.",
+        examples=[64],
+    )
+    json_schema: Text | None = Field(
+        default=None,
+        description="For extract: a JSON Schema file. Every answer is held to it while it is written, and "
+        "every target must obey it. A field that may be absent has the type [string, null].",
+        examples=["schema.json"],
+    )
     opponents: OpponentSettings = Field(
         default=OpponentSettings(),
         description="What the tuned model has to beat; each is tuned on validation. A constant answer "
@@ -274,6 +296,11 @@ class Task(Section):
     )
 
     _folder: Path = PrivateAttr(default=Path())
+
+    @property
+    def metric(self) -> str:
+        """The metric that the verdict is about: ``goal.metric``, or the default of the kind."""
+        return self.goal.metric or GOAL_METRICS[self.kind][0]
 
     @property
     def folder(self) -> Path:

@@ -132,9 +132,10 @@ def apply_plan(
                 kept[name].append(_changed(row, made))
             elif made[0].action == "set_aside":
                 set_aside.append(row)
-    kept["train"], undone = _without_new_trouble(kept, changes, similarity, shingle_words, conflicts_by_input)
+    by_input = conflicts_by_input if split.labels else None
+    kept["train"], undone = _without_new_trouble(kept, changes, similarity, shingle_words, by_input)
     changes += undone
-    conflicts = conflicting_rows([row for name in SPLITS for row in kept[name]], conflicts_by_input)
+    conflicts = _conflicts(kept, by_input)
     unapplied = tuple(f"{rows:,} rows: {reason}" for reason, rows in sorted(skipped.items()))
     return Repaired(
         _new_split(split, kept, changes, conflicts), tuple(changes), tuple(set_aside), tuple(queue), unapplied
@@ -266,7 +267,7 @@ def _without_new_trouble(
     changes: Sequence[Change],
     similarity: float,
     shingle_words: int,
-    conflicts_by_input: bool,
+    conflicts_by_input: bool | None,
 ) -> tuple[list[Row], list[Change]]:
     """The training rows without those that a repair made a leak or a conflict, and their removals."""
     touched = {change.row: change for change in changes if change.action == "fix"}
@@ -279,12 +280,18 @@ def _without_new_trouble(
             if name == "train":
                 finding = "its repair made it a copy of a validation or test row"
                 removed[row.id] = _removal(row, "train", "leaks", finding, "drop")
-    conflicts = conflicting_rows([row for name in SPLITS for row in kept[name]], conflicts_by_input)
+    conflicts = _conflicts(kept, conflicts_by_input)
     for row in kept["train"]:
         if row.id in touched and row.id in conflicts and row.id not in removed:
             finding = "its repair gave it another target than the rest of its group"
             removed[row.id] = _removal(row, "train", "duplicates", finding, "drop")
     return [row for row in kept["train"] if row.id not in removed], list(removed.values())
+
+
+def _conflicts(kept: Mapping[SplitName, Sequence[Row]], by_input: bool | None) -> set[str]:
+    """Rows that contradict others; none where targets are free texts (None)."""
+    rows = [row for name in SPLITS for row in kept[name]]
+    return set() if by_input is None else conflicting_rows(rows, by_input)
 
 
 def _new_split(
@@ -311,8 +318,8 @@ def _new_split(
         train=flagged["train"],
         validation=flagged["validation"],
         test=flagged["test"],
-        labels=tuple(sorted(trained)),
-        unmeasured_labels=tuple(sorted(trained - tested)),
+        labels=tuple(sorted(trained)) if split.labels else (),
+        unmeasured_labels=tuple(sorted(trained - tested)) if split.labels else (),
         set_aside=split.set_aside
         + tuple(
             SetAside(reason, len(of_rows), len(set(of_rows))) for reason, of_rows in sorted(gone.items())

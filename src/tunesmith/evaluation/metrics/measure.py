@@ -77,6 +77,20 @@ def paired_metric_gain(
     return jackknife_gain(own, other, groups, opponent, alpha_one_sided, larger_is_better, differs)
 
 
+def value_of(metric: str | OwnMetric, answered: Answered) -> float:
+    """The metric without an interval, for choices on validation and single rows. Errors as in ``measure``."""
+    measured = _metric(metric).measure(answered)
+    if not isinstance(measured, RowScores):
+        return measured.value
+    scores = measured.scores if measured.about is None else measured.scores[measured.about]
+    return float(scores.mean())
+
+
+def measured(metric: str | OwnMetric, answered: Answered) -> Measured:
+    """The metric as scores by row, or as a function of all rows together. Errors as in ``measure``."""
+    return _metric(metric).measure(answered)
+
+
 def metric_name(metric: str | OwnMetric) -> str:
     """As written in the task."""
     return metric if isinstance(metric, str) else metric.name

@@ -7,10 +7,14 @@ other keyword that could reject a value is refused by ``check_schema``, never pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tunesmith.errors import UserError
+from tunesmith.records import Row
+
+_ROWS_LISTED = 10
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -83,6 +87,22 @@ def schema_problems(value: object, schema: Mapping[str, Any], where: str = "") -
             yield f"{place} is {value}, below {schema['minimum']}"
         if value > schema.get("maximum", value):
             yield f"{place} is {value}, above {schema['maximum']}"
+
+
+def check_rows(rows: Sequence[Row], schema: Mapping[str, Any]) -> None:
+    """Raises UserError naming the rows whose target (JSON) a checked ``schema`` forbids, and why."""
+    bad = []
+    for row in rows:
+        problem = next(schema_problems(json.loads(row.target), schema), None)
+        if problem is not None:
+            bad.append(f"{row.source}: {problem}")
+    if bad:
+        more = f"; and {len(bad) - _ROWS_LISTED:,} more" if len(bad) > _ROWS_LISTED else ""
+        raise UserError(
+            f"{len(bad):,} of {len(rows):,} targets do not obey the schema: "
+            f"{'; '.join(bad[:_ROWS_LISTED])}{more}",
+            "correct these targets or the schema; a field that may be absent has the type [string, null]",
+        )
 
 
 def _broken_keyword(schema: dict[str, Any]) -> str | None:

@@ -1,0 +1,158 @@
+"""Candidates that write their answers: prompts on the base, and the tuned model, both by greedy generation.
+
+Every candidate of a task has the same limit of tokens and, where the task has one, is held to the same JSON
+schema while it writes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tunesmith.candidates.answers import Answers
+from tunesmith.candidates.prompts import example_turns, nearest, prompt_name
+from tunesmith.engine.constrained import TokenFilter, json_filter
+from tunesmith.engine.forward import common_prefix
+from tunesmith.engine.generation import Decoding, generate
+from tunesmith.files import content_hash
+from tunesmith.models.adapters import METHOD_TITLES
+from tunesmith.models.loading import LoadedModel
+from tunesmith.models.rendering import check_lengths, instructed, render_answer, render_prompt
+from tunesmith.progress import Report, silent
+from tunesmith.records import Candidate, Row, Settings
+
+# An answer may be as long as this share of the training answers.
+COVERED_SHARE = 0.99
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What candidates that write share: the base, the instruction, the limit of an answer, rows to show."""
+
+    loaded: LoadedModel
+    instruction: str
+    max_new_tokens: int
+    schema: Mapping[str, Any] | None
+    train: Sequence[Row]
+
+    @cached_property
+    def grammar(self) -> TokenFilter | None:
+        """The tokens that keep an answer inside the schema; None without one."""
+        if self.schema is None:
+            return None
+        return json_filter(self.schema, self.loaded.tokenizer, self.loaded.end_token)
+
+
+def answer_limit(loaded: LoadedModel, train: Sequence[Row], asked: int | None) -> int:
+    """The most tokens of an answer: ``asked``, else what 99 of 100 training answers and their ends have."""
+    if asked is not None:
+        return asked
+    lengths = sorted(len(render_answer(loaded, row.target)) for row in train)
+    return lengths[math.ceil(COVERED_SHARE * len(lengths)) - 1]
+
+
+def prompt_candidate(writing: Writing, examples: int) -> Candidate:
+    """The untuned base with ``examples`` nearest training rows in its prompt."""
+    settings = _settings(writing) | {"examples": examples}
+    shown = sorted([row.id, row.target] for row in writing.train) if examples else []
+    base = writing.loaded.base
+    identity = content_hash(["prompt that writes", settings, shown, base.sha256])
+    return Candidate(identity, "prompt", prompt_name(examples), settings, base.name)
+
+
+def tuned_candidate(writing: Writing, adapter_sha256: str, method: str) -> Candidate:
+    """The tuned model, named by what decides its answers."""
+    settings = _settings(writing) | {"adapter_sha256": adapter_sha256}
+    base = writing.loaded.base
+    identity = content_hash(["tuned to write", base.sha256, settings])
+    return Candidate(identity, "tuned", f"{base.name} + {METHOD_TITLES[method]}", settings, base.name)
+
+
+def answer_by_prompt(
+    writing: Writing, examples: int, rows: Sequence[Row], report: Report = silent
+) -> Answers:
+    """Answers under the prompt with up to ``examples`` nearest training rows, the nearest last.
+
+    Where a prompt with all of them is longer than the base's context, its farthest ones are left out. Raises
+    UserError naming the rows that do not fit even without examples.
+    """
+    shown = nearest(writing.train, rows, examples) if examples else [[] for _ in rows]
+    prompts = [_fitting(writing, row, near) for row, near in zip(rows, shown, strict=True)]
+    return _written(writing, prompts, rows, f"{prompt_name(examples)} prompt", report)
+
+
+def fewer_examples(writing: Writing, examples: int, rows: Sequence[Row]) -> int:
+    """How many prompts show fewer than ``examples`` rows, as all of them do not fit the base's context."""
+    shown = nearest(writing.train, rows, examples) if examples else [[] for _ in rows]
+    room = writing.loaded.context_tokens - writing.max_new_tokens
+    return sum(len(_prompt(writing, row, near)) > room for row, near in zip(rows, shown, strict=True) if near)
+
+
+def prompt_lengths(writing: Writing, examples: int, rows: Sequence[Row]) -> list[int]:
+    """Tokens of each row's prompt with up to ``examples`` nearest training rows."""
+    shown = nearest(writing.train, rows, examples) if examples else [[] for _ in rows]
+    return [len(_fitting(writing, row, near)) for row, near in zip(rows, shown, strict=True)]
+
+
+def answer_by_tuned(writing: Writing, rows: Sequence[Row], report: Report = silent) -> Answers:
+    """Answers of the tuned model in ``writing.loaded``, after the same prompt as in training."""
+    prompts = [render_prompt(writing.loaded, instructed(writing.instruction, row)) for row in rows]
+    return _written(writing, prompts, rows, "prompt", report)
+
+
+def _settings(writing: Writing) -> Settings:
+    settings: Settings = {"instruction": writing.instruction, "max_new_tokens": writing.max_new_tokens}
+    if writing.schema is not None:
+        settings["json_schema"] = _as_json(writing.schema)
+    return settings
+
+
+def _as_json(schema: Mapping[str, Any]) -> str:
+    # In the order of the file, which is that of the answers.
+    return json.dumps(schema, ensure_ascii=False)
+
+
+def _fitting(writing: Writing, row: Row, near: Sequence[Row]) -> list[int]:
+    room = writing.loaded.context_tokens - writing.max_new_tokens
+    for left_out in range(len(near) + 1):
+        prompt = _prompt(writing, row, near[left_out:])
+        if len(prompt) <= room:
+            break
+    return prompt
+
+
+def _prompt(writing: Writing, row: Row, examples: Sequence[Row]) -> list[int]:
+    instruction = writing.instruction
+    if examples:
+        instruction += "\nAnswer like the examples."
+    elif writing.schema is not None:
+        instruction += f"\nAnswer with JSON of this schema: {_as_json(writing.schema)}"
+    turns = list(instructed(instruction, row))
+    shown = [turn for example in examples for turn in example_turns(example)]
+    return render_prompt(writing.loaded, [turns[0], *shown, *turns[1:]])
+
+
+def _written(
+    writing: Writing, prompts: list[list[int]], rows: Sequence[Row], what: str, report: Report
+) -> Answers:
+    if not rows:
+        return Answers([], None, 0)
+    loaded = writing.loaded
+    limit = writing.max_new_tokens
+    check_lengths(loaded, rows, [len(prompt) + limit for prompt in prompts], f"{what} with its answer")
+    written = generate(
+        loaded.model,
+        prompts,
+        Decoding(limit, loaded.end_token),
+        lambda tokens: str(loaded.tokenizer.decode(tokens, skip_special_tokens=True)),
+        writing.grammar,
+        lambda done, total: report(done, total, "answers"),
+    )
+    shared = common_prefix(prompts)
+    read = shared + sum(len(prompt) - shared for prompt in prompts)
+    tokens = read + sum(len(answer.log_probabilities) for answer in written)
+    return Answers([(answer.text or "").strip() for answer in written], None, tokens)
