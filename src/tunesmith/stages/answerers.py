@@ -70,6 +70,8 @@ def answerer(
 def _writer(
     session: Session, dataset: Dataset, plan: Plan, training: Training, candidate: Candidate
 ) -> Answerer:
+    from tunesmith.candidates.texts import answer_by_tuned
+    from tunesmith.candidates.tuned import put_adapter
     from tunesmith.data.versions import read_split
     from tunesmith.evaluation.judging import learned_rows
 
@@ -77,6 +79,9 @@ def _writer(
     learned = learned_rows(judging, read_split(dataset, "train"))
     writing = writing_of(session, session.loaded(plan.precision), judging, learned)
     adapter = Path(training.adapter_folder)
+    if candidate.kind == "tuned":  # read once, not at every call
+        tuned = replace(writing, loaded=put_adapter(writing.loaded, adapter))
+        return lambda rows, report: answer_by_tuned(tuned, rows, report)
     return lambda rows, report: written_answers(writing, candidate, rows, adapter, report)
 
 
