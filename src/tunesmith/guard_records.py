@@ -123,12 +123,16 @@ class Grounding:
 
 @dataclass(frozen=True)
 class GroundingScore:
-    """The same in numbers, beside the right answers'; ``gain`` is above 0 where less is unsupported."""
+    """The same in numbers, beside the right answers'; ``gain`` is above 0 where less is unsupported.
+
+    ``excess`` is the tuned model's less that of the right answers, paired by row; None for a single group.
+    """
 
     metric: str
     tuned: Estimate
     opponent: Estimate
     references: Estimate
+    excess: Estimate | None
     gain: PairedGain
 
 
@@ -184,8 +188,10 @@ class GroupGap:
 
 @dataclass(frozen=True)
 class SwapScore:
-    """Share of answers (with texts: of their wording) that changed with the group named; ``gain`` is above 0 where fewer changed than the
-    opponent's."""
+    """Share of answers (with texts: of their wording) that changed with the group named.
+
+    ``gain`` is above 0 where fewer changed than the opponent's.
+    """
 
     tuned: Estimate
     opponent: Estimate

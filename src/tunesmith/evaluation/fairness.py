@@ -39,7 +39,7 @@ def changed(pair: CounterfactualPair, before: str, after: str) -> bool:
 
 
 def swap_score(swaps: Swaps, opponent: str, alpha_one_sided: float) -> SwapScore:
-    """Shares of changed answers (with texts: of their wording), and the paired gain in what did not change."""
+    """Shares of changed answers (with texts: of wording), and the paired gain in what did not change."""
     tuned = np.array(swaps.tuned_changed, dtype=np.float64)
     other = np.array(swaps.opponent_changed, dtype=np.float64)
     return SwapScore(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from tunesmith.data.questions import Questions
 from tunesmith.evaluation.slices import gain_in_words, loss_of, score_estimate
 from tunesmith.guard_records import Grounding, GroundingScore
 from tunesmith.records import Check, PairedGain
 from tunesmith.stats.answers import non_inferior
+from tunesmith.stats.intervals import mean_interval
 from tunesmith.stats.paired import FEWEST_GROUPS, paired_score_gain
 from tunesmith.task.kinds import GROUNDED_KINDS, GROUNDING_METRICS, Kind
 
@@ -46,17 +49,7 @@ def grounding_scores(
     records: Sequence[Grounding], asked: Questions, opponent: str, alpha_one_sided: float
 ) -> tuple[GroundingScore, ...]:
     """In numbers, beside those of the right answers, which need not be 0 either."""
-    references = [right[0] for right in asked.references]
-    return tuple(
-        GroundingScore(
-            one.metric,
-            score_estimate(one.tuned, one.groups),
-            score_estimate(one.opponent, one.groups),
-            score_estimate(unsupported(asked, references, one.metric), one.groups),
-            _gain(one, opponent, alpha_one_sided),
-        )
-        for one in records
-    )
+    return tuple(_score(one, asked, opponent, alpha_one_sided) for one in records)
 
 
 def grounding_checks(
@@ -90,6 +83,19 @@ def grounding_checks(
         evidence = f"{shares}; better by {gain_in_words(gain)}; margin {points}"
         checks.append(Check(name, question, non_inferior(loss, margin), evidence, blocking, loss))
     return tuple(checks)
+
+
+def _score(record: Grounding, asked: Questions, opponent: str, alpha_one_sided: float) -> GroundingScore:
+    usual = unsupported(asked, [right[0] for right in asked.references], record.metric)
+    several = len(set(record.groups)) > 1
+    return GroundingScore(
+        record.metric,
+        score_estimate(record.tuned, record.groups),
+        score_estimate(record.opponent, record.groups),
+        score_estimate(usual, record.groups),
+        mean_interval(np.subtract(record.tuned, usual), record.groups) if several else None,
+        _gain(record, opponent, alpha_one_sided),
+    )
 
 
 def _gain(record: Grounding, opponent: str, alpha_one_sided: float) -> PairedGain:

@@ -184,7 +184,9 @@ def _mask(rule: SliceRule, rows: Sequence[Row], clusters: npt.NDArray[np.intp]) 
         return np.array([rule.low <= count and (high is None or count <= high) for count in words], np.bool_)
     if rule.kind == "turn":
         at = [_turn_of(row) for row in rows]
-        return np.array([rule.low <= turn and (rule.high is None or turn <= rule.high) for turn in at], np.bool_)
+        return np.array(
+            [rule.low <= turn and (rule.high is None or turn <= rule.high) for turn in at], np.bool_
+        )
     if rule.kind == "label":
         return np.array([row.target == rule.value for row in rows], dtype=np.bool_)
     if rule.kind == "source":

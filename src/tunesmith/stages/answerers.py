@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tunesmith.progress import Report
 from tunesmith.records import Candidate, Dataset, Plan, Row
 from tunesmith.run_records import Training
-from tunesmith.stages.answering import judging_of, writing_of, written_answers
+from tunesmith.stages.answering import judging_of, untuned_answers, writing_of
 from tunesmith.stages.opponents import classical_text
 from tunesmith.stages.session import Session
 
@@ -78,11 +78,10 @@ def _writer(
     judging = judging_of(session.task)
     learned = learned_rows(judging, read_split(dataset, "train"))
     writing = writing_of(session, session.loaded(plan.precision), judging, learned)
-    adapter = Path(training.adapter_folder)
-    if candidate.kind == "tuned":  # read once, not at every call
-        tuned = replace(writing, loaded=put_adapter(writing.loaded, adapter))
-        return lambda rows, report: answer_by_tuned(tuned, rows, report)
-    return lambda rows, report: written_answers(writing, candidate, rows, adapter, report)
+    if candidate.kind != "tuned":
+        return lambda rows, report: untuned_answers(writing, candidate, rows, report)
+    tuned = replace(writing, loaded=put_adapter(writing.loaded, Path(training.adapter_folder)))
+    return lambda rows, report: answer_by_tuned(tuned, rows, report)
 
 
 def _relabelled(candidate: Candidate, usual: Sequence[str], names: Sequence[str]) -> Candidate:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import UserError
@@ -71,23 +70,16 @@ def writing_of(
     return Writing(loaded, task.instruction, limit, judging.schema, train)
 
 
-def written_answers(
-    writing: Writing, candidate: Candidate, rows: Sequence[Row], adapter: Path, report: Report
-) -> Answers:
-    """The answers of any candidate of a text kind; ``adapter`` is where the tuned one lies."""
-    from dataclasses import replace
-
+def untuned_answers(writing: Writing, candidate: Candidate, rows: Sequence[Row], report: Report) -> Answers:
+    """The answers of an opponent of a text kind."""
     from tunesmith.candidates.plain_texts import answer_plain
-    from tunesmith.candidates.texts import answer_by_prompt, answer_by_tuned
-    from tunesmith.candidates.tuned import put_adapter
+    from tunesmith.candidates.texts import answer_by_prompt
     from tunesmith.engine.lora import lora_disabled
 
-    if candidate.kind in ("constant", "classical"):
+    if candidate.kind != "prompt":
         return answer_plain(candidate, writing.train, rows)
-    if candidate.kind == "prompt":
-        with lora_disabled(writing.loaded.model):
-            return answer_by_prompt(writing, int(str(candidate.settings["examples"])), rows, report)
-    return answer_by_tuned(replace(writing, loaded=put_adapter(writing.loaded, adapter)), rows, report)
+    with lora_disabled(writing.loaded.model):
+        return answer_by_prompt(writing, int(str(candidate.settings["examples"])), rows, report)
 
 
 def tuned_text_card(

@@ -17,6 +17,7 @@ Score = Callable[[Sequence[Row], Sequence[str]], tuple[float, ...]]
 if TYPE_CHECKING:  # torch takes seconds to import
     from tunesmith.evaluation.attacks import Spoiler
 
+
 @dataclass(frozen=True)
 class Before:
     """What the tuned model and its opponent answered to the rows as they are, by the row's id."""

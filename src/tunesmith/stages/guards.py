@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from tunesmith.guard_records import Attack, Guarded, GuardEvidence, Sureness, Swaps
 from tunesmith.records import Dataset, Plan, Row, Scorecard
+from tunesmith.stages.answering import judging_identity
 from tunesmith.stages.asking import Ask, asker, drawn, latency
 from tunesmith.stages.attacking import Before, answers_of, attack, label_order, right, scores_of
 from tunesmith.stages.general_guards import measure_refusals, measure_secrets
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.session import Session
+from tunesmith.stages.text_guards import measure_texts
 from tunesmith.stages.train import CALIBRATION_MASS, TrainResult
 from tunesmith.workspace import cached, stage_key
 
@@ -36,6 +38,9 @@ PACKAGES = (
     "tunesmith.stages.asking",
     "tunesmith.stages.attacking",
     "tunesmith.stages.guards",
+    "tunesmith.stages.text_guards",
+    "tunesmith.data.questions",
+    "tunesmith.task.kinds",
     "tunesmith.stages.general",
     "tunesmith.stages.general_guards",
     "tunesmith.guard_records",
@@ -72,11 +77,21 @@ def measure_guards(
         "tuned": train.validation.candidate,
         "finalists": opponents.finalist_candidates(),
         "guards": task.guards.model_dump(),
+        "judging": judging_identity(task),
         "base": session.base().sha256,
         "precision": plan.precision,
     }
     folder = session.folder.stage("guards", stage_key("guards", inputs, PACKAGES))
-    return cached(folder, GuardsResult, lambda _: _measure(session, dataset, plan, opponents, train))[0]
+    measure = _measure if task.kind == "classify" else _measure_texts
+    return cached(folder, GuardsResult, lambda _: measure(session, dataset, plan, opponents, train))[0]
+
+
+def _measure_texts(
+    session: Session, dataset: Dataset, plan: Plan, opponents: OpponentsResult, train: TrainResult
+) -> GuardsResult:
+    started = time.perf_counter()
+    evidence, guarded = measure_texts(session, dataset, plan, opponents, train, ALPHA)
+    return GuardsResult(evidence, guarded, time.perf_counter() - started)
 
 
 def _measure(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tunesmith.task.kinds import GOAL_METRICS, KINDS, SMALLER_IS_BETTER
+from tunesmith.task.kinds import GOAL_METRICS, GROUNDED_KINDS, KINDS, SMALLER_IS_BETTER
 from tunesmith.task.lines import Where
 
 _TRANSFORMATIONS = ("lower_case", "stop_words", "spelling", "classical_stop_words", "classical_spelling")
@@ -75,6 +75,12 @@ def _broken_kind_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
         yield ("json_schema",), f"only for kind: extract, not {kind}: leave it out"
     if kind == "extract" and metric == "schema_valid" and task.get("json_schema") is None:
         yield ("goal", "metric"), "schema_valid needs a schema: give json_schema"
+    guards = task.get("guards")
+    if kind not in GROUNDED_KINDS and isinstance(guards, Mapping) and "grounding" in guards:
+        yield (
+            ("guards", "grounding"),
+            f"only for kind: {' and '.join(GROUNDED_KINDS)}, not {kind}: leave it out",
+        )
     labels = data.get("most_frequent_labels") if isinstance(data, Mapping) else None
     train = task.get("train")
     if kind != "classify" and isinstance(train, Mapping) and train.get("also"):
