@@ -8,7 +8,7 @@ from tunesmith.evaluation.refusals import refusal_checks
 from tunesmith.evaluation.robustness import robustness_checks
 from tunesmith.guard_records import GuardEvidence
 from tunesmith.records import Check
-from tunesmith.task.guard_settings import GuardsSettings
+from tunesmith.task.guard_settings import GROUNDING_IF_LEFT_OUT, GuardsSettings
 from tunesmith.task.kinds import GROUNDED_KINDS, Kind
 
 
@@ -25,6 +25,7 @@ def evidence_checks(
     """
     evidence = evidence or GuardEvidence("the opponent", (), None, (), ())
     robustness, fairness = settings.robustness, settings.fairness
+    grounding = settings.grounding or GROUNDING_IF_LEFT_OUT
     return (
         *robustness_checks(
             evidence.attacks, evidence.opponent, robustness.margin, robustness.blocking, alpha_one_sided
@@ -43,8 +44,8 @@ def evidence_checks(
             grounding_checks(
                 evidence.grounding,
                 evidence.opponent,
-                settings.grounding.margin,
-                settings.grounding.blocking,
+                grounding.margin,
+                grounding.blocking,
                 alpha_one_sided,
             )
             if kind in GROUNDED_KINDS

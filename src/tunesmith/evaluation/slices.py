@@ -271,7 +271,7 @@ def _cluster_rules(train: Sequence[Row]) -> tuple[Any, list[SliceRule]]:
     words = vectorizer.get_feature_names_out()
     overall = np.asarray(matrix.mean(axis=0)).ravel()
     rules = []
-    for cluster in range(number):
+    for cluster in sorted(set(codes.tolist())):  # of equal texts there are fewer clusters
         own = np.asarray(matrix[codes == cluster].mean(axis=0)).ravel()
         ranked = [str(words[place]) for place in np.argsort(overall - own, kind="stable")]
         telling = ([word for word in ranked if len(word) >= TELLING_LETTERS] or ranked)[:TELLING_WORDS]

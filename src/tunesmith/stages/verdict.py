@@ -260,7 +260,7 @@ def _row_scores(judging: Judging, asked: Questions, answers: Sequence[str]) -> S
     from tunesmith.evaluation.scorecards import correctness
 
     if judging.kind == "classify":
-        return correctness(asked.rows, answers).tolist()
+        return list(map(float, correctness(asked.rows, answers)))
     return unit_scores(judging, asked, answers)
 
 

@@ -76,7 +76,7 @@ def _broken_kind_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
     if kind == "extract" and metric == "schema_valid" and task.get("json_schema") is None:
         yield ("goal", "metric"), "schema_valid needs a schema: give json_schema"
     guards = task.get("guards")
-    if kind not in GROUNDED_KINDS and isinstance(guards, Mapping) and "grounding" in guards:
+    if kind not in GROUNDED_KINDS and isinstance(guards, Mapping) and guards.get("grounding"):
         yield (
             ("guards", "grounding"),
             f"only for kind: {' and '.join(GROUNDED_KINDS)}, not {kind}: leave it out",
