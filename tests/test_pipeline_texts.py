@@ -257,7 +257,7 @@ def test_guards_are_measured_on_what_was_written_and_reach_the_verdict_the_page_
     assert checks["slice: hotels"].estimate is None  # too few groups
     assert checks["slice: all"].estimate is not None
     assert {score.kind for score in run.verdict.slices} >= {"length", "named"}
-    # The tuned model on its training rows, and on validation: the same scores by either way.
+    # A mean of rows is near the metric of all rows together.
     score = run.train.validation.metrics["chrf"].value if run.train is not None else 0.0
     (everything,) = [one for one in guarded.validation_slices if one.name == "all"]
     assert everything.tuned.value == pytest.approx(score, abs=0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def test_the_score_of_a_row_is_larger_when_better_whatever_the_goal(metric: str)
 
 
 def test_a_metric_that_cannot_be_had_of_one_row_is_stood_in_for_by_the_default_of_the_kind() -> None:
-    own = OwnMetric("mine.py:f", lambda answer, row: 7.0, "mine.py", "0")
+    own = OwnMetric("mine.py:f", Path("mine.py"), lambda answer, row: 7.0, "0")
     assert row_judging(Judging("chat", own)).metric == "chrf"
     assert row_judging(Judging("answer", "cider")).metric == "rouge_l"
     assert row_judging(Judging("answer", "unsupported_words")).metric == "unsupported_words"
