@@ -13,6 +13,7 @@ from rich.console import Console
 from tiny import make_tiny_base
 from tunesmith import ledger
 from tunesmith.errors import UserError
+from tunesmith.evaluation.robustness import MEAN
 from tunesmith.files import read_record
 from tunesmith.pipeline import Run, run_stages
 from tunesmith.report.terminal import print_summary
@@ -245,7 +246,8 @@ def test_guards_are_measured_on_what_was_written_and_reach_the_verdict_the_page_
     assert guarded.grounding == ()
     measured = [attack for attack in guarded.attacks if attack.tuned is not None]
     assert all(0 <= attack.tuned.value <= 1 for attack in measured if attack.tuned is not None)
-    assert len(guarded.attacks) >= len(ATTACK_ORDER) >= len(measured) >= 2
+    assert {attack.name for attack in guarded.attacks} == {*ATTACK_ORDER, MEAN}
+    assert len(measured) >= 2
     assert guarded.gap is not None
     assert guarded.copying is not None
     assert {cost.candidate for cost in run.guards.evidence.latencies} >= {guarded.opponent}

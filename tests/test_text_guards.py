@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from report_samples import scorecard
 from tunesmith.candidates.answers import Answers
 from tunesmith.data.questions import Questions, each_row
+from tunesmith.evaluation.attacks import SPOILERS
 from tunesmith.evaluation.fairness import swap_score
 from tunesmith.evaluation.grounding import grounding_checks, grounding_scores, measure_grounding
 from tunesmith.evaluation.guards import evidence_checks
@@ -172,13 +174,16 @@ def test_changed_labels_are_scored_as_they_were_before_there_were_texts(
 
 def test_attacks_are_bounded_by_what_writing_costs_and_never_where_they_must_pass() -> None:
     card = scorecard("prompt", PROMPT, "validation", 1.0)
-    names = [
-        [spoiler.name for spoiler in affordable_attacks(rows, (card, card), every)[0]]
-        for rows, every in ((1, False), (10**9, False), (10**9, True))
-    ]
-    assert names == [list(ATTACK_ORDER), ["typos"], list(ATTACK_ORDER)]
-    used, left_out = affordable_attacks(10**9, (card,), False)
-    assert {spoiler.name for spoiler in (*used, *left_out)} == set(ATTACK_ORDER)
+    assert {spoiler.name for spoiler in SPOILERS} == set(ATTACK_ORDER)
+    found = {}
+    for tokens, every in ((1, False), (80, False), (900, False), (10**6, False), (10**6, True)):
+        slow = replace(card, cost=replace(card.cost, tokens=tokens * card.cost.rows))
+        rows, used = affordable_attacks(50, (slow,), every)
+        found[tokens, every] = (rows, [spoiler.name for spoiler in used])
+    assert found[1, False] == found[10**6, True] == (50, list(ATTACK_ORDER))
+    assert found[80, False] == (50, ["typos", "prompt injection"])
+    assert found[900, False] == (11, ["typos"])
+    assert found[10**6, False] == (10, ["typos"])
 
 
 def test_a_model_that_obeys_injected_texts_is_told_from_one_that_does_not() -> None:

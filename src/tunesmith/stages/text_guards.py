@@ -20,16 +20,19 @@ from tunesmith.stages.session import Session
 from tunesmith.stages.train import TrainResult
 
 if TYPE_CHECKING:  # the libraries behind the metrics take seconds to import
+    from tunesmith.data.audit.groups import CounterfactualPair
     from tunesmith.data.questions import Questions
     from tunesmith.evaluation.attacks import Spoiler
     from tunesmith.evaluation.judging import Judging
 
-TRAIN_SAMPLE = 32  # training rows whose score shows how far it lies above that of validation
-TIMED_ROWS = 6  # requests asked alone, one after the other
+TRAIN_SAMPLE = 24  # training rows whose score shows how far it lies above that of validation
+TIMED_ROWS = 4  # requests asked alone, one after the other
 MOST_SWAPS = 60  # the verdict needs 50 groups
 # Attacks are made in this order as long as both candidates together stay below so many tokens, read and
-# written; the first one always, and all of them where robustness must pass.
-ATTACK_TOKENS = 60_000
+# written: 30 to 50 s of a base of 135M parameters on one core. The first one is always made, on fewer rows
+# where it must be; all of them, on all rows, where robustness must pass.
+ATTACK_TOKENS = 10_000
+FEWEST_ATTACKED = 10
 ATTACK_ORDER = (
     *("typos", "prompt injection", "distractors", "case"),
     *("other words around it", "long input", "another language"),
@@ -46,7 +49,8 @@ def measure_texts(
 ) -> tuple[GuardEvidence, Guarded]:
     """As :func:`tunesmith.stages.guards.measure_guards`, with scores of rows in place of right and wrong."""
     from tunesmith.data.versions import read_split
-    from tunesmith.evaluation.fairness import group_gaps, swap_score
+    from tunesmith.evaluation.attacks import SPOILERS
+    from tunesmith.evaluation.fairness import group_gaps, swap_score, swaps_to_ask
     from tunesmith.evaluation.grounding import grounding_scores, measure_grounding
     from tunesmith.evaluation.judging import questions
     from tunesmith.evaluation.memorisation import copying
@@ -81,12 +85,16 @@ def measure_texts(
     tuned, rival = ask(train.validation.candidate), ask(leader)
     attacks: list[Attack] = []
     if guards.robustness.rows:
-        rows = drawn(asked.rows, guards.robustness.rows)
-        used, left_out = affordable_attacks(len(rows), (train.validation, card), guards.robustness.blocking)
+        most = min(guards.robustness.rows, len(asked))
+        number, used = affordable_attacks(most, (train.validation, card), guards.robustness.blocking)
+        rows = drawn(asked.rows, number)
         others = [row.target for row in rows]
         attacks = attack(rows, others, before, tuned, rival, _scoring(judging, asked), used)
-        attacks += [Attack(one.name, one.done, unmeasured=LEFT_OUT) for one in left_out]
-    swaps = _swaps(asked.rows, before, tuned, rival)
+        attacks += [Attack(one.name, one.done, unmeasured=LEFT_OUT) for one in SPOILERS if one not in used]
+    pairs = swaps_to_ask(asked.rows)[:MOST_SWAPS]
+    if not guards.fairness.blocking:
+        pairs = pairs[: max(FEWEST_ATTACKED, affordable_rows((train.validation, card)))]
+    swaps = _swaps(pairs, asked.rows, before, tuned, rival)
 
     sample = taken(learned, drawn(learned.rows, TRAIN_SAMPLE))
     taught = unit_scores(judging, sample, tuned(sample.rows).labels)
@@ -144,17 +152,24 @@ def measure_texts(
 LEFT_OUT = "left out, as writing takes long; with blocking: true every attack is made"
 
 
-def affordable_attacks(
-    rows: int, cards: Sequence[Scorecard], every: bool
-) -> tuple[list[Spoiler], list[Spoiler]]:
-    """The attacks to make and those to leave out, by the tokens that validation took a row of ``cards``."""
+def affordable_attacks(rows: int, cards: Sequence[Scorecard], every: bool) -> tuple[int, list[Spoiler]]:
+    """How many of ``rows`` to attack, and how, by the tokens that validation took a row of ``cards``."""
     from tunesmith.evaluation.attacks import SPOILERS
 
     by_name = {spoiler.name: spoiler for spoiler in SPOILERS}
     ordered = [by_name[name] for name in ATTACK_ORDER]
-    each = rows * sum(card.cost.tokens / card.cost.rows for card in cards)
-    number = len(ordered) if every or each == 0 else max(1, min(len(ordered), int(ATTACK_TOKENS / each)))
-    return ordered[:number], ordered[number:]
+    affordable = affordable_rows(cards)
+    if every or affordable >= rows * len(ordered):
+        return rows, ordered
+    if affordable < rows:
+        return min(rows, max(FEWEST_ATTACKED, affordable)), ordered[:1]
+    return rows, ordered[: affordable // rows]
+
+
+def affordable_rows(cards: Sequence[Scorecard]) -> int:
+    """How many rows all of ``cards``'s candidates can answer with ``ATTACK_TOKENS``."""
+    by_row = sum(card.cost.tokens / card.cost.rows for card in cards)
+    return ATTACK_TOKENS if by_row <= 1 else int(ATTACK_TOKENS / by_row)
 
 
 def taken(asked: Questions, rows: Sequence[Row]) -> Questions:
@@ -178,13 +193,13 @@ def _scoring(judging: Judging, asked: Questions) -> Scoring:
     )
 
 
-def _swaps(rows: Sequence[Row], before: Before, tuned: Ask, rival: Ask) -> Swaps | None:
+def _swaps(
+    pairs: Sequence[CounterfactualPair], rows: Sequence[Row], before: Before, tuned: Ask, rival: Ask
+) -> Swaps | None:
     """How differently both answer when another group of people is named; None where no row names one."""
     from tunesmith.data.audit.groups import swapped
-    from tunesmith.evaluation.fairness import swaps_to_ask
     from tunesmith.evaluation.row_scores import rewording
 
-    pairs = swaps_to_ask(rows)[:MOST_SWAPS]
     if not pairs:
         return None
     asked = [pair.counterpart for pair in pairs]
