@@ -176,13 +176,13 @@ def test_attacks_are_bounded_by_what_writing_costs_and_never_where_they_must_pas
     card = scorecard("prompt", PROMPT, "validation", 1.0)
     assert {spoiler.name for spoiler in SPOILERS} == set(ATTACK_ORDER)
     found = {}
-    for tokens, every in ((1, False), (80, False), (900, False), (10**6, False), (10**6, True)):
+    for tokens, every in ((1, False), (60, False), (500, False), (10**6, False), (10**6, True)):
         slow = replace(card, cost=replace(card.cost, tokens=tokens * card.cost.rows))
         rows, used = affordable_attacks(50, (slow,), every)
         found[tokens, every] = (rows, [spoiler.name for spoiler in used])
     assert found[1, False] == found[10**6, True] == (50, list(ATTACK_ORDER))
-    assert found[80, False] == (50, ["typos", "prompt injection"])
-    assert found[900, False] == (11, ["typos"])
+    assert found[60, False] == (50, ["typos", "prompt injection"])
+    assert found[500, False] == (14, ["typos"])
     assert found[10**6, False] == (10, ["typos"])
 
 

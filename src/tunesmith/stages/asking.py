@@ -40,9 +40,10 @@ def asker(
     return ask
 
 
-def latency(candidate: Candidate, ask: Ask, rows: Sequence[Row]) -> Latency:
-    """Each row asked alone, after one that warms up."""
-    ask([rows[0]])
+def latency(candidate: Candidate, ask: Ask, rows: Sequence[Row], warm: bool = False) -> Latency:
+    """Each row asked alone, after one that warms up unless the candidate is ``warm``."""
+    if not warm:
+        ask([rows[0]])
     seconds, tokens = [], []
     for row in rows:
         started = time.perf_counter()

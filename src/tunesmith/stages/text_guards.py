@@ -26,12 +26,12 @@ if TYPE_CHECKING:  # the libraries behind the metrics take seconds to import
     from tunesmith.evaluation.judging import Judging
 
 TRAIN_SAMPLE = 24  # training rows whose score shows how far it lies above that of validation
-TIMED_ROWS = 4  # requests asked alone, one after the other
+TIMED_ROWS = 3  # requests asked alone, one after the other; the models are warm by then
 MOST_SWAPS = 60  # the verdict needs 50 groups
 # Attacks are made in this order as long as both candidates together stay below so many tokens, read and
-# written: 30 to 50 s of a base of 135M parameters on one core. The first one is always made, on fewer rows
+# written: about 40 s of a base of 135M parameters on one core. The first one is always made, on fewer rows
 # where it must be; all of them, on all rows, where robustness must pass.
-ATTACK_TOKENS = 10_000
+ATTACK_TOKENS = 7_000
 FEWEST_ATTACKED = 10
 ATTACK_ORDER = (
     *("typos", "prompt injection", "distractors", "case"),
@@ -96,7 +96,8 @@ def measure_texts(
         pairs = pairs[: max(FEWEST_ATTACKED, affordable_rows((train.validation, card)))]
     swaps = _swaps(pairs, asked.rows, before, tuned, rival)
 
-    sample = taken(learned, drawn(learned.rows, TRAIN_SAMPLE))
+    count = min(TRAIN_SAMPLE, max(FEWEST_ATTACKED, affordable_rows((train.validation,)) // 3))
+    sample = taken(learned, drawn(learned.rows, count))
     taught = unit_scores(judging, sample, tuned(sample.rows).labels)
     sample_groups = [row.group for row in sample.rows]
     gap = part_difference(
@@ -105,8 +106,10 @@ def measure_texts(
         codes_of([*sample_groups, *groups]),
     )
     timed = drawn(asked.rows, TIMED_ROWS)
-    latencies = [latency(candidate, ask(candidate), timed) for candidate in opponents.finalist_candidates()]
-    latencies.append(latency(train.validation.candidate, tuned, timed))
+    latencies = [
+        latency(candidate, ask(candidate), timed, warm=True) for candidate in opponents.finalist_candidates()
+    ]
+    latencies.append(latency(train.validation.candidate, tuned, timed, warm=True))
 
     grounding = measure_grounding(asked, own_answers, other_answers, task.kind)
     grounded = grounding_scores(grounding, asked, leader.name, alpha_one_sided)
