@@ -333,7 +333,7 @@ def test_prompts_race_and_one_clearly_behind_is_no_finalist(
 
     monkeypatch.setattr(prompts, "score_prompt", score)
     monkeypatch.setattr(prompts, "content_free_prior", lambda *_: [0.0] * len(labels))
-    monkeypatch.setattr(stage, "RACE_ROWS", 52)
+    monkeypatch.setattr(stage, "RACE_QUESTIONS", 52)
     result = stage._measure(session, run.dataset, run.plan.plan)
     by_examples = {card.candidate.settings.get("examples"): card for card in result.scorecards}
     assert asked == [(0, 52), (1, 52), (1, 8)]

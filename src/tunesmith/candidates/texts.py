@@ -6,15 +6,23 @@ schema while it writes.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from tunesmith.candidates.answers import Answers
-from tunesmith.candidates.prompts import example_turns, nearest, prompt_name
+from tunesmith.candidates.forms import (
+    PromptForm,
+    Shown,
+    form_name,
+    form_settings,
+    schema_text,
+    shown_with,
+    text_request,
+    turns_of,
+)
 from tunesmith.engine.constrained import TokenFilter, json_filter
 from tunesmith.engine.forward import common_prefix
 from tunesmith.engine.generation import Decoding, generate
@@ -55,13 +63,13 @@ def answer_limit(loaded: LoadedModel, train: Sequence[Row], asked: int | None) -
     return lengths[math.ceil(COVERED_SHARE * len(lengths)) - 1]
 
 
-def prompt_candidate(writing: Writing, examples: int) -> Candidate:
-    """The untuned base with ``examples`` nearest training rows in its prompt."""
-    settings = _settings(writing) | {"examples": examples}
-    shown = sorted([row.id, row.target] for row in writing.train) if examples else []
+def prompt_candidate(writing: Writing, form: PromptForm) -> Candidate:
+    """The untuned base under the prompts of ``form``."""
+    settings = _settings(writing) | form_settings(form)
+    shown = sorted([row.id, row.target] for row in writing.train) if form.examples else []
     base = writing.loaded.base
     identity = content_hash(["prompt that writes", settings, shown, base.sha256])
-    return Candidate(identity, "prompt", prompt_name(examples), settings, base.name)
+    return Candidate(identity, "prompt", form_name(form), settings, base.name)
 
 
 def tuned_candidate(writing: Writing, adapter_sha256: str, method: str) -> Candidate:
@@ -73,29 +81,31 @@ def tuned_candidate(writing: Writing, adapter_sha256: str, method: str) -> Candi
 
 
 def answer_by_prompt(
-    writing: Writing, examples: int, rows: Sequence[Row], report: Report = silent
+    writing: Writing, form: PromptForm, rows: Sequence[Row], report: Report = silent
 ) -> Answers:
-    """Answers under the prompt with up to ``examples`` nearest training rows, the nearest last.
+    """Answers under the prompts of ``form``.
 
-    Where a prompt with all of them is longer than the base's context, its farthest ones are left out. Raises
-    UserError naming the rows that do not fit even without examples.
+    Where a prompt with all its examples is longer than the base's context, its farthest ones are left out.
+    Raises UserError naming the rows that do not fit even without examples.
     """
-    shown = nearest(writing.train, rows, examples) if examples else [[] for _ in rows]
-    prompts = [_fitting(writing, row, near) for row, near in zip(rows, shown, strict=True)]
-    return _written(writing, prompts, rows, f"{prompt_name(examples)} prompt", report)
+    shown = shown_with(form, writing.train, rows)
+    prompts = [_fitting(writing, row, one) for row, one in zip(rows, shown, strict=True)]
+    return _written(writing, prompts, rows, f"{form_name(form)} prompt", report)
 
 
-def fewer_examples(writing: Writing, examples: int, rows: Sequence[Row]) -> int:
-    """How many prompts show fewer than ``examples`` rows, as all of them do not fit the base's context."""
-    shown = nearest(writing.train, rows, examples) if examples else [[] for _ in rows]
+def fewer_examples(writing: Writing, form: PromptForm, rows: Sequence[Row]) -> int:
+    """How many prompts show fewer examples than ``form`` wants, as all do not fit the base's context."""
+    shown = shown_with(form, writing.train, rows)
     room = writing.loaded.context_tokens - writing.max_new_tokens
-    return sum(len(_prompt(writing, row, near)) > room for row, near in zip(rows, shown, strict=True) if near)
+    return sum(
+        len(_prompt(writing, row, one)) > room for row, one in zip(rows, shown, strict=True) if one.examples
+    )
 
 
-def prompt_lengths(writing: Writing, examples: int, rows: Sequence[Row]) -> list[int]:
-    """Tokens of each row's prompt with up to ``examples`` nearest training rows."""
-    shown = nearest(writing.train, rows, examples) if examples else [[] for _ in rows]
-    return [len(_fitting(writing, row, near)) for row, near in zip(rows, shown, strict=True)]
+def prompt_lengths(writing: Writing, form: PromptForm, rows: Sequence[Row]) -> list[int]:
+    """Tokens of each row's prompt of ``form``."""
+    shown = shown_with(form, writing.train, rows)
+    return [len(_fitting(writing, row, one)) for row, one in zip(rows, shown, strict=True)]
 
 
 def answer_by_tuned(writing: Writing, rows: Sequence[Row], report: Report = silent) -> Answers:
@@ -107,33 +117,22 @@ def answer_by_tuned(writing: Writing, rows: Sequence[Row], report: Report = sile
 def _settings(writing: Writing) -> Settings:
     settings: Settings = {"instruction": writing.instruction, "max_new_tokens": writing.max_new_tokens}
     if writing.schema is not None:
-        settings["json_schema"] = _as_json(writing.schema)
+        settings["json_schema"] = schema_text(writing.schema)
     return settings
 
 
-def _as_json(schema: Mapping[str, Any]) -> str:
-    # In the order of the file, which is that of the answers.
-    return json.dumps(schema, ensure_ascii=False)
-
-
-def _fitting(writing: Writing, row: Row, near: Sequence[Row]) -> list[int]:
+def _fitting(writing: Writing, row: Row, shown: Shown) -> list[int]:
     room = writing.loaded.context_tokens - writing.max_new_tokens
-    for left_out in range(len(near) + 1):
-        prompt = _prompt(writing, row, near[left_out:])
+    for left_out in range(len(shown.examples) + 1):
+        prompt = _prompt(writing, row, replace(shown, examples=shown.examples[left_out:]))
         if len(prompt) <= room:
             break
     return prompt
 
 
-def _prompt(writing: Writing, row: Row, examples: Sequence[Row]) -> list[int]:
-    instruction = writing.instruction
-    if examples:
-        instruction += "\nAnswer like the examples."
-    elif writing.schema is not None:
-        instruction += f"\nAnswer with JSON of this schema: {_as_json(writing.schema)}"
-    turns = list(instructed(instruction, row))
-    shown = [turn for example in examples for turn in example_turns(example)]
-    return render_prompt(writing.loaded, [turns[0], *shown, *turns[1:]])
+def _prompt(writing: Writing, row: Row, shown: Shown) -> list[int]:
+    request = text_request(writing.schema, bool(shown.examples))
+    return render_prompt(writing.loaded, turns_of(writing.instruction, request, row, shown))
 
 
 def _written(

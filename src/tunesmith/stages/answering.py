@@ -60,6 +60,12 @@ def judging_identity(task: Task) -> list[Any]:
     return [task.kind, task.metric, own, None if schema is None else json.dumps(schema), task.max_new_tokens]
 
 
+def opponents_identity(task: Task) -> dict[str, Any]:
+    """What decides the opponents' results, for cache keys: how endpoints are reached and paid does not."""
+    how = {"key_env": True, "spend_cap": True, "timeout_seconds": True, "requests_at_once": True}
+    return task.opponents.model_dump(exclude={"endpoints": {"__all__": how}})
+
+
 def writing_of(
     session: Session, loaded: LoadedModel, judging: Judging, train: Sequence[Row], limit: int | None = None
 ) -> Writing:
@@ -77,6 +83,7 @@ def written_answers(
     """The answers of any candidate of a text kind; ``adapter`` is where the tuned one lies."""
     from dataclasses import replace
 
+    from tunesmith.candidates.forms import form_of
     from tunesmith.candidates.plain_texts import answer_plain
     from tunesmith.candidates.texts import answer_by_prompt, answer_by_tuned
     from tunesmith.candidates.tuned import put_adapter
@@ -86,7 +93,7 @@ def written_answers(
         return answer_plain(candidate, writing.train, rows)
     if candidate.kind == "prompt":
         with lora_disabled(writing.loaded.model):
-            return answer_by_prompt(writing, int(str(candidate.settings["examples"])), rows, report)
+            return answer_by_prompt(writing, form_of(candidate.settings), rows, report)
     return answer_by_tuned(replace(writing, loaded=put_adapter(writing.loaded, adapter)), rows, report)
 
 

@@ -56,7 +56,7 @@ def ask(session: Session, text: str, nearest: int = 3, choices: int = 3) -> Aske
 
     Raises UserError when the task has no finished run, when the text is empty or does not fit the base.
     """
-    from tunesmith.candidates.prompts import most_similar
+    from tunesmith.candidates.nearest import most_similar
     from tunesmith.candidates.tuned import put_adapter
     from tunesmith.data.versions import load_dataset, read_split
 

@@ -5,27 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tunesmith.records import Candidate, Cost, Dataset, Plan, Row, Scorecard
-from tunesmith.stages.answering import judging_identity, judging_of
+from tunesmith.stages.answering import judging_identity, judging_of, opponents_identity
+from tunesmith.stages.endpoints import endpoint_cards
 from tunesmith.stages.memory import peak_mb, reset_peak
+from tunesmith.stages.race import RACE_ALPHA, RACE_QUESTIONS
 from tunesmith.stages.session import Session
 from tunesmith.stages.text_opponents import text_opponents
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:
+    from tunesmith.candidates.forms import PromptForm
     from tunesmith.candidates.prompts import Prompting
     from tunesmith.data.questions import Questions
     from tunesmith.engine.scoring import LabelScores
     from tunesmith.evaluation.judging import Judging
 
-# Prompts are first compared on so many rows; one that is behind the best of them at this one-sided level is
-# scored no further.
-RACE_ROWS = 100
-RACE_ALPHA = 0.005
 TEST_ROWS_OF_THE_BEHIND = 400
 
 PACKAGES = (
@@ -39,6 +39,8 @@ PACKAGES = (
     "tunesmith.data.questions",
     "tunesmith.stages.answering",
     "tunesmith.stages.opponents",
+    "tunesmith.stages.endpoints",
+    "tunesmith.stages.race",
     "tunesmith.stages.text_opponents",
     "tunesmith.records",
 )
@@ -63,17 +65,28 @@ class OpponentsResult:
         return tuple(by_id[finalist] for finalist in self.finalists)
 
 
+def strong_opponents(session: Session) -> tuple[str, ...]:
+    """The endpoints of the task, and the prompted models of a billion parameters or more."""
+    from tunesmith.candidates.forms import own_forms
+    from tunesmith.models.size import STRONG_PARAMETERS, count_parameters
+
+    opponents = session.task.opponents
+    prompted = [session.base()] if own_forms(opponents) else []
+    large = [base.name for base in prompted if count_parameters(Path(base.folder)) >= STRONG_PARAMETERS]
+    return (*(endpoint.name for endpoint in opponents.endpoints), *large)
+
+
 def measure_opponents(session: Session, dataset: Dataset, plan: Plan) -> OpponentsResult:
     """Score every opponent of the task on validation.
 
-    The finalists are the best prompt and the best classical model by the goal's metric on validation; the
-    constant answer when there is neither.
+    The finalists are the best prompt, the best classical model and the best endpoint by the goal's metric on
+    validation; the constant answer when there is none of them.
     """
     task = session.task
     inputs = {
         "dataset": dataset.manifest.version,
         "instruction": task.instruction,
-        "opponents": task.opponents.model_dump(),
+        "opponents": opponents_identity(task),
         "base": session.base().sha256,
         "precision": plan.precision,
         "judging": judging_identity(task),
@@ -91,10 +104,13 @@ def _measure(session: Session, dataset: Dataset, plan: Plan) -> OpponentsResult:
     train = learned_rows(judging, read_split(dataset, "train"))
     asked = questions(judging, read_split(dataset, "validation"))
     grid: tuple[tuple[str, float], ...] = ()
+    # First, so that a key that is missing or a server that is down is told before the long work.
+    endpoints = endpoint_cards(session, judging, train, asked)
     if session.task.kind == "classify":
         cards, grid = _label_cards(session, plan, judging, train, asked)
     else:
         cards = text_opponents(session, plan, judging, train, asked)
+    cards += endpoints
     finalists = _finalists(cards, judging)
     whole = [card for card in cards if card.stopped_after_rows is None]
     enough = _enough_test_rows([card for card in whole if card.candidate.id in finalists], judging, asked)
@@ -137,7 +153,9 @@ def _finalists(cards: Sequence[Scorecard], judging: Judging) -> tuple[str, ...]:
         kind = card.candidate.kind
         if card.stopped_after_rows is None and (kind not in best or reached(card) > reached(best[kind])):
             best[kind] = card
-    chosen = [best[kind] for kind in ("classical", "prompt") if kind in best] or [best["constant"]]
+    chosen = [best[kind] for kind in ("classical", "prompt", "endpoint") if kind in best] or [
+        best["constant"]
+    ]
     return tuple(card.candidate.id for card in chosen)
 
 
@@ -170,55 +188,57 @@ def _prompt_cards(
     session: Session, plan: Plan, judging: Judging, train: list[Row], asked: Questions
 ) -> list[Scorecard]:
     """Every prompt on some rows of validation; on the rest only those not clearly behind the best."""
+    from tunesmith.candidates.forms import own_forms
     from tunesmith.candidates.prompts import Prompting, choose_variant, content_free_prior
     from tunesmith.engine.lora import lora_disabled
     from tunesmith.engine.scoring import joined_scores
     from tunesmith.evaluation.judging import goal_value, is_behind, judged, value_of_labels
 
-    counts = [*([0] if session.task.opponents.zero_shot else []), *session.task.opponents.few_shot]
-    if not counts:
+    forms = own_forms(session.task.opponents)
+    if not forms:
         return []
     loaded = session.loaded(plan.precision)
     prompting = Prompting(loaded, session.task.instruction, judging.labels, train)
     value = value_of_labels(judging)
     # An id is the hash of a row's content: ordered by it, the first rows are a fair draw.
     order = sorted(range(len(asked)), key=lambda index: asked.rows[index].id)
-    stop = RACE_ROWS if len(counts) > 1 else len(asked)
+    stop = RACE_QUESTIONS if len(forms) > 1 else len(asked)
     first, rest = asked.take(order[:stop]), asked.take(order[stop:])
     cards = []
     with lora_disabled(loaded.model):
-        priors = [content_free_prior(prompting, count, session.task.train.seed) for count in counts]
+        priors = [content_free_prior(prompting, form, session.task.train.seed) for form in forms]
         heats = [
-            _score_prompt(session, prompting, count, first.rows, prior)
-            for count, prior in zip(counts, priors, strict=True)
+            _score_prompt(session, prompting, form, first.rows, prior)
+            for form, prior in zip(forms, priors, strict=True)
         ]
         given = [
-            choose_variant(prompting, count, scores, first.rows, prior, value)[1].labels
-            for count, prior, (scores, _) in zip(counts, priors, heats, strict=True)
+            choose_variant(prompting, form, scores, first.rows, prior, value)[1].labels
+            for form, prior, (scores, _) in zip(forms, priors, heats, strict=True)
         ]
         leader = max(given, key=lambda labels: goal_value(judging, first, labels))
-        for count, prior, labels, (scores, cost) in zip(counts, priors, given, heats, strict=True):
+        for form, prior, labels, (scores, cost) in zip(forms, priors, given, heats, strict=True):
             if len(rest) and is_behind(judging, first, labels, leader, RACE_ALPHA):
-                candidate, answers = choose_variant(prompting, count, scores, first.rows, prior, value)
+                candidate, answers = choose_variant(prompting, form, scores, first.rows, prior, value)
                 card = judged(judging, candidate, "validation", first, answers, cost)
                 cards.append(replace(card, stopped_after_rows=stop))
                 continue
             if len(rest):
-                more, more_cost = _score_prompt(session, prompting, count, rest.rows, prior)
+                more, more_cost = _score_prompt(session, prompting, form, rest.rows, prior)
                 scores, cost = joined_scores([scores, more]), cost.plus(more_cost)
             in_order = replace(scores, log_probabilities=scores.log_probabilities[np.argsort(order)])
-            candidate, answers = choose_variant(prompting, count, in_order, asked.rows, prior, value)
+            candidate, answers = choose_variant(prompting, form, in_order, asked.rows, prior, value)
             cards.append(judged(judging, candidate, "validation", asked, answers, cost))
     return cards
 
 
 def _score_prompt(
-    session: Session, prompting: Prompting, examples: int, rows: Sequence[Row], prior: list[float]
+    session: Session, prompting: Prompting, form: PromptForm, rows: Sequence[Row], prior: list[float]
 ) -> tuple[LabelScores, Cost]:
-    from tunesmith.candidates.prompts import prompt_name, score_prompt, variant_rules
+    from tunesmith.candidates.forms import form_name
+    from tunesmith.candidates.prompts import score_prompt, variant_rules
 
     reset_peak()
     started = time.perf_counter()
-    with session.bar("opponents", f"{prompt_name(examples)} on validation") as report:
-        scores = score_prompt(prompting, examples, rows, variant_rules(prompting, prior), report)
+    with session.bar("opponents", f"{form_name(form)} on validation") as report:
+        scores = score_prompt(prompting, form, rows, variant_rules(prompting, prior), report)
     return scores, Cost(time.perf_counter() - started, len(rows), scores.tokens, peak_mb())

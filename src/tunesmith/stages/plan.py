@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunesmith.records import Dataset, JointPower, Plan, Row
-from tunesmith.stages.answering import WATCHED_QUESTIONS, judging_identity, judging_of
+from tunesmith.stages.answering import WATCHED_QUESTIONS, judging_identity, judging_of, opponents_identity
 from tunesmith.stages.memory import available_mb, peak_mb, reset_peak
+from tunesmith.stages.opponents import strong_opponents
 from tunesmith.stages.session import Session, machine
 from tunesmith.stages.text_speed import seconds_by_row
 from tunesmith.stages.train import METRIC_ROWS
@@ -62,7 +63,7 @@ def make_plan(session: Session, dataset: Dataset) -> PlanResult:
         "goal": task.goal.model_dump(),
         "guards": task.guards.model_dump(),
         "instruction": task.instruction,
-        "opponents": task.opponents.model_dump(),
+        "opponents": opponents_identity(task),
         "train": task.train.model_dump(),
         "judging": judging_identity(task),
         "base": session.base().sha256,
@@ -136,6 +137,7 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         available_memory_mb=available_mb(),
         guards=_guards(session),
         metric=metric,
+        strong_opponents=strong_opponents(session),
     )
     return PlanResult(plan, time.perf_counter() - started)
 
@@ -227,6 +229,7 @@ def _prompt_tokens(
     session: Session, loaded: LoadedModel, judging: Judging, train: list[Row], validation: list[Row]
 ) -> list[float]:
     """Tokens read for one row of each label prompt, from a few rows scored."""
+    from tunesmith.candidates.forms import own_forms
     from tunesmith.candidates.prompts import Prompting, score_prompt, variant_rules
 
     task = session.task
@@ -234,8 +237,7 @@ def _prompt_tokens(
     rows = validation[::every][:PROBED_ROWS]
     prompting = Prompting(loaded, task.instruction, judging.labels, train)
     no_prior = [0.0] * len(judging.labels)
-    counts = [*([0] if task.opponents.zero_shot else []), *task.opponents.few_shot]
     return [
-        score_prompt(prompting, count, rows, variant_rules(prompting, no_prior)).tokens / len(rows)
-        for count in counts
+        score_prompt(prompting, form, rows, variant_rules(prompting, no_prior)).tokens / len(rows)
+        for form in own_forms(task.opponents)
     ]

@@ -23,6 +23,7 @@ from tunesmith.records import (
     Verdict,
 )
 from tunesmith.stages.answering import judging_identity, judging_of, writing_of, written_answers
+from tunesmith.stages.endpoints import sealed_endpoint_answers
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.session import Session
@@ -43,6 +44,7 @@ PACKAGES = (
     "tunesmith.stats",
     "tunesmith.data.questions",
     "tunesmith.stages.answering",
+    "tunesmith.stages.endpoints",
     "tunesmith.stages.verdict",
     "tunesmith.stages.general",
     "tunesmith.records",
@@ -91,6 +93,7 @@ def reach_verdict(
         "guards": task.guards.model_dump(),
         "base": session.base().sha256,
         "precision": plan.precision,
+        "strong_opponents": plan.strong_opponents,
     }
     folder = session.folder.stage("verdict", stage_key("verdict", inputs, PACKAGES))
     return cached(
@@ -133,7 +136,7 @@ def _decide(
         enough = opponents.test_rows.get(candidate.id)
         chosen[candidate.id] = _fair_draw(asked.rows, enough)
         some = asked.take(chosen[candidate.id])
-        sealed = _sealed_answers(session, dataset, plan, train, candidate, some.rows)
+        sealed = sealed_answers(session, dataset, plan, train, candidate, some.rows)
         answers = Answers(list(sealed.answers), None, 0)
         card = judged(judging, candidate, "test", some, answers, sealed.cost)
         cards[candidate.id] = replace(card, stopped_after_rows=len(some) if len(some) < len(asked) else None)
@@ -163,6 +166,7 @@ def _decide(
         tuned=cards[tuned.id].metrics[judging.metric],
         opponents=[cards[finalist.id] for finalist in finalists],
         metric=judging.metric,
+        strong_opponents=plan.strong_opponents,
     )
     ordered = (cards[tuned.id], *(cards[finalist.id] for finalist in finalists))
     result = VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started)
@@ -235,7 +239,7 @@ def _general_scores(session: Session, plan: Plan, train: TrainResult) -> tuple[G
         return base, tuned_general_scores(tuned_model, base, report)
 
 
-def _sealed_answers(
+def sealed_answers(
     session: Session,
     dataset: Dataset,
     plan: Plan,
@@ -243,6 +247,7 @@ def _sealed_answers(
     candidate: Candidate,
     rows: Sequence[Row],
 ) -> SealedAnswers:
+    """A candidate's answers to opened test rows: those that are kept, else given now, and kept."""
     path = session.folder.sealed / f"{dataset.manifest.test_sha256[:16]}-{candidate.id[:16]}.json"
     if path.is_file():
         try:
@@ -254,7 +259,7 @@ def _sealed_answers(
     reset_peak()
     started = time.perf_counter()
     answers = _answers(session, dataset, plan, train, candidate, rows)
-    cost = Cost(time.perf_counter() - started, len(rows), answers.tokens, peak_mb())
+    cost = Cost(time.perf_counter() - started, len(rows), answers.tokens, peak_mb(), answers.spend)
     sealed = SealedAnswers(candidate.id, tuple(answers.labels), cost)
     write_json(path, sealed)
     return sealed
@@ -269,6 +274,7 @@ def _answers(
     rows: Sequence[Row],
 ) -> Answers:
     from tunesmith.candidates.classical import answer_classical, answer_majority, fit_classical
+    from tunesmith.candidates.forms import form_of
     from tunesmith.candidates.prompts import Prompting, answer_prompt, candidate_rules, score_prompt
     from tunesmith.candidates.tuned import TunedModel, answer_tuned, put_adapter, score_tuned
     from tunesmith.data.versions import read_split
@@ -276,6 +282,11 @@ def _answers(
     from tunesmith.evaluation.judging import learned_rows
 
     task, labels = session.task, dataset.manifest.labels
+    if candidate.kind == "endpoint":
+        judging = judging_of(task, labels)
+        learned = learned_rows(judging, read_split(dataset, "train"))
+        with session.bar("verdict", f"{candidate.name} on the sealed test") as report:
+            return sealed_endpoint_answers(session, judging, candidate, learned, rows, report)
     if task.kind != "classify":
         judging = judging_of(task)
         learned = learned_rows(judging, read_split(dataset, "train"))
@@ -291,10 +302,10 @@ def _answers(
     with session.bar("verdict", f"{candidate.name} on the sealed test") as report:
         if candidate.kind == "prompt":
             prompting = Prompting(loaded, task.instruction, labels, read_split(dataset, "train"))
-            examples = int(str(candidate.settings["examples"]))
+            form = form_of(candidate.settings)
             with lora_disabled(loaded.model):
                 rules = candidate_rules(prompting, candidate)
-                scores = score_prompt(prompting, examples, rows, rules, report)
+                scores = score_prompt(prompting, form, rows, rules, report)
             return answer_prompt(prompting, candidate, scores)
         tuned_model = put_adapter(loaded, Path(train.training.adapter_folder))
         scores = score_tuned(TunedModel(tuned_model, task.instruction, labels), rows, None, report)

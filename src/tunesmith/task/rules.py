@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from tunesmith.task.kinds import GOAL_METRICS, KINDS, SMALLER_IS_BETTER
 from tunesmith.task.lines import Where
 
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _HOLDS = {"input": "what the model is given", "target": "the right answer"}
 
 
@@ -73,8 +75,47 @@ def _broken_opponent_rules(opponents: Mapping[str, Any]) -> Iterator[tuple[Where
     if isinstance(few_shot, (list, tuple)):
         if len(set(map(str, few_shot))) < len(few_shot):
             yield ("opponents", "few_shot"), "a number is given twice"
-        if opponents.get("classical") is False and opponents.get("zero_shot") is False and not few_shot:
+        if (
+            opponents.get("classical") is False
+            and opponents.get("zero_shot") is False
+            and not (few_shot or opponents.get("endpoints"))
+        ):
             yield ("opponents",), "all are off: a gain needs an opponent; leave at least one on"
+    endpoints = opponents.get("endpoints")
+    if isinstance(endpoints, (list, tuple)):
+        yield from _broken_endpoint_rules([one for one in endpoints if isinstance(one, Mapping)])
+
+
+def _broken_endpoint_rules(endpoints: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Where, str]]:
+    names = [str(one.get("name")) for one in endpoints]
+    for index, endpoint in enumerate(endpoints):
+        where: Where = ("opponents", "endpoints", index)
+        if names[index] in names[:index]:
+            yield (*where, "name"), f"{names[index]!r} is given twice"
+        url = endpoint.get("url")
+        if isinstance(url, str):
+            problem = _url_problem(url, bool(endpoint.get("key_env")))
+            if problem is not None:
+                yield (*where, "url"), problem
+        prices = [endpoint.get(name) for name in ("price_in", "price_out")]
+        priced = any(isinstance(price, (int, float)) and price > 0 for price in prices)
+        if priced and endpoint.get("spend_cap") is None:
+            yield where, "it has a price, so it needs a spend_cap: the most that this task may spend there"
+
+
+def _url_problem(url: str, has_key: bool) -> str | None:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        return f"{url!r} is no URL: give one such as https://api.openai.com/v1"
+    if parts.scheme not in ("http", "https") or not host:
+        return f"{url!r} is no URL: give one such as https://api.openai.com/v1"
+    if parts.username or parts.password or parts.query:
+        return "a key has no place in a URL: give the name of its environment variable as key_env"
+    if has_key and parts.scheme == "http" and host not in _THIS_MACHINE:
+        return f"a key would travel unencrypted to {host}: use https"
+    return None
 
 
 def _broken_watch_rules(train: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:

@@ -13,6 +13,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from tunesmith.task.kinds import GOAL_METRICS, Kind
 from tunesmith.task.lines import dotted
+from tunesmith.task.opponent_settings import OpponentSettings
 from tunesmith.task.rules import broken_rules
 from tunesmith.task.sections import SLUG, Count, Section, Share, Size, Text
 from tunesmith.task.train_settings import TrainSettings
@@ -194,26 +195,6 @@ class GuardsSettings(Section):
         default=GuardSettings(margin=0.02),
         description="Grammar, everyday facts, arithmetic, instructions: how much accuracy the tuned model "
         "may lose (0.02 is 2 points).",
-    )
-
-
-class OpponentSettings(Section):
-    """What the tuned model has to beat. All of them are tuned too, on validation."""
-
-    classical: bool = Field(
-        default=True,
-        description="Word and character n-grams with a linear model: cheap, and often hard to beat. For "
-        "texts: the answer of the nearest training row, the first sentences (summarise), templates "
-        "(generate), a linear model for each field (extract).",
-    )
-    zero_shot: bool = Field(
-        default=True, description="The base model, asked with the instruction and the list of labels."
-    )
-    few_shot: Annotated[tuple[Count, ...], Field(strict=False)] = Field(
-        default=(3,),
-        description="The base model, shown the nearest training examples as well: each number in the list "
-        "is one opponent with that many examples. [] for none; more examples make longer, "
-        "slower prompts.",
     )
 
 

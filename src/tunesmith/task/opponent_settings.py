@@ -1,0 +1,80 @@
+"""What the tuned model has to beat: the settings of ``opponents`` in a task file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tunesmith.task.sections import SLUG, Count, Positive, Section, Text
+
+Price = Annotated[float, Field(ge=0)]
+
+
+class EndpointSettings(Section):
+    """A model behind an OpenAI-compatible API. Rows of the task are sent there, and nowhere else."""
+
+    name: Annotated[str, Field(pattern=SLUG)] = Field(
+        description="What results call it, and the name of the file with its answers.", examples=["gpt"]
+    )
+    url: Text = Field(
+        description="The base URL, up to and without /chat/completions.",
+        examples=["https://api.openai.com/v1"],
+    )
+    model: Text = Field(description="The model's name there.", examples=["gpt-4o-mini"])
+    key_env: Text | None = Field(
+        default=None,
+        description="The environment variable that holds the key. The key itself is never written anywhere.",
+        examples=["OPENAI_API_KEY"],
+    )
+    price_in: Price = Field(
+        description="Price of a million tokens read, in your currency; 0 for a server of your own.",
+        examples=[0.15],
+    )
+    price_out: Price = Field(description="Price of a million tokens written.", examples=[0.6])
+    spend_cap: Positive | None = Field(
+        default=None,
+        description="The most that this task may spend there in all, validation and test together. Nothing "
+        "is sent that could go beyond it.",
+        examples=[5.0],
+    )
+    few_shot: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)] = Field(
+        default=(0, 3),
+        description="Each number is one prompt with that many training examples; 0 is none (zero-shot).",
+    )
+    max_tokens: Count = Field(default=512, description="The most tokens of an answer.")
+    limit_name: Literal["max_tokens", "max_completion_tokens"] = Field(
+        default="max_tokens",
+        description="What the API calls that limit; OpenAI's reasoning models want max_completion_tokens.",
+    )
+    temperature: Annotated[float, Field(ge=0)] | None = Field(
+        default=0.0, description="Sent with every request; null for models that refuse it."
+    )
+    timeout_seconds: Positive = Field(default=60.0, description="How long the server may be silent.")
+    requests_at_once: Count = Field(default=4, description="The most requests under way at one time.")
+
+
+class OpponentSettings(Section):
+    """What the tuned model has to beat. All of them are tuned too, on validation."""
+
+    classical: bool = Field(
+        default=True,
+        description="Word and character n-grams with a linear model: cheap, and often hard to beat. For "
+        "texts: the answer of the nearest training row, the first sentences (summarise), templates "
+        "(generate), a linear model for each field (extract).",
+    )
+    zero_shot: bool = Field(
+        default=True, description="The base model, asked with the instruction and the list of labels."
+    )
+    few_shot: Annotated[tuple[Count, ...], Field(strict=False)] = Field(
+        default=(3,),
+        description="The base model, shown the nearest training examples as well: each number in the list "
+        "is one opponent with that many examples. [] for none; more examples make longer, "
+        "slower prompts.",
+    )
+    endpoints: Annotated[tuple[EndpointSettings, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Models behind OpenAI-compatible APIs, prompted like the base: the strong opponents. "
+        "Inputs of your rows are sent there. Each is a section with name, url, model, key_env, price_in, "
+        "price_out and spend_cap (docs/opponents.md).",
+    )

@@ -1,0 +1,103 @@
+"""Runs with opponents beyond the base: they become finalists, and cost what is said."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from endpoint_server import KEY, KEY_ENV, Sent, serving
+from tiny import make_tiny_base, toy_rows
+from tunesmith.data.sealed import open_test
+from tunesmith.errors import UserError
+from tunesmith.pipeline import run_stages
+from tunesmith.stages.session import Session
+from tunesmith.stages.verdict import sealed_answers
+from tunesmith.task import load_task
+from tunesmith.workspace import Workspace
+
+NO_TRAINING: Any = None  # what opponents answer does not depend on it
+LABELS = ("billing", "delivery", "refund", "greeting")
+TASK = """\
+name: toy
+kind: classify
+instruction: Name the team.
+data: {{path: rows.jsonl, input: text, target: label}}
+split: {{train: 120, validation: 60, test: 80, seed: 1}}
+goal: {{gain: 0.02}}
+base: base
+opponents:
+  classical: false
+  zero_shot: false
+  few_shot: []
+  {opponents}
+train: {{rank: 4, alpha: 8, learning_rate: 0.001, epochs: 1, batch_size: 16}}
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    make_tiny_base(folder / "base")
+    rows = [{"text": row.text, "label": row.target} for row in toy_rows(260, LABELS, 0)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return folder
+
+
+def session_of(home: Path, opponents: str) -> tuple[Session, io.StringIO]:
+    path = home / "task.yaml"
+    path.write_text(TASK.format(opponents=opponents), encoding="utf-8")
+    task, told = load_task(path), io.StringIO()
+    folder = Workspace(home / "runs").task(task.name)
+    folder.keep_task_file(path)
+    return Session(task, folder, Console(file=told, width=200), home / "cache"), told
+
+
+def test_an_endpoint_becomes_finalist_and_its_test_answers_are_sealed_paid_once_and_told(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY_ENV, KEY)
+    right = {row.text: row.target for row in toy_rows(260, LABELS, 0)}
+    down = True
+
+    def reply(body: dict[str, Any], number: int) -> Sent:
+        text = body["messages"][-1]["content"]
+        if down and number == 80:
+            return Sent(400, raw=b"out of order")
+        # Right, but every eighth time in words that are no label.
+        return Sent(text=f"It is {right[text]}." if len(text) % 8 == 0 else right[text].upper())
+
+    with serving(reply) as served:
+        settings = served.endpoint(requests_at_once=1, price_in=100.0, price_out=0.0).model_dump_json()
+        session, told = session_of(home, f"endpoints: [{settings}]")
+        run = run_stages(session, "opponents")
+        assert run.plan is not None
+        assert run.opponents is not None
+        assert len(served.requests) == 60
+        (finalist,) = run.opponents.finalist_candidates()
+        rows, _ = open_test(run.dataset, session.folder.ledger, "contest", [finalist.name])
+        known = (session, run.dataset, run.plan.plan, NO_TRAINING, finalist, rows)
+        with pytest.raises(UserError, match="out of order"):
+            sealed_answers(*known)
+        down = False
+        sealed = sealed_answers(*known)
+        assert sealed_answers(*known) == sealed
+        assert len(served.requests) == 60 + 80 + 1
+    card = next(card for card in run.opponents.scorecards if card.candidate == finalist)
+    assert card.candidate.kind == "endpoint"
+    unparsed = card.metrics["unparsed"]
+    assert card.metrics["accuracy"].value == pytest.approx(1 - unparsed.value)
+    assert 0 < unparsed.value < 0.3
+    assert sealed.cost.spend == pytest.approx(80 * 0.001)
+    assert re.search(r"local, zero-shot \(finalist\), 0\.0600 spent, .* no label", told.getvalue())
+    folder = session.folder.path
+    assert len((folder / "sealed" / "endpoint-local.jsonl").read_text(encoding="utf-8").splitlines()) == 80
+    assert len((folder / "endpoints" / "endpoint-local.jsonl").read_text().splitlines()) == 60
+    written = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    assert not any(KEY.encode() in content for content in written)
+    assert KEY not in told.getvalue()
