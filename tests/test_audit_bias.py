@@ -10,7 +10,8 @@ from audit_samples import audit_data, clean, found_rows, texts
 from tunesmith.data.audit.bias import BiasSettings, check_group_words, check_label_rates
 from tunesmith.data.audit.findings import AuditData
 from tunesmith.data.audit.groups import LEXICON, counterfactual_pairs, groups_named, swapped
-from tunesmith.data.audit.staleness import StalenessSettings, check_age, check_label_drift, parsed_date
+from tunesmith.data.audit.staleness import StalenessSettings, check_age, check_label_drift
+from tunesmith.data.dates import parsed_date
 from tunesmith.errors import UserError
 from tunesmith.records import Message, Row
 

@@ -154,7 +154,12 @@ def test_a_candidate_is_clearly_behind_only_when_its_whole_interval_is() -> None
     leader = [True] * 70 + [False] * 30
     far_behind = [True] * 15 + [False] * 85
     a_little_behind = [True] * 66 + [False] * 34
-    assert clearly_behind(far_behind, leader, groups, 0.005)
-    assert not clearly_behind(a_little_behind, leader, groups, 0.005)
-    assert not clearly_behind(leader, leader, groups, 0.005)
-    assert not clearly_behind(far_behind[:40], leader[:40], groups[:40], 0.005)  # too few groups to say
+
+    def behind(correct: list[bool], count: int = len(groups)) -> bool:
+        gain = paired_gain(correct[:count], leader[:count], groups[:count], "leader", 0.005)
+        return clearly_behind(gain)
+
+    assert behind(far_behind)
+    assert not behind(a_little_behind)
+    assert not behind(leader)
+    assert not behind(far_behind, 40)  # too few groups to say

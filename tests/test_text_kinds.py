@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith.candidates.answers import Answers
+from tunesmith.candidates.classical import answer_classical, tune_classical
 from tunesmith.candidates.fields import FieldModels
 from tunesmith.candidates.plain_texts import answer_plain, best_plain, constant_text, lead
 from tunesmith.candidates.templates import Templates, read_attributes
@@ -26,6 +27,7 @@ from tunesmith.evaluation.judging import (
     judged,
     measured_goal,
     questions,
+    value_of_labels,
 )
 from tunesmith.evaluation.metrics.answered import RowScores
 from tunesmith.evaluation.metrics.catalogue import METRICS
@@ -208,7 +210,7 @@ def test_examples_are_those_on_which_the_two_answers_differ_most() -> None:
             ("other", [right[0], right[1], "zz", "a"]),
         )
     ]
-    won, lost = text_duels(asked, *cards)
+    won, lost = text_duels(asked, cards[0], cards[1])
     assert [duel.source for duel in won] == ["f:2", "f:3"]
     assert [duel.source for duel in lost] == ["f:1"]
 
@@ -320,3 +322,23 @@ def test_settings_that_do_not_fit_the_kind_are_refused(tmp_path: Path, lines: st
     path.write_text(f"{rest}split: {{validation: 50, test: 60}}\n{lines}\n", encoding="utf-8")
     with pytest.raises(UserError, match=re.escape(told)):
         load_task(path)
+
+
+def test_labels_may_be_judged_and_tuned_by_macro_f1() -> None:
+    judging = Judging("classify", "macro_f1", labels=("often", "rare"))
+    rows = [
+        row(n, f"word{n % 7} {'odd' if n % 8 == 0 else 'usual'}", "often" if n % 8 else "rare")
+        for n in range(160)
+    ]
+    model, table = tune_classical(rows[:80], rows[80:], value=value_of_labels(judging))
+    answers = answer_classical(model, rows[80:])
+    asked = questions(judging, rows[80:])
+    reached = goal_value(judging, asked, answers.labels)
+    assert reached == max(value for _, value in table)
+    card = judged(judging, model.candidate, "validation", asked, answers, FREE)
+    assert card.metrics["macro_f1"].value == reached
+    assert {"accuracy", "mcc"} <= set(card.metrics)
+    always = ["often"] * 80
+    gain = goal_gain(judging, asked, answers.labels, always, "majority", 0.05)
+    accuracy = goal_gain(Judging("classify", "accuracy"), asked, answers.labels, always, "majority", 0.05)
+    assert gain.value > accuracy.value  # a rare label counts as much as a frequent one

@@ -383,6 +383,10 @@ def test_rows_of_one_document_follow_each_other_where_that_spares_most_of_the_wo
     assert [batch[0] % 7 for batch in batches] != list(range(7))
     computed = sum(sharing.batch(rows, batch, 0).computed_tokens for batch in batches)
     assert computed == 7 * (2 + 40 + 5 * 5)
+    # A document longer than a part is still read once for all its rows; rows of their own fill parts up.
+    assert sharing.parts(rows, batches[0], 30) == [sorted(batches[0])]
+    assert [len(part) for part in sharing.parts(rows, batches[0], 12)] == [2, 2, 1]
+    assert [len(part) for part in sharing.parts(rows, [*batches[0], *batches[1]], 140)] == [10]
     other = epoch_batches([len(row.ids) for row in rows], 5, 0, 1, sharing.documents)
     assert other != batches
     assert sharing_of(rows[:7]).documents is None

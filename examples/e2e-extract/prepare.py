@@ -34,7 +34,9 @@ def main() -> None:
                 continue
             seen.add(row["mr"])
             written = json.dumps(fields(row["mr"]), ensure_ascii=False)
-            lines.append(json.dumps({"text": row["ref"], "fields": written}, ensure_ascii=False))
+            lines.append(
+                json.dumps({"text": row["ref"], "fields": written, "mr": row["mr"]}, ensure_ascii=False)
+            )
         (target / f"{out}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -5,7 +5,7 @@ The sixth noun, Task, is the validated ``task.yaml`` and lives in ``task.py``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Role = Literal["system", "user", "assistant"]
@@ -31,7 +31,7 @@ class Row:
     """One example: the turns before the answer, and the answer that is wanted.
 
     ``source`` says where it came from (``tickets.jsonl:118``); ``group`` is shared by rows that must not
-    be separated (near-duplicates); ``conflict`` marks a row whose group holds different targets.
+    be separated (near-duplicates); ``conflict`` marks a row that others of its group contradict.
     ``fields`` are other columns of the source as (name, text), sorted by name; they are no part of the id.
     ``rejected`` is the answer not wanted, of a preference pair. ``annotations`` are (annotator, answer)
     where several people annotated the row; the target is then what most of them said.
@@ -46,6 +46,10 @@ class Row:
     fields: tuple[tuple[str, str], ...] = ()
     rejected: str | None = None
     annotations: tuple[tuple[str, str], ...] = ()
+
+    def field(self, name: str) -> str | None:
+        """The field of that name without the spaces around it, or None."""
+        return next((value.strip() for own, value in self.fields if own == name), None)
 
     @property
     def text(self) -> str:
@@ -87,7 +91,8 @@ class Manifest:
     ``test_sha256`` names the sealed test by its rows alone: two versions that differ only in training
     rows share it, and so share the count of test openings. ``unmeasured_labels`` have too few groups to
     be tested: they are trained on, and nothing is claimed about them. ``parents`` are the versions that it
-    was made from by a repair plan; what the plan changed is in its ``changes.parquet``.
+    was made from by a repair plan; what the plan changed is in its ``changes.parquet``. ``date_ranges``: of
+    a split by time, the first and last date of each split.
     """
 
     version: str
@@ -108,6 +113,7 @@ class Manifest:
     leaks: int
     files: tuple[FileHash, ...] = ()
     parents: tuple[str, ...] = ()
+    date_ranges: dict[SplitName, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

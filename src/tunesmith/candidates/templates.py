@@ -88,7 +88,7 @@ def _without_values(target: str, attributes: Mapping[str, str]) -> tuple[str, _S
     for name, value in sorted(attributes.items(), key=lambda item: -len(item[1])):
         whole = re.compile(rf"(?<!\w){re.escape(value)}(?!\w)")
         if len(value) >= _SHORTEST_SLOT and whole.search(template):
-            template = whole.sub(lambda _, name=name: f"\0{name}\0", template)
+            template = f"\0{name}\0".join(whole.split(template))
             signature.add((name, None))
         else:
             signature.add((name, value))

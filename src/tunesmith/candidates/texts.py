@@ -151,7 +151,7 @@ def _written(
         writing.grammar,
         lambda done, total: report(done, total, "answers"),
     )
-    shared = len(common_prefix(prompts))
+    shared = common_prefix(prompts)
     read = shared + sum(len(prompt) - shared for prompt in prompts)
     tokens = read + sum(len(answer.log_probabilities) for answer in written)
     return Answers([(answer.text or "").strip() for answer in written], None, tokens)

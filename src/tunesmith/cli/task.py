@@ -19,18 +19,19 @@ def check(
 
     Every problem is shown at once, with its line and its fix.
     """
+    from tunesmith.data.places import files_behind
+    from tunesmith.stages.answering import check_judging
     from tunesmith.task import load_task
 
     task = load_task(path)
-    files = [*task.data_paths, *([task.resolve(task.data.test_path)] if task.data.test_path else [])]
-    for file in files:
-        if not file.is_file():
+    entries = [*task.data_paths, *([task.resolve(task.data.test_path)] if task.data.test_path else [])]
+    for entry in entries:
+        files = files_behind(str(entry))
+        if not (str(entry).startswith("hub:") or files) or not all(file.is_file() for file in files):
             raise UserError(
-                f"{path}: data: there is no file {file}",
+                f"{path}: data: there is no file {entry}",
                 f"correct the path; a relative one starts at the folder of the task file, {task.folder}",
             )
-    from tunesmith.stages.answering import check_judging
-
     check_judging(task)
     emit(task.model_dump(mode="json"), as_json, f"{path}: no problems (task {task.name}, base {task.base})")
 

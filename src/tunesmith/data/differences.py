@@ -46,6 +46,9 @@ def compare(first: Dataset, second: Dataset) -> Difference:
         change.row: f"{change.check}: {change.finding} ({change.action})" for change in read_repairs(second)
     }
     undone = {change.row: f"no longer repaired ({change.check})" for change in read_repairs(first)}
+    moved = "drawn for another split"
+    if settings := _other_settings(first, second):
+        moved += f" (other settings: {', '.join(settings)})"
     found = []
     for row_id in sorted(old.keys() | new.keys()):
         before, after = old.get(row_id), new.get(row_id)
@@ -60,13 +63,20 @@ def compare(first: Dataset, second: Dataset) -> Difference:
                 told = reason or "the source changed"
                 found.append(_difference(after, "changed", _told(before[1]), _told(after[1]), told))
             elif before[0] != after[0]:
-                found.append(_difference(after, "moved", before[0], after[0], "drawn for another split"))
+                found.append(_difference(after, "moved", before[0], after[0], moved))
     return Difference(
         first.manifest.version,
         second.manifest.version,
         first.manifest.test_sha256 == second.manifest.test_sha256,
         tuple(found),
     )
+
+
+def _other_settings(first: Dataset, second: Dataset) -> list[str]:
+    """The settings of the split that the versions do not share."""
+    old, new = first.manifest.recipe, second.manifest.recipe
+    names = dict.fromkeys([*old, *new])
+    return [name for name in names if name != "repair_plan_sha256" and old.get(name) != new.get(name)]
 
 
 def _content(row: Row) -> tuple[object, str]:

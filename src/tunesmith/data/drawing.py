@@ -5,18 +5,28 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from tunesmith.records import SplitName
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that go together. ``label`` is None where they disagree; ``order`` decides who is drawn first."""
+    """Rows that go together. ``order`` decides who is drawn first.
+
+    ``label`` is the most frequent one of the ``clean`` rows, which no other row contradicts; None without
+    any. Training takes clean rows only.
+    """
 
     id: str
     size: int
+    clean: int
     label: str | None
     order: str
+
+    def rows_in(self, split: SplitName) -> int:
+        """How many rows a split gets with this group."""
+        return self.clean if split == "train" else self.size
 
 
 def draw(groups: Sequence[Group], sizes: Mapping[SplitName, int]) -> dict[SplitName, list[Group]]:
@@ -44,7 +54,9 @@ def draw(groups: Sequence[Group], sizes: Mapping[SplitName, int]) -> dict[SplitN
             if stratum not in rare and not (stratum is None and name == "train")
         }
         rare_rows = sum(pool.rows(name, label) for label in rare)
-        weights = {stratum: sum(group.size for group in members) for stratum, members in eligible.items()}
+        weights = {
+            stratum: sum(group.rows_in(name) for group in members) for stratum, members in eligible.items()
+        }
         quotas = _apportion(sizes[name] - rare_rows, weights)
         for stratum, members in eligible.items():
             pool.take_while_fitting(name, members, quotas[stratum] - pool.rows(name, stratum))
@@ -55,6 +67,25 @@ def draw(groups: Sequence[Group], sizes: Mapping[SplitName, int]) -> dict[SplitN
         while pool.swap_closer(name, spare):
             pass
     return pool.drawn
+
+
+def draw_by_time(
+    groups: Sequence[Group], sizes: Mapping[SplitName, int], dates: Mapping[str, datetime]
+) -> dict[SplitName, list[Group]]:
+    """Groups for each split, the latest first: no split begins before the next one in ``sizes`` ends.
+
+    ``dates`` holds each group's latest date by its id; ``sizes`` names the latest split first. A split ends
+    before the group that would exceed its size. Groups without a clean row are passed over for train.
+    """
+    waiting = sorted(groups, key=lambda group: (dates[group.id], group.order))
+    drawn: dict[SplitName, list[Group]] = {name: [] for name in sizes}
+    for name, room in sizes.items():
+        while waiting and waiting[-1].rows_in(name) <= room:
+            group = waiting.pop()
+            if group.rows_in(name):
+                drawn[name].append(group)
+                room -= group.rows_in(name)
+    return drawn
 
 
 def _strata(groups: Sequence[Group]) -> dict[str | None, list[Group]]:
@@ -87,19 +118,19 @@ class _Pool:
         self.taken: set[str] = set()
 
     def rows(self, name: SplitName, label: str | None) -> int:
-        return sum(group.size for group in self.drawn[name] if group.label == label)
+        return sum(group.rows_in(name) for group in self.drawn[name] if group.label == label)
 
     def take_first_that_fits(self, name: SplitName, members: Sequence[Group]) -> None:
         for group in members:
-            if group.id not in self.taken and group.size <= self.room[name]:
+            if group.id not in self.taken and group.rows_in(name) <= self.room[name]:
                 self._take(name, group)
                 return
 
     def take_while_fitting(self, name: SplitName, members: Sequence[Group], limit: int) -> None:
         for group in members:
-            if group.id not in self.taken and group.size <= min(limit, self.room[name]):
+            if group.id not in self.taken and group.rows_in(name) <= min(limit, self.room[name]):
                 self._take(name, group)
-                limit -= group.size
+                limit -= group.rows_in(name)
 
     def swap_closer(self, name: SplitName, spare: Sequence[Group]) -> bool:
         """Swap one drawn group for a free one of its label that fills most of the gap; False if none does."""
@@ -108,13 +139,14 @@ class _Pool:
             return False
         drawn: dict[tuple[str | None, int], Group] = {}
         for group in self.drawn[name]:
-            drawn.setdefault((group.label, group.size), group)
+            drawn.setdefault((group.label, group.rows_in(name)), group)
         best: tuple[int, Group, Group] | None = None
         for group in spare:
             if group.id in self.taken:
                 continue
-            for difference in range(min(gap, group.size - 1), best[0] if best else 0, -1):
-                other = drawn.get((group.label, group.size - difference))
+            rows = group.rows_in(name)
+            for difference in range(min(gap, rows - 1), best[0] if best else 0, -1):
+                other = drawn.get((group.label, rows - difference))
                 if other is not None:
                     best = (difference, other, group)
                     break
@@ -123,11 +155,11 @@ class _Pool:
         _, old, new = best
         self.drawn[name].remove(old)
         self.taken.remove(old.id)
-        self.room[name] += old.size
+        self.room[name] += old.rows_in(name)
         self._take(name, new)
         return True
 
     def _take(self, name: SplitName, group: Group) -> None:
         self.drawn[name].append(group)
         self.taken.add(group.id)
-        self.room[name] -= group.size
+        self.room[name] -= group.rows_in(name)

@@ -15,7 +15,7 @@ from tunesmith.records import Row, SplitName
 
 PAIRS_AT_ONCE = 500_000
 
-LeakKind = Literal["same text", "near-duplicate", "same group", "same source"]
+LeakKind = Literal["same text", "near-duplicate", "same group", "same source", "same value"]
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,12 @@ def leaks_between(
     test: Sequence[Row],
     similarity: float = 0.8,
     shingle_words: int = 3,
+    keep_together: Sequence[str] = (),
 ) -> tuple[Leak, ...]:
     """Every row that has the same text, group or source as a row of another split, or a near-duplicate there.
 
-    One leak per such row, with one partner in an earlier split (train, validation, test in this order).
+    Rows that share a value of a ``keep_together`` field must not be apart either. One leak per such row, with
+    one partner in an earlier split (train, validation, test in this order).
     Near-duplicates are found by prefix filtering over all rows (see :func:`shared_prefix`).
     """
     rows = [*train, *validation, *test]
@@ -48,14 +50,19 @@ def leaks_between(
         ("test", test),
     ]
     splits = [name for name, members in given for _ in members]
+    partners = leak_partners(rows, splits, similarity, shingle_words, keep_together)
     return tuple(
         Leak(kind, splits[first], rows[first].source, splits[second], rows[second].source)
-        for second, (first, kind) in sorted(leak_partners(rows, splits, similarity, shingle_words).items())
+        for second, (first, kind) in sorted(partners.items())
     )
 
 
 def leak_partners(
-    rows: Sequence[Row], splits: Sequence[str], similarity: float = 0.8, shingle_words: int = 3
+    rows: Sequence[Row],
+    splits: Sequence[str],
+    similarity: float = 0.8,
+    shingle_words: int = 3,
+    keep_together: Sequence[str] = (),
 ) -> dict[int, tuple[int, LeakKind]]:
     """By its index, each row with a partner in an earlier split: the partner's index and what they share.
 
@@ -69,6 +76,9 @@ def leak_partners(
         ("same text", texts),
         ("same group", [(row.group,) if row.group else () for row in rows]),
     ]
+    for column in keep_together:
+        values = [row.field(column) for row in rows]
+        equal.append(("same value", [() if value is None else (value,) for value in values]))
     for kind, keys in equal:
         for second, first in _equal(keys, splits).items():
             found.setdefault(second, (first, kind))
@@ -83,7 +93,7 @@ def _equal(keys: Sequence[tuple[str, ...]], splits: Sequence[str]) -> dict[int, 
     partners = {}
     for second, key in enumerate(keys):
         first = earliest.setdefault(key, second)
-        if key and splits[first] != splits[second]:  # an empty group says nothing
+        if key and splits[first] != splits[second]:  # no group, no value: that says nothing
             partners[second] = first
     return partners
 
@@ -122,6 +132,8 @@ def _near(
         within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
         first = members[np.repeat(begins[entries], counts) + within]
         second = np.repeat(members[entries], counts)
+        # Long texts share hundreds of their rarest shingles: each pair is compared once.
+        second, first = np.divmod(np.unique(second * len(texts) + first), len(texts))
         near = are_near(matrix, first, second, similarity)
         for one, other in zip(first[near].tolist(), second[near].tolist(), strict=True):
             partners.setdefault(other, one)

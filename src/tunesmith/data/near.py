@@ -18,15 +18,18 @@ MISS_CHANCE = 1e-6
 _TEXTS_AT_ONCE = 20_000  # whose shingles stay in the processor's cache
 _PAIRS_AT_ONCE = 500_000
 _STAR_ROUNDS = 4
+_NO_PAIRS: Indices = np.zeros((0, 2), np.int64)
 
 
-def near_components(sets: ShingleSets, similarity: float) -> Indices:
+def near_components(sets: ShingleSets, similarity: float, together: Indices = _NO_PAIRS) -> Indices:
     """For each text the smallest index among the texts it is chained to, shape (texts,).
 
+    ``together``, shape (pairs, 2), are texts that are chained whatever they say; they are not compared.
     Candidates share a band of their MinHash signatures (Broder 1997) and one of their rarest
     shingles; each one that is not chained already is verified by its true Jaccard similarity.
     """
     parents = np.arange(len(sets.offsets) - 1)
+    _join(parents, together[:, 0], together[:, 1])
     matrix = incidence(sets)
     for band in _bands(sets, similarity):
         members, buckets = _together(np.argsort(band), band)

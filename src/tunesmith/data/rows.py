@@ -32,7 +32,8 @@ class ColumnsRead:
 
     Either ``messages`` (a conversation that ends with the answer), or ``input`` (one column or several,
     joined by a blank line; a list of turns is a conversation) and ``target``. ``rejected`` is the answer
-    not wanted, of a preference pair. ``fields`` are kept beside the row, as text.
+    not wanted, of a preference pair. ``fields`` are kept beside the row, as text, and so are
+    ``split_fields``: (setting, column).
     """
 
     input: tuple[str, ...] = ()
@@ -40,6 +41,12 @@ class ColumnsRead:
     messages: str | None = None
     rejected: str | None = None
     fields: tuple[str, ...] = ()
+    split_fields: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The columns that are kept beside the row, each once, sorted."""
+        return tuple(sorted({*self.fields, *(column for _, column in self.split_fields)}))
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,7 @@ def row_of(record: Record, columns: ColumnsRead, name: str) -> Row:
         place(name, record.line),
         turns,
         target,
-        fields=_kept(record, columns.fields),
+        fields=_kept(record, columns.kept),
         rejected=rejected,
         annotations=several(votes or ()),
     )
@@ -144,9 +151,9 @@ def _check_asked(name: str, record: Record, columns: ColumnsRead) -> None:
 
 def _check_exists(name: str, first: Record, columns: ColumnsRead, found: Sequence[str]) -> None:
     """A column that no record has is one mistake in the task, not one in every row."""
-    asked = [("messages", columns.messages), *(("input", column) for column in columns.input)]
-    asked += [("target", columns.target), ("rejected", columns.rejected)]
-    asked += [("fields", column) for column in columns.fields]
+    asked = [("data.messages", columns.messages), *(("data.input", column) for column in columns.input)]
+    asked += [("data.target", columns.target), ("data.rejected", columns.rejected)]
+    asked += [*(("data.fields", column) for column in columns.fields), *columns.split_fields]
     for key, column in asked:
         if column is None or column in found:
             continue
@@ -154,7 +161,7 @@ def _check_exists(name: str, first: Record, columns: ColumnsRead, found: Sequenc
         near = (difflib.get_close_matches(column, others, n=1, cutoff=0.5) or others[:1] or [""])[0]
         raise UserError(
             f"{place(name, first.line)}: no field '{column}' (found: {', '.join(found)})",
-            f"Set data.{key}: {near}" if near else f"Add a field '{column}' to the file.",
+            f"Set {key}: {near}" if near else f"Add a field '{column}' to the file.",
         )
 
 
@@ -244,7 +251,7 @@ def _ended(turns: tuple[Message, ...]) -> tuple[tuple[Message, ...], str]:
 def _kept(record: Record, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """The fields that are kept, as text, sorted by name; an empty one is left out."""
     kept = []
-    for name in sorted(names):
+    for name in names:
         value = record.fields.get(name)
         if value is None or value != value or not str(value).strip():
             continue

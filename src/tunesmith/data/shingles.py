@@ -16,6 +16,7 @@ Indices = NDArray[np.int64]
 
 _NO_WORD = 0  # fills up texts that are shorter than one shingle
 _TOLERANCE = 1e-9  # for thresholds such as 0.8, which binary fractions only approach
+_SHINGLES_AT_ONCE = 10_000_000  # compared in one go: about 400 MB, whether texts are short or long
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,12 @@ def are_near(matrix: csr_matrix, first: Indices, second: Indices, similarity: fl
     sizes = np.diff(matrix.indptr)
     one, other = sizes[first], sizes[second]
     near: NDArray[np.bool_] = np.minimum(one, other) >= similarity * np.maximum(one, other) - _TOLERANCE
-    left = np.flatnonzero(near)
-    shared = np.asarray(matrix[first[left]].multiply(matrix[second[left]]).sum(axis=1)).ravel()
-    near[left] = shared >= similarity * (one[left] + other[left] - shared) - _TOLERANCE
+    possible = np.flatnonzero(near)
+    total = np.cumsum(one[possible] + other[possible])
+    for begin in range(0, int(total.max(initial=0)), _SHINGLES_AT_ONCE):
+        left = possible[(total > begin) & (total <= begin + _SHINGLES_AT_ONCE)]
+        shared = np.asarray(matrix[first[left]].multiply(matrix[second[left]]).sum(axis=1)).ravel()
+        near[left] = shared >= similarity * (one[left] + other[left] - shared) - _TOLERANCE
     return near
 
 

@@ -37,7 +37,8 @@ class SourceSpec:
     """Where the data is: a ``package``, or files at ``path`` (and ``test_path``) with named fields.
 
     A path is a file, a folder, a glob, or a dataset on the Hub (``hub:owner/name``). ``rejected`` names the
-    answer not wanted of preference pairs; ``fields`` are further columns to keep with every row.
+    answer not wanted of preference pairs; ``fields`` are further columns to keep with every row, and
+    ``split_fields`` those that the split needs, as (setting, column).
     ``min_words``, ``max_words`` and ``most_frequent_labels`` narrow the rows of any source.
     """
 
@@ -52,6 +53,7 @@ class SourceSpec:
     most_frequent_labels: int | None
     rejected: str | None = None
     fields: tuple[str, ...] = ()
+    split_fields: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def columns_of(spec: SourceSpec) -> ColumnsRead:
         spec.messages,
         spec.rejected,
         spec.fields,
+        spec.split_fields,
     )
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
-from tunesmith.data.drawing import Group, draw
+from tunesmith.data.dates import row_dates
+from tunesmith.data.drawing import Group, draw, draw_by_time
+from tunesmith.data.duplicates import conflicting_rows
+from tunesmith.data.given import given_splits, in_one_split
+from tunesmith.data.split_account import account_of, note_fields, note_untrained
 from tunesmith.errors import UserError
-from tunesmith.records import Row, SetAside, SplitName
+from tunesmith.records import Row, SetAside, Settings, SplitName
 
 MINIMUM_TEST_GROUPS = 50  # the rules of evidence leave a gain on fewer groups unmeasured
 SHORTFALL_ALLOWED = 0.1  # of the rows asked for, where whole groups do not add up to them
@@ -20,18 +24,30 @@ class SplitSpec:
     """Sizes: whole numbers are rows, fractions are shares of the rows to draw from, None is what is left.
 
     ``test`` is None only when a test file is given. ``rows_per_group`` keeps at most so many rows of
-    each group of near-duplicates. Without ``labelled`` targets are free texts: several of them for one input
-    are all right, so there is no conflict, and nothing to stratify by.
+    each group. ``keep_together`` names the fields whose values joined rows to groups besides near-duplicates,
+    ``time`` the field with the dates of a split by time. ``given`` names the field that says the split of
+    each row; there are no sizes then. Without ``labelled`` targets are free texts: several of them for one
+    input are all right, so there is no conflict, and nothing to stratify by.
     """
 
     train: int | float | None
-    validation: int | float
+    validation: int | float | None
     test: int | float | None
     seed: int
     rows_per_group: int | None
     near_duplicate_similarity: float = 0.8
     shingle_words: int = 3
+    keep_together: tuple[str, ...] = ()
+    time: str | None = None
+    given: str | None = None
     labelled: bool = True
+
+    def recipe(self) -> Settings:
+        """What the manifest records. Fields that are not used are left out: versions keep their names."""
+        recipe: Settings = asdict(self) | {"keep_together": list(self.keep_together)}
+        unused = [name for name in ("keep_together", "time", "given") if not recipe[name]]
+        unused += ["labelled"] if self.labelled else []
+        return {name: value for name, value in recipe.items() if name not in unused}
 
 
 @dataclass(frozen=True)
@@ -59,17 +75,22 @@ def split_rows(rows: Sequence[Row], spec: SplitSpec, test_rows: Sequence[Row] = 
 
     Every row must carry its ``group``. A group with different targets is a conflict: all its rows are
     flagged, and it is drawn for validation and test in proportion to its share, never for train. With
-    ``test_rows`` the test is exactly those, and groups that touch them are set aside.
+    ``keep_together`` only rows of one input with different targets are, and only they are left out of train.
+    With ``test_rows`` the test is exactly those, and groups that touch them are set aside.
+
+    With ``time`` the latest groups are the test, those before it validation, and those before train; a group
+    counts with its latest date. With ``given`` rows are where their field says, and a group that is in
+    several splits keeps its rows in the most sealed one. Neither is stratified.
 
     A label with fewer groups than there are splits to draw is put into train whole. Every other label
     gets at least one group in each split where the sizes allow. Sizes are met exactly where whole groups
     allow it and are never exceeded.
 
     Raises:
-        UserError: fewer rows than asked for (with sizes that fit), fewer than 50 test groups, or fewer
-            than two labels that can be tested.
+        UserError: fewer rows than asked for (with sizes that fit), fewer than 50 test groups, fewer
+            than two labels that can be tested, or rows without a readable date or split.
     """
-    if bool(test_rows) == (spec.test is not None):
+    if spec.given is None and bool(test_rows) == (spec.test is not None):
         raise UserError(
             "data.split.test is set, but a test file is given"
             if test_rows
@@ -78,52 +99,60 @@ def split_rows(rows: Sequence[Row], spec: SplitSpec, test_rows: Sequence[Row] = 
             if test_rows
             else "Set data.split.test, for example 0.2.",
         )
-    by_group = _by_group([*rows, *test_rows])
-    targets = {group: {_label(spec, row) for row in members} for group, members in by_group.items()}
-    conflicts = {group for group, labels in targets.items() if len(labels) > 1}
+    everything = [*rows, *test_rows]
+    by_group = _by_group(everything)
+    conflicts = conflicting_rows(everything, same_input=bool(spec.keep_together)) if spec.labelled else set()
     in_test = {row.group for row in test_rows}
+    given: dict[str, SplitName] = {}
+    mixed: tuple[SetAside, ...] = ()
+    if spec.given is not None:
+        rows, given, mixed = in_one_split(rows, given_splits(rows, spec.given))
 
     own = {group: members for group, members in _by_group(rows).items() if group not in in_test}
     # Members are sorted by id, a hash of content: whom the limit keeps does not depend on their order.
     kept = {group: members[: spec.rows_per_group] for group, members in own.items()}
-    groups = [
-        Group(
-            group,
-            len(members),
-            None if group in conflicts else _label(spec, members[0]),
-            _order(spec.seed, group),
-        )
-        for group, members in kept.items()
-    ]
-    sizes = _sizes(spec, groups)
-    drawn = draw(groups, sizes)
+    groups = [_group(group, members, conflicts, spec) for group, members in kept.items()]
+    sizes: dict[SplitName, int] = {}
+    if spec.given is not None:
+        drawn = _as_given(groups, given)
+    else:
+        sizes = _sizes(spec, groups)
+        drawn = draw(groups, sizes) if spec.time is None else _by_time(spec.time, kept, groups, sizes)
     split = {
-        name: _flagged((row for group in drawn[name] for row in kept[group.id]), conflicts) for name in sizes
+        name: _flagged(
+            (
+                row
+                for group in drawn[name]
+                for row in kept[group.id]
+                if name != "train" or row.id not in conflicts
+            ),
+            conflicts,
+        )
+        for name in drawn
     }
     notes = _check_sizes(spec, sizes, split, groups)
     if test_rows:
         split["test"] = _flagged(test_rows, conflicts)
-    _check_test(split, spec.labelled)
+    _check_test(spec, split)
 
     trained = {row.target for row in split["train"]} if spec.labelled else set()
     tested = {row.target for row in split["test"] if not row.conflict}
-    used = {group.id for name in sizes for group in drawn[name]}
+    used = {group.id for members in drawn.values() for group in members}
     left = [group for group in groups if group.id not in used]
+    unlearned = [row for group in drawn["train"] for row in kept[group.id] if row.id in conflicts]
     return Split(
         train=split["train"],
         validation=split["validation"],
         test=split["test"],
         groups=len(by_group),
-        conflict_groups=len(conflicts),
+        conflict_groups=len({row.group for row in everything if row.id in conflicts}),
         labels=tuple(sorted(trained)),
         unmeasured_labels=tuple(sorted(trained - tested)),
-        set_aside=_account(rows, own, kept, left, in_test),
-        notes=notes + (_note_untrained(trained, split) if spec.labelled else ()),
+        set_aside=mixed + account_of(rows, own, kept, left, unlearned, in_test, spec.keep_together),
+        notes=notes
+        + (note_untrained(trained, split) if spec.labelled else ())
+        + note_fields(spec.keep_together, spec.time, split, everything),
     )
-
-
-def _label(spec: SplitSpec, row: Row) -> str:
-    return row.target if spec.labelled else ""
 
 
 def _by_group(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -139,10 +168,30 @@ def _order(seed: int, group: str) -> str:
     return hashlib.sha256(f"{seed}:{group}".encode()).hexdigest()
 
 
+def _group(group: str, members: Sequence[Row], conflicts: set[str], spec: SplitSpec) -> Group:
+    labels = Counter(row.target if spec.labelled else "" for row in members if row.id not in conflicts)
+    label = min(labels, key=lambda label: (-labels[label], label)) if labels else None
+    return Group(group, len(members), labels.total(), label, _order(spec.seed, group))
+
+
+def _as_given(groups: Sequence[Group], given: Mapping[str, SplitName]) -> dict[SplitName, list[Group]]:
+    drawn: dict[SplitName, list[Group]] = {"test": [], "validation": [], "train": []}
+    for group in groups:
+        if group.rows_in(given[group.id]):
+            drawn[given[group.id]].append(group)
+    return drawn
+
+
+def _by_time(
+    column: str, kept: Mapping[str, list[Row]], groups: Sequence[Group], sizes: Mapping[SplitName, int]
+) -> dict[SplitName, list[Group]]:
+    dates = row_dates([row for members in kept.values() for row in members], column)
+    latest = {group: max(dates[row.id] for row in members) for group, members in kept.items()}
+    return draw_by_time(groups, sizes, latest)
+
+
 def _flagged(rows: Iterable[Row], conflicts: set[str]) -> tuple[Row, ...]:
-    return tuple(
-        replace(row, conflict=row.group in conflicts) for row in sorted(rows, key=lambda row: row.id)
-    )
+    return tuple(replace(row, conflict=row.id in conflicts) for row in sorted(rows, key=lambda row: row.id))
 
 
 def _sizes(spec: SplitSpec, groups: Sequence[Group]) -> dict[SplitName, int]:
@@ -155,6 +204,8 @@ def _sizes(spec: SplitSpec, groups: Sequence[Group]) -> dict[SplitName, int]:
     ]
     for name, size in asked:
         if size is None:
+            if name == "validation":
+                raise UserError("data.split.validation is not set", "Set it, for example to 0.15.")
             if name == "train":
                 sizes[name] = available
             continue
@@ -176,10 +227,16 @@ def _check_sizes(
     """Notes on splits that fell a little short because groups are not cut; an error where it is more."""
     # A share of train is a wish, a number of rows an order.
     ordered = [name for name in sizes if name != "train" or isinstance(spec.train, int)]
+    if not sizes:
+        return ()
     short = {name: sizes[name] - len(split[name]) for name in ordered if len(split[name]) < sizes[name]}
-    clean = sum(group.size for group in groups if group.label is not None)
-    drawn_clean = sum(not row.conflict for name in sizes for row in split[name])
-    if sum(short.values()) > clean - drawn_clean or not split["train"]:
+    clean = sum(group.clean for group in groups)
+    if "train" in ordered:
+        drawn_clean = sum(not row.conflict for name in sizes for row in split[name])
+        too_few = sum(short.values()) > clean - drawn_clean
+    else:
+        too_few = bool(short) and sum(sizes[name] for name in ordered) >= clean
+    if too_few or not split["train"]:
         wanted = ", ".join(f"{name} {sizes[name]:,}" for name in reversed(ordered))
         raise UserError(
             f"data.split asks for {wanted}: only {clean:,} rows without conflicting targets, in "
@@ -190,16 +247,22 @@ def _check_sizes(
         if rows > SHORTFALL_ALLOWED * sizes[name]:
             largest = max(group.size for group in groups)
             raise UserError(
-                f"data.split.{name} asks for {sizes[name]:,} rows, but whole groups of near-duplicates fill "
+                f"data.split.{name} asks for {sizes[name]:,} rows, but whole {_groups_of(spec)} fill "
                 f"only {len(split[name]):,} (the largest group holds {largest:,} rows)",
-                "Set data.split.rows_per_group, for example to 5. If every input repeats the same "
-                "instructions, remove them from the input: they make all rows look alike.",
+                "Set data.rows_per_group, for example to 5. If every input repeats the same "
+                "instructions, remove them from the input: they make all rows look alike."
+                if not spec.keep_together
+                else "Name columns in split.keep_together that few rows share a value of, or set "
+                "data.rows_per_group.",
             )
     return tuple(
-        f"{name} holds {len(split[name]):,} rows instead of {sizes[name]:,}: "
-        f"groups of near-duplicates are not cut"
+        f"{name} holds {len(split[name]):,} rows instead of {sizes[name]:,}: {_groups_of(spec)} are not cut"
         for name in short
     )
+
+
+def _groups_of(spec: SplitSpec) -> str:
+    return f"groups of {' and '.join(['near-duplicates', *spec.keep_together])}"
 
 
 def _fitting(sizes: dict[SplitName, int], ordered: Sequence[SplitName], clean: int) -> str:
@@ -211,54 +274,27 @@ def _fitting(sizes: dict[SplitName, int], ordered: Sequence[SplitName], clean: i
     return f"These sizes fit: {', '.join(f'{name}: {rows}' for name, rows in fitting.items())}."
 
 
-def _check_test(split: dict[SplitName, tuple[Row, ...]], labelled: bool) -> None:
+def _check_test(spec: SplitSpec, split: dict[SplitName, tuple[Row, ...]]) -> None:
+    empty = [name for name, rows in split.items() if not rows]
+    if spec.given is not None and empty:
+        raise UserError(
+            f"split.given: no row is left for {' or '.join(empty)}: all are in one group with rows of a more "
+            "sealed split, or contradict each other",
+            "Leave split.given out and set sizes to draw.",
+        )
     groups = len({row.group for row in split["test"]})
     if groups < MINIMUM_TEST_GROUPS:
         raise UserError(
-            f"the test holds {len(split['test']):,} rows in {groups} groups of near-duplicates: with fewer "
+            f"the test holds {len(split['test']):,} rows in {groups} {_groups_of(spec)}: with fewer "
             f"than {MINIMUM_TEST_GROUPS} groups every gain is unmeasured",
-            f"Give the test at least {MINIMUM_TEST_GROUPS} groups: raise data.split.test, or collect more "
+            f"Give the test at least {MINIMUM_TEST_GROUPS} groups: "
+            f"{'raise data.split.test' if spec.given is None else 'give it more rows'}, or collect more "
             f"rows that are not near-duplicates.",
         )
     both = {row.target for row in split["train"]} & {row.target for row in split["test"]}
-    if labelled and len(both) < 2:
+    if spec.labelled and len(both) < 2:
         raise UserError(
             f"{len(both)} labels have rows in both train and test: nothing can be told apart",
             "Check that data.target names the label field (free text is another kind, such as generate), or "
             "collect more rows per label: at least three groups each.",
         )
-
-
-def _account(
-    rows: Sequence[Row],
-    own: dict[str, list[Row]],
-    kept: dict[str, list[Row]],
-    left: Sequence[Group],
-    in_test: set[str],
-) -> tuple[SetAside, ...]:
-    touching = Counter(row.group for row in rows if row.group in in_test)
-    capped = {group: len(members) - len(kept[group]) for group, members in own.items()}
-    account = [
-        ("near-duplicates of test rows", sum(touching.values()), len(touching)),
-        ("beyond rows_per_group", sum(capped.values()), sum(number > 0 for number in capped.values())),
-        ("conflicting targets, not trained on", *_count([group for group in left if group.label is None])),
-        ("more rows than the splits ask for", *_count([group for group in left if group.label is not None])),
-    ]
-    return tuple(SetAside(reason, number, groups) for reason, number, groups in account if number)
-
-
-def _count(groups: Sequence[Group]) -> tuple[int, int]:
-    return sum(group.size for group in groups), len(groups)
-
-
-def _note_untrained(trained: set[str], split: dict[SplitName, tuple[Row, ...]]) -> tuple[str, ...]:
-    untrained = Counter(
-        row.target for name in ("validation", "test") for row in split[name] if row.target not in trained
-    )
-    if not untrained:
-        return ()
-    labels = ", ".join(f"'{label}'" for label in sorted(untrained)[:20])
-    return (
-        f"{untrained.total():,} validation and test rows have {len(untrained)} labels that no training row "
-        f"has ({labels}): they always count as wrong",
-    )

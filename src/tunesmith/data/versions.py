@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 from tunesmith.data.curation.apply import Change, read_changes, write_changes
+from tunesmith.data.dates import date_ranges
 from tunesmith.data.leaks import Leak, leaks_between
 from tunesmith.data.sources import Source
 from tunesmith.data.splits import Split, SplitSpec
 from tunesmith.data.tables import examples_sha256, read_rows, rows_sha256, write_rows
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash, file_sha256, read_record, write_json
-from tunesmith.records import Dataset, FileHash, Manifest, Row, Settings, SplitCounts, SplitName
+from tunesmith.records import Dataset, FileHash, Manifest, Row, SplitCounts, SplitName
 
 VERSION_CHARACTERS = 12
 LEAKS_SHOWN = 5
@@ -57,7 +58,12 @@ def freeze(
         UserError: a leak between splits (nothing is written), or the existing version was edited.
     """
     leaks = leaks_between(
-        split.train, split.validation, split.test, spec.near_duplicate_similarity, spec.shingle_words
+        split.train,
+        split.validation,
+        split.test,
+        spec.near_duplicate_similarity,
+        spec.shingle_words,
+        spec.keep_together,
     )
     if leaks:
         raise UserError(*_leak_message(leaks))
@@ -81,9 +87,10 @@ def freeze(
         test_sha256=examples_sha256(split.test),
         licence=source.licence,
         attribution=source.attribution,
-        recipe=_recipe(spec) | ({"repair_plan_sha256": repair.plan_sha256} if repair else {}),
+        recipe=spec.recipe() | ({"repair_plan_sha256": repair.plan_sha256} if repair else {}),
         leaks=0,
         parents=(repair.parent,) if repair else (),
+        date_ranges={} if spec.time is None else date_ranges(rows, spec.time),
     )
     manifest = replace(
         manifest, version=_version(manifest, split.train, split.validation, rows_sha256(split.test))
@@ -176,16 +183,10 @@ def _version(
     manifest: Manifest, train: Sequence[Row], validation: Sequence[Row], test_rows_sha256: str
 ) -> str:
     facts = asdict(replace(manifest, version="", sources=(), files=()))
-    if not manifest.parents:
-        del facts["parents"]  # versions keep the names they had before repairs were recorded
+    for name in ("parents", "date_ranges"):
+        if not facts[name]:
+            del facts[name]  # versions keep the names they had before these were recorded
     return content_hash([facts, rows_sha256(train), rows_sha256(validation), test_rows_sha256])
-
-
-def _recipe(spec: SplitSpec) -> Settings:
-    recipe = asdict(spec)
-    if spec.labelled:
-        del recipe["labelled"]  # versions keep the names they had before there were free texts
-    return recipe
 
 
 def _counts(rows: Sequence[Row]) -> SplitCounts:

@@ -11,6 +11,7 @@ from tunesmith.engine.automaton import DEAD
 from tunesmith.errors import UserError
 from tunesmith.records import Candidate, Cost, Estimate, PairedGain, Prediction, Row, Scorecard, SplitName
 from tunesmith.stats.intervals import proportion_interval
+from tunesmith.stats.paired import clearly_behind
 from tunesmith.task.kinds import SHOWN_METRICS, SMALLER_IS_BETTER, Kind
 
 if TYPE_CHECKING:  # torch, and the libraries behind the metrics, take seconds to import
@@ -118,8 +119,7 @@ def is_behind(
     """Whether the whole interval of the gain over the leader lies below 0; never with under 50 groups."""
     if answers == leader or len({row.group for row in asked.rows}) < 2:
         return False
-    gain = goal_gain(judging, asked, answers, leader, "leader", alpha_one_sided)
-    return gain.high is not None and gain.high < 0
+    return clearly_behind(goal_gain(judging, asked, answers, leader, "leader", alpha_one_sided))
 
 
 def judged(
@@ -144,9 +144,9 @@ def judged(
     texts = [answers.labels[index] for index in clean]
     return replace(
         card,
-        metrics=card.metrics | _goal(judging, asked, answers.labels),
+        metrics=card.metrics | {judging.metric: goal_estimate(judging, asked, answers.labels)},
         metrics_without_conflicts=card.metrics_without_conflicts
-        | (_goal(judging, asked.take(clean), texts) if clean else {}),
+        | _goal_if_measured(judging, asked.take(clean), texts),
     )
 
 
@@ -169,7 +169,7 @@ def _text_scorecard(
     from tunesmith.evaluation.metrics.measure import measure
 
     answered = _answered(judging, asked, answers.labels)
-    metrics = _goal(judging, asked, answers.labels)
+    metrics = {judging.metric: goal_estimate(judging, asked, answers.labels)}
     for name in SHOWN_METRICS[judging.kind]:
         if name in metrics:
             continue
@@ -224,7 +224,7 @@ def goal_estimate(judging: Judging, asked: Questions, answers: Sequence[str]) ->
     return measure([judging.goal], _answered(judging, asked, answers))[judging.metric]
 
 
-def _goal(judging: Judging, asked: Questions, answers: Sequence[str]) -> dict[str, Estimate]:
+def _goal_if_measured(judging: Judging, asked: Questions, answers: Sequence[str]) -> dict[str, Estimate]:
     if len({row.group for row in asked.rows}) < 2:
         return {}
     return {judging.metric: goal_estimate(judging, asked, answers)}

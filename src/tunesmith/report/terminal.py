@@ -61,7 +61,8 @@ def data_lines(manifest: Manifest) -> RenderableType:
         if name in manifest.splits
     )
     conflicts = (
-        f"; {numbers.number(manifest.conflict_groups)} groups hold conflicting labels: not trained on"
+        f"; {numbers.number(manifest.conflict_groups)} groups hold conflicting labels"
+        f"{' for one input: such rows are' if manifest.recipe.get('keep_together') else ':'} not trained on"
         if manifest.labels
         else ""
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from tunesmith.data.audit.findings import AuditData, CheckResult
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash, file_sha256
+from tunesmith.records import SplitName
 from tunesmith.stages.data import GroupedRows, read_grouped, source_identity, source_spec
 from tunesmith.stages.session import Session
 from tunesmith.workspace import cached, stage_key
@@ -58,6 +59,7 @@ def audit(
     data = audit_data(session, read, benchmarks)
     inputs = {
         "data": session.task.data.model_dump(exclude={"plan", "licence", "attribution"}),
+        "split": session.task.split.columns,
         "files": source_identity(session),
         "benchmarks": [content_hash([path.name, file_sha256(path)]) for path in benchmarks],
     }
@@ -85,17 +87,20 @@ def audit(
 def audit_data(session: Session, read: GroupedRows, benchmarks: Sequence[Path] = ()) -> AuditData:
     """The rows of the task as checks want them, with the other columns of their files.
 
-    Rows of a test file of its own count as given to the test, and the others to train; rows that the task
-    will split itself have no split yet.
+    Rows of a test file of its own count as given to the test, and the others to train; a column may give the
+    splits (``split.given``). Rows that the task will split itself have no split yet.
     """
     from tunesmith.data.audit.reading import benchmark_rows, other_columns
+    from tunesmith.data.given import given_splits
 
     rows = (*read.rows, *read.test_rows)
     given = bool(read.test_rows)
-    splits = (
-        *((("train",) if given else (None,)) * len(read.rows)),
-        *(("test",) * len(read.test_rows)),
-    )
+    of_rows: SplitName | None = "train" if given else None
+    of_tests: SplitName = "test"
+    splits = (*((of_rows,) * len(read.rows)), *((of_tests,) * len(read.test_rows)))
+    if read.spec.given is not None:
+        named = given_splits(rows, read.spec.given)
+        splits = tuple(named[row.id] for row in rows)
     spec = source_spec(session)
     return AuditData(
         rows,
@@ -105,4 +110,5 @@ def audit_data(session: Session, read: GroupedRows, benchmarks: Sequence[Path] =
         f"{session.task.description} {session.task.instruction}".strip(),
         read.spec.near_duplicate_similarity,
         read.spec.shingle_words,
+        kept_together=bool(read.spec.keep_together),
     )

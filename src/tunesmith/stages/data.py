@@ -83,10 +83,13 @@ def read_grouped(session: Session) -> GroupedRows:
         rows_per_group=data.rows_per_group,
         near_duplicate_similarity=data.near_duplicate_similarity,
         shingle_words=data.shingle_words,
+        keep_together=split_settings.keep_together or (),
+        time=split_settings.time,
+        given=split_settings.given,
         labelled=session.task.kind == "classify",
     )
     everything = [*source.rows, *source.test_rows]
-    groups = group_rows(everything, spec.near_duplicate_similarity, spec.shingle_words)
+    groups = group_rows(everything, spec.near_duplicate_similarity, spec.shingle_words, spec.keep_together)
     rows = with_groups(everything, groups)
     return GroupedRows(source, rows[: len(source.rows)], rows[len(source.rows) :], spec)
 
@@ -108,6 +111,7 @@ def source_spec(session: Session) -> SourceSpec:
         most_frequent_labels=data.most_frequent_labels,
         rejected=data.rejected,
         fields=data.fields or (),
+        split_fields=session.task.split.columns,
     )
 
 

@@ -37,6 +37,7 @@ PACKAGES = (
     "tunesmith.evaluation.scorecards",
     "tunesmith.evaluation.judging",
     "tunesmith.data.questions",
+    "tunesmith.task.kinds",
     "tunesmith.stages.answering",
     "tunesmith.stages.opponents",
     "tunesmith.stages.endpoints",

@@ -17,6 +17,7 @@ PACKAGES = (
     "tunesmith.evaluation.judging",
     "tunesmith.evaluation.pilot",
     "tunesmith.data.questions",
+    "tunesmith.task.kinds",
     "tunesmith.stats",
     "tunesmith.stages.pilot",
 )

@@ -41,10 +41,10 @@ def seconds_by_row(
     started = time.perf_counter()
     # Held to no schema, which could not end so early.
     short = replace(writing, max_new_tokens=min(PROBED_TOKENS, writing.max_new_tokens), schema=None)
-    written = answer_by_tuned(short, some).tokens
+    written = answer_by_tuned(short, some).labels
     seconds = time.perf_counter() - started
     asked = prompt_lengths(writing, PromptForm(), some)
-    generated = max(1, written - sum(asked))
+    generated = sum(min(short.max_new_tokens, len(render_answer(loaded, text))) for text in written)
     by_written = max(seconds - sum(asked) / read_tokens_per_second, 0.1 * seconds) / generated
     prompts = tuple(
         statistics.mean(prompt_lengths(writing, form, some)) / read_tokens_per_second

@@ -44,6 +44,7 @@ PACKAGES = (
     "tunesmith.evaluation.judging",
     "tunesmith.candidates.texts",
     "tunesmith.data.questions",
+    "tunesmith.task.kinds",
     "tunesmith.stats",
     "tunesmith.stages.answering",
     "tunesmith.stages.train",

@@ -43,6 +43,7 @@ PACKAGES = (
     "tunesmith.models",
     "tunesmith.stats",
     "tunesmith.data.questions",
+    "tunesmith.task.kinds",
     "tunesmith.stages.answering",
     "tunesmith.stages.endpoints",
     "tunesmith.stages.verdict",

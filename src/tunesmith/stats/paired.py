@@ -96,14 +96,8 @@ def paired_score_gain(
     )
 
 
-def clearly_behind(
-    correct: npt.ArrayLike, leader_correct: npt.ArrayLike, groups: Sequence[str], alpha_one_sided: float
-) -> bool:
-    """Whether a candidate's paired gain over the leader lies below 0 with its whole interval.
-
-    Shapes, groups and errors as in :func:`paired_gain`; never true for fewer than 50 groups.
-    """
-    gain = paired_gain(correct, leader_correct, groups, "leader", alpha_one_sided)
+def clearly_behind(gain: PairedGain) -> bool:
+    """Whether a paired gain (over a leader) lies below 0 with its whole interval; not if unmeasured."""
     return gain.high is not None and gain.high < 0
 
 

@@ -43,7 +43,7 @@ SHOWN_METRICS: dict[Kind, tuple[str, ...]] = {
 SMALLER_IS_BETTER = frozenset({"unsupported_words", "unsupported_numbers", "unsupported_names", "repetition"})
 # Means of one score a row; the others are functions of all rows together.
 ROW_MEANS = frozenset(
-    {"accuracy", "exact_match", "schema_valid", "rouge_1", "rouge_2", "rouge_l"}
+    {"accuracy", "exact_match", "schema_valid", "rouge_1", "rouge_2", "rouge_l", "cider"}
     | {"unsupported_words", "unsupported_numbers", "unsupported_names", "repetition"}
 )
 _NOT_SHARES = frozenset({"cider", "length_ratio"})

@@ -25,9 +25,13 @@ def broken_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
     if isinstance(split, Mapping):
         yield from _broken_split_rules(split)
     if isinstance(data, Mapping) and isinstance(split, Mapping):
-        if split.get("test") is None and data.get("test_path") is None:
+        yield from _broken_split_column_rules(split, data)
+        if split.get("given") is not None:
+            if data.get("test_path") is not None:
+                yield ("split", "given"), "not together with data.test_path: leave one of the two out"
+        elif split.get("test") is None and data.get("test_path") is None:
             yield ("split",), "the test is missing: give split.test, or a file of its own as data.test_path"
-        if split.get("test") is not None and data.get("test_path") is not None:
+        elif split.get("test") is not None and data.get("test_path") is not None:
             yield ("split", "test"), "there is already a test file (data.test_path): leave one of the two out"
     yield from _broken_kind_rules(task)
     if isinstance(opponents, Mapping):
@@ -64,10 +68,38 @@ def _broken_kind_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
 
 
 def _broken_split_rules(split: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
+    if split.get("given") is not None:
+        for name in ("train", "validation", "test", "time", "seed"):
+            if split.get(name):
+                yield (
+                    ("split", name),
+                    "nothing is drawn where the splits are given (split.given): leave it out",
+                )
+    elif split.get("validation") is None:
+        yield (
+            ("split",),
+            "split.validation is missing: the rows that choices are made on, such as 0.15 (or split.given)",
+        )
     shares = [split.get(name) for name in ("train", "validation", "test")]
     total = sum(share for share in shares if isinstance(share, float) and 0 < share < 1)
     if total > 1 + 1e-9 or (total > 1 - 1e-9 and shares[0] is None):
         yield ("split",), f"the shares add up to {total:g}; together they must leave rows for every split"
+
+
+def _broken_split_column_rules(
+    split: Mapping[str, Any], data: Mapping[str, Any]
+) -> Iterator[tuple[Where, str]]:
+    together = split.get("keep_together")
+    together = list(together) if isinstance(together, (list, tuple)) else []
+    if len(set(map(str, together))) < len(together):
+        yield ("split", "keep_together"), "a column is named twice"
+    named = {"keep_together": together, "time": [split.get("time")], "given": [split.get("given")]}
+    for name, columns in named.items():
+        used = [column for column in columns if column is not None]
+        if used and data.get("package") is not None:
+            yield ("split", name), "not together with data.package, which has no other columns: leave it out"
+        elif data.get("target") in used or data.get("messages") in used:
+            yield ("split", name), "names the column of the right answer: name another one"
 
 
 def _broken_opponent_rules(opponents: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:

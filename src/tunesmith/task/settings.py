@@ -15,7 +15,8 @@ from tunesmith.task.kinds import GOAL_METRICS, Kind
 from tunesmith.task.lines import dotted
 from tunesmith.task.opponent_settings import OpponentSettings
 from tunesmith.task.rules import broken_rules
-from tunesmith.task.sections import SLUG, Count, Section, Share, Size, Text
+from tunesmith.task.sections import SLUG, Count, Section, Share, Text
+from tunesmith.task.split_settings import SplitSettings
 from tunesmith.task.train_settings import TrainSettings
 
 
@@ -117,31 +118,6 @@ class DataSettings(Section):
         default=None,
         description="Whom the data's licence asks you to name.",
         examples=["Example Corp. support team"],
-    )
-
-
-class SplitSettings(Section):
-    """How the rows are divided. A whole number counts rows; one between 0 and 1 is a share of them."""
-
-    train: Size | None = Field(
-        default=None,
-        description="What the model learns from. Leave it out for all rows that validation and test do not "
-        "take.",
-        examples=[0.5],
-    )
-    validation: Size = Field(
-        description="What every choice is made on: settings, prompts, when to stop. Scored often, so a few "
-        "hundred rows are a good size.",
-        examples=[0.15],
-    )
-    test: Size | None = Field(
-        default=None,
-        description="Sealed, and opened once for the verdict. The more rows, the smaller the gain that can "
-        "be proven (`tunesmith plan` shows it). Leave it out when data.test_path is given.",
-        examples=[0.25],
-    )
-    seed: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="The seed of the draw. Another seed gives another dataset version."
     )
 
 

@@ -9,7 +9,7 @@ import torch
 
 from tunesmith.engine.forward import Batch, common_prefix, make_batch
 from tunesmith.engine.scoring import batches_by_length
-from tunesmith.engine.segments import in_batches, shared_openings
+from tunesmith.engine.segments import shared_openings
 from tunesmith.models.rendering import Tokens
 
 BATCHES_SORTED_TOGETHER = 12
@@ -36,16 +36,15 @@ class Sharing:
         return make_batch(ids, learn, pad_token, self.prefix, share_openings=self.documents is not None)
 
     def parts(self, rows: Sequence[Tokens], chosen: Sequence[int], tokens: int) -> list[list[int]]:
-        """``chosen`` in parts of like length or of one document, of about ``tokens`` put through a model."""
+        """``chosen`` in parts of like length, of about ``tokens`` put through a model.
+
+        With documents, rows of one stay together up to ``tokens`` of their own, however long it is.
+        """
         if self.documents is None:
             found = batches_by_length([len(rows[index].ids) for index in chosen], tokens)
         else:
-            heads = [_head(rows[index], self.prefix) for index in chosen]
-            rest = [
-                len(rows[index].ids) - self.prefix - len(head)
-                for index, head in zip(chosen, heads, strict=True)
-            ]
-            found = in_batches(heads, rest, tokens)
+            suffixes = [len(rows[index].ids) - self.prefix for index in chosen]
+            found = _by_document([_head(rows[index], self.prefix) for index in chosen], suffixes, tokens)
         return [[chosen[at] for at in part] for part in found]
 
 
@@ -87,6 +86,27 @@ def epoch_batches(
         batches.extend(run[at : at + batch_size] for at in range(0, len(run), batch_size))
     shuffled = torch.randperm(len(batches), generator=generator).tolist()
     return [batches[index] for index in shuffled]
+
+
+def _by_document(heads: Sequence[Sequence[int]], lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    parts: list[list[int]] = []
+    room = 0
+    for members, shared in shared_openings(heads):
+        piece: list[int] = []
+        own = 0
+        for index in members:
+            if piece and own + lengths[index] - shared > tokens:
+                parts.append(piece)
+                piece, own = [], 0
+            piece.append(index)
+            own += lengths[index] - shared
+        if parts and shared + own <= room:
+            parts[-1].extend(piece)
+            room -= shared + own
+        else:
+            parts.append(piece)
+            room = tokens - shared - own
+    return parts
 
 
 def two_short_rows(lengths: Sequence[int], sharing: Sharing) -> list[int]:

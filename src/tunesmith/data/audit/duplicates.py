@@ -14,12 +14,12 @@ CHECK = "duplicates"
 def check_duplicates(data: AuditData) -> CheckResult:
     """Copies (equal after normalisation), near-duplicates and conflicts, over all rows.
 
-    Rows that carry a group already are not grouped again. Of copies with one target every row but one
-    is a finding; of copies with several targets, every row is.
+    Rows that carry a group of near-duplicates are not grouped again. Of copies with one target every row but
+    one is a finding; of copies with several targets, every row is.
     """
     rows = data.rows
     groups = [row.group for row in rows]
-    if not all(groups):
+    if data.kept_together or not all(groups):
         groups = group_rows(rows, data.similarity, data.shingle_words)
     texts: defaultdict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
@@ -38,7 +38,10 @@ def check_duplicates(data: AuditData) -> CheckResult:
         for index in sorted(same, key=lambda index: rows[index].id)[1:]
     ]
     near = [group for group in members.values() if len({words(compared_text(rows[i])) for i in group}) > 1]
-    near_conflicts = [group for group in near if len({targets[index] for index in group}) > 1]
+    # Questions about one document are near-duplicates with different answers, and rightly so.
+    near_conflicts = [
+        group for group in near if not data.kept_together and len({targets[index] for index in group}) > 1
+    ]
     findings = []
     if conflicts:
         findings.append(_conflict("same input, different targets", "error", conflicts, targets))

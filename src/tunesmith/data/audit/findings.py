@@ -18,7 +18,8 @@ class AuditData:
     ``splits`` is None for a row that was not given to a split; ``fields`` are the source's other columns
     (dates, customers, annotators), as text. ``benchmarks`` are rows by the name of their file, of which the
     data should hold none. ``description`` says what the task is about, ``similarity`` and
-    ``shingle_words`` what a near-duplicate is.
+    ``shingle_words`` what a near-duplicate is. ``kept_together``: the groups of the rows are more than
+    near-duplicates, such as one document.
     """
 
     rows: tuple[Row, ...]
@@ -28,6 +29,7 @@ class AuditData:
     description: str = ""
     similarity: float = 0.8
     shingle_words: int = 3
+    kept_together: bool = False
 
 
 @dataclass(frozen=True)

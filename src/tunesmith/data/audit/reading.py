@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tunesmith.data.formats import open_table
@@ -40,8 +41,8 @@ def other_columns(
 
 
 def benchmark_rows(path: Path, spec: SourceSpec) -> tuple[Row, ...]:
-    """The rows of a benchmark file, with the same columns as the task's data; without ids.
+    """The rows of a benchmark file, with the input and target of the task's data; without ids.
 
     Raises UserError when the file cannot be read or lacks a column.
     """
-    return rows_of(open_table(path), columns_of(spec)).rows
+    return rows_of(open_table(path), replace(columns_of(spec), fields=(), split_fields=())).rows

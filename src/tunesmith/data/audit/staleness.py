@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 import numpy as np
 
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, answered
 from tunesmith.data.audit.texts import count, excerpt, label_counts, share
+from tunesmith.data.dates import parsed_date
 from tunesmith.errors import UserError
 from tunesmith.stats.multiplicity import holm
 from tunesmith.stats.rates import codes_of, rate_difference, trend_p_value
@@ -19,10 +19,6 @@ from tunesmith.stats.rates import codes_of, rate_difference, trend_p_value
 DATES_SHARE = 0.8
 # Fewer rows than this say little about a trend in 24 runs.
 FEWEST_ROWS = 100
-
-_ISO = re.compile(
-    r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d{1,9})?)?(?:Z|[+-]\d{2}:?\d{2})?)?\Z"
-)
 
 
 @dataclass(frozen=True)
@@ -39,18 +35,6 @@ class StalenessSettings:
     alpha: float = 0.05
     smallest_ratio: float = 0.8
     smallest_label: int = 20
-
-
-def parsed_date(value: str | None) -> datetime | None:
-    """The time of an ISO 8601 date or date and time, without its zone (moved to UTC); None for others."""
-    text = (value or "").strip()
-    if _ISO.match(text) is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text.replace(",", "."))
-    except ValueError:
-        return None
-    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def check_age(data: AuditData, settings: StalenessSettings = StalenessSettings()) -> CheckResult:

@@ -14,6 +14,7 @@ from pyarrow import parquet
 from tunesmith.data.audit.findings import AuditData, CheckResult
 from tunesmith.data.curation.plan import RepairPlan
 from tunesmith.data.curation.review import QueueItem, ReviewAnswer
+from tunesmith.data.duplicates import conflicting_rows
 from tunesmith.data.leaks import leak_partners
 from tunesmith.data.splits import Split
 from tunesmith.errors import UserError
@@ -86,13 +87,15 @@ def apply_plan(
     answers: Mapping[str, ReviewAnswer],
     similarity: float = 0.8,
     shingle_words: int = 3,
+    conflicts_by_input: bool = False,
 ) -> Repaired:
     """Repair the training rows of ``split`` as the plan says; ``answers`` are people's, by row id.
 
     A person's answer goes before every proposal, and is the only thing that changes a row of validation or
     test. Of several repairs of one row removal wins; of two for one field the first check's is applied. A
     training row that its repair made a copy of a validation or test row, or gave another target than the
-    rest of its group, is removed. The result depends on nothing but the arguments.
+    rest of its group, is removed. With ``conflicts_by_input`` only rows of one input contradict each other
+    (see ``conflicting_rows``). The result depends on nothing but the arguments.
 
     Raises UserError when fewer than two labels are left to train on.
     """
@@ -126,12 +129,13 @@ def apply_plan(
                 kept[name].append(_changed(row, made))
             elif made[0].action == "set_aside":
                 set_aside.append(row)
-    labelled = bool(split.labels)
-    kept["train"], undone = _without_new_trouble(kept, changes, similarity, shingle_words, labelled)
+    by_input = conflicts_by_input if split.labels else None
+    kept["train"], undone = _without_new_trouble(kept, changes, similarity, shingle_words, by_input)
     changes += undone
+    conflicts = _conflicts(kept, by_input)
     unapplied = tuple(f"{rows:,} rows: {reason}" for reason, rows in sorted(skipped.items()))
     return Repaired(
-        _new_split(split, kept, changes), tuple(changes), tuple(set_aside), tuple(queue), unapplied
+        _new_split(split, kept, changes, conflicts), tuple(changes), tuple(set_aside), tuple(queue), unapplied
     )
 
 
@@ -259,7 +263,7 @@ def _without_new_trouble(
     changes: Sequence[Change],
     similarity: float,
     shingle_words: int,
-    labelled: bool,
+    conflicts_by_input: bool | None,
 ) -> tuple[list[Row], list[Change]]:
     """The training rows without those that a repair made a leak or a conflict, and their removals."""
     touched = {change.row: change for change in changes if change.action == "fix"}
@@ -272,25 +276,25 @@ def _without_new_trouble(
             if name == "train":
                 finding = "its repair made it a copy of a validation or test row"
                 removed[row.id] = _removal(row, "train", "leaks", finding, "drop")
-    targets: defaultdict[str, set[str]] = defaultdict(set)
-    for name in SPLITS:
-        for row in kept[name]:
-            targets[row.group].add(row.target)
-    for row in kept["train"] if labelled else ():
-        if row.id in touched and len(targets[row.group]) > 1 and row.id not in removed:
+    conflicts = _conflicts(kept, conflicts_by_input)
+    for row in kept["train"]:
+        if row.id in touched and row.id in conflicts and row.id not in removed:
             finding = "its repair gave it another target than the rest of its group"
             removed[row.id] = _removal(row, "train", "duplicates", finding, "drop")
     return [row for row in kept["train"] if row.id not in removed], list(removed.values())
 
 
-def _new_split(split: Split, kept: Mapping[SplitName, Sequence[Row]], changes: Sequence[Change]) -> Split:
-    labelled = bool(split.labels)
-    targets: defaultdict[str, set[str]] = defaultdict(set)
-    for rows in kept.values() if labelled else ():
-        for row in rows:
-            targets[row.group].add(row.target)
+def _conflicts(kept: Mapping[SplitName, Sequence[Row]], by_input: bool | None) -> set[str]:
+    """Rows that contradict others; none where targets are free texts (None)."""
+    rows = [row for name in SPLITS for row in kept[name]]
+    return set() if by_input is None else conflicting_rows(rows, by_input)
+
+
+def _new_split(
+    split: Split, kept: Mapping[SplitName, Sequence[Row]], changes: Sequence[Change], conflicts: set[str]
+) -> Split:
     flagged = {
-        name: tuple(replace(row, conflict=row.conflict or len(targets[row.group]) > 1) for row in rows)
+        name: tuple(replace(row, conflict=row.conflict or row.id in conflicts) for row in rows)
         for name, rows in kept.items()
     }
     trained = {row.target for row in flagged["train"]}
@@ -310,8 +314,8 @@ def _new_split(split: Split, kept: Mapping[SplitName, Sequence[Row]], changes: S
         train=flagged["train"],
         validation=flagged["validation"],
         test=flagged["test"],
-        labels=tuple(sorted(trained)) if labelled else (),
-        unmeasured_labels=tuple(sorted(trained - tested)) if labelled else (),
+        labels=tuple(sorted(trained)) if split.labels else (),
+        unmeasured_labels=tuple(sorted(trained - tested)) if split.labels else (),
         set_aside=split.set_aside
         + tuple(
             SetAside(reason, len(of_rows), len(set(of_rows))) for reason, of_rows in sorted(gone.items())
