@@ -11,7 +11,7 @@ import torch
 from tiny import load_tiny, make_tiny_base, toy_rows
 from tunesmith.candidates import nearest as nearest_module
 from tunesmith.candidates import prompts as prompts_module
-from tunesmith.candidates.forms import PromptForm, shown_with
+from tunesmith.candidates.forms import PromptForm
 from tunesmith.candidates.nearest import most_similar
 from tunesmith.candidates.prompts import (
     CONTENT_FREE,
@@ -22,6 +22,7 @@ from tunesmith.candidates.prompts import (
     content_free_prior,
     score_prompt,
 )
+from tunesmith.candidates.shown import shown_with
 from tunesmith.engine.scoring import LabelScores
 from tunesmith.errors import UserError
 from tunesmith.models.loading import LoadedModel
@@ -50,7 +51,7 @@ def seen_prompts(prompting: Prompting, examples: int, rows: list[Row]) -> list[s
     """The prompts as the model sees them."""
     shown = shown_with(PromptForm(examples), prompting.train, rows)
     return [
-        prompting.loaded.tokenizer.decode(prompts_module._render(prompting, row, near))
+        prompting.loaded.tokenizer.decode(prompts_module._render(prompting, PromptForm(), row, near))
         for row, near in zip(rows, shown, strict=True)
     ]
 
@@ -123,7 +124,7 @@ def test_scores_are_the_exact_log_probabilities_of_label_and_end_token(
     loaded = prompting.loaded
     shown = shown_with(PromptForm(examples), prompting.train, rows)
     for at, row in enumerate(rows):
-        prompt = prompts_module._render(prompting, row, shown[at])
+        prompt = prompts_module._render(prompting, PromptForm(), row, shown[at])
         for index, label in enumerate(LABELS):
             answer = render_answer(loaded, label)
             with torch.no_grad():

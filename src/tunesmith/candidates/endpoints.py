@@ -14,13 +14,15 @@ from tunesmith.candidates.answer_store import AnswerStore, Paid
 from tunesmith.candidates.answers import Answers
 from tunesmith.candidates.forms import (
     PromptForm,
+    Wording,
     form_name,
     form_settings,
     label_request,
-    shown_with,
     text_request,
     turns_of,
 )
+from tunesmith.candidates.retrieval import Library
+from tunesmith.candidates.shown import shown_with
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash
 from tunesmith.models.endpoint import Purse, RefusedError, Reply, ask_endpoint, endpoint_key, request_body
@@ -41,6 +43,7 @@ class EndpointPrompting:
     labels: tuple[str, ...]
     schema: Mapping[str, Any] | None
     train: Sequence[Row]
+    library: Library | None = None
 
 
 def endpoint_candidate(prompting: EndpointPrompting, form: PromptForm) -> Candidate:
@@ -56,6 +59,8 @@ def endpoint_candidate(prompting: EndpointPrompting, form: PromptForm) -> Candid
     }
     shown = sorted([row.id, row.target] for row in prompting.train) if form.examples else []
     schema = None if prompting.schema is None else text_request(prompting.schema, False)
+    if form.passages and prompting.library is not None:
+        shown.append([prompting.library.sha256])
     identity = content_hash(["endpoint", settings, list(prompting.labels), schema, shown])
     return Candidate(identity, "endpoint", f"{endpoint.name}, {form_name(form)}", settings, endpoint.model)
 
@@ -128,8 +133,9 @@ def _prompts(
     if form.examples:
         # Unlike a base whose labels are scored, it must know the labels that no example shows.
         request = f"{request}\nAnswer like the examples.".strip()
-    shown = shown_with(form, prompting.train, rows)
-    return [turns_of(prompting.instruction, request, row, one) for row, one in zip(rows, shown, strict=True)]
+    shown = shown_with(form, prompting.train, rows, prompting.library)
+    wording = Wording(prompting.instruction, request, prompting.labels, form.template)
+    return [turns_of(wording, row, one) for row, one in zip(rows, shown, strict=True)]
 
 
 def _collect(

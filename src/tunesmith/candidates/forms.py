@@ -1,70 +1,106 @@
-"""What a prompt is made of, for every model alike: the request, examples from training rows, the row."""
+"""What a prompt is made of, for every model alike: the request, examples, passages, a template, the row."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
-from tunesmith.candidates.nearest import nearest
 from tunesmith.models.rendering import instructed
 from tunesmith.records import Message, Row, Settings
-from tunesmith.task.opponent_settings import EndpointSettings, OpponentSettings
+from tunesmith.task.opponent_settings import PLACEHOLDERS, EndpointSettings, ExampleChoice, OpponentSettings
 
 
 @dataclass(frozen=True)
 class PromptForm:
-    """One way of prompting: ``examples`` training rows are shown, the nearest ones, the nearest last."""
+    """One way of prompting: so many training rows as examples, so many passages, a template of the task.
+
+    Without ``template`` the instruction is the system message.
+    """
 
     examples: int = 0
+    choice: ExampleChoice = "nearest"
+    template: str | None = None
+    passages: int = 0
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a prompt shows for one row, beside the row itself."""
+    """What a prompt shows for one row, beside the row itself; what is most like the row comes last."""
 
     examples: tuple[Row, ...] = ()
+    passages: tuple[str, ...] = ()
 
 
 def own_forms(opponents: OpponentSettings) -> list[PromptForm]:
     """The prompts that a task tries on its base."""
-    counts = [*([0] if opponents.zero_shot else []), *opponents.few_shot]
-    return [PromptForm(count) for count in counts]
+    return _forms([*([0] if opponents.zero_shot else []), *opponents.few_shot], opponents)
 
 
-def endpoint_forms(endpoint: EndpointSettings) -> list[PromptForm]:
+def endpoint_forms(opponents: OpponentSettings, endpoint: EndpointSettings) -> list[PromptForm]:
     """The prompts that a task tries on an endpoint."""
-    return [PromptForm(count) for count in endpoint.few_shot]
+    return _forms(endpoint.few_shot, opponents)
+
+
+def _forms(counts: Sequence[int], opponents: OpponentSettings) -> list[PromptForm]:
+    plain = [
+        PromptForm(count, choice)
+        for count in counts
+        for choice in (opponents.few_shot_choice if count else ("nearest",))
+    ]
+    return [
+        *plain,
+        *(replace(form, template=template) for template in opponents.templates for form in plain),
+        *(PromptForm(passages=count) for count in opponents.retrieval.k),
+    ]
 
 
 def form_name(form: PromptForm) -> str:
-    """``zero-shot`` or ``3-shot nearest``."""
-    return f"{form.examples}-shot nearest" if form.examples else "zero-shot"
+    """``zero-shot``, ``3-shot nearest``, ``5 passages``, ``zero-shot, template "You are a patient …"``."""
+    name = f"{form.examples}-shot {form.choice}" if form.examples else "zero-shot"
+    if form.passages:
+        passages = f"{form.passages} passages" if form.passages > 1 else "1 passage"
+        name = f"{name} + {passages}" if form.examples else passages
+    if form.template is not None:
+        words = " ".join(form.template.split())
+        name += f', template "{words if len(words) <= 40 else words[:39] + "…"}"'
+    return name
 
 
 def form_settings(form: PromptForm) -> Settings:
-    """The form as settings of a candidate; :func:`form_of` reads them."""
-    return {"examples": form.examples}
+    """The form as settings of a candidate, without what is as usual; :func:`form_of` reads them."""
+    settings: Settings = {"examples": form.examples}
+    if form.examples and form.choice != "nearest":
+        settings["choice"] = form.choice
+    if form.template is not None:
+        settings["template"] = form.template
+    if form.passages:
+        settings["passages"] = form.passages
+    return settings
 
 
 def form_of(settings: Settings) -> PromptForm:
     """The form of a candidate that was made with :func:`form_settings`."""
-    return PromptForm(int(str(settings["examples"])))
+    template = settings.get("template")
+    return PromptForm(
+        int(str(settings["examples"])),
+        cast(ExampleChoice, settings.get("choice", "nearest")),
+        None if template is None else str(template),
+        int(str(settings.get("passages", 0))),
+    )
 
 
-def shown_with(form: PromptForm, train: Sequence[Row], rows: Sequence[Row]) -> list[Shown]:
-    """What ``form`` shows for each of ``rows``; never a row itself, nor a near-duplicate of its group."""
-    if not form.examples:
-        return [Shown() for _ in rows]
-    return [Shown(tuple(near)) for near in nearest(train, rows, form.examples)]
+def listed(labels: Sequence[str]) -> str:
+    """The labels parted by commas; one a line, on lines of their own, where commas would not part them."""
+    commas = any("," in label for label in labels)
+    return "\n".join(["", *labels]) if commas else f" {', '.join(labels)}"
 
 
 def label_request(labels: Sequence[str]) -> str:
-    """``Answer with exactly one of: …``; one label a line where commas would not part them."""
-    commas = any("," in label for label in labels)
-    listed = "\n".join(["", *labels]) if commas else f" {', '.join(labels)}"
-    return f"Answer with exactly one of:{listed}"
+    """``Answer with exactly one of: …``."""
+    return f"Answer with exactly one of:{listed(labels)}"
 
 
 def text_request(schema: Mapping[str, Any] | None, has_examples: bool) -> str:
@@ -79,11 +115,62 @@ def schema_text(schema: Mapping[str, Any]) -> str:
     return json.dumps(schema, ensure_ascii=False)
 
 
-def turns_of(instruction: str, request: str, row: Row, shown: Shown) -> tuple[Message, ...]:
-    """The messages of a prompt. ``request`` says what answers look like, and may be empty."""
-    turns = instructed(f"{instruction}\n{request}" if request else instruction, row)
+@dataclass(frozen=True)
+class Wording:
+    """The words of a prompt. ``request`` says what answers look like, and may be empty."""
+
+    instruction: str
+    request: str
+    labels: Sequence[str] = ()
+    template: str | None = None
+
+
+def turns_of(wording: Wording, row: Row, shown: Shown) -> tuple[Message, ...]:
+    """The messages of a prompt: instruction, examples, and the row, its passages before it.
+
+    A template stands in place of the instruction; one with ``{input}`` makes the user's turns as well. The
+    request follows it, unless the template lists the labels itself.
+    """
+    template = wording.template
+    if template is None:
+        instruction = f"{wording.instruction}\n{wording.request}" if wording.request else wording.instruction
+        return _joined(instructed(instruction, row), shown)
+    if wording.request and "{labels}" not in template:
+        template = f"{template}\n{wording.request}"
+    if "{input}" not in template:
+        return _joined(instructed(_filled(template, wording, ""), row), shown)
+    examples = tuple(_worded(example, template, wording) for example in shown.examples)
+    own = _worded(row, template, wording)
+    return _joined(own.messages, replace(shown, examples=examples))
+
+
+def _joined(turns: Sequence[Message], shown: Shown) -> tuple[Message, ...]:
+    first = 1 if turns and turns[0].role == "system" else 0
     examples = [turn for example in shown.examples for turn in example_turns(example)]
-    return (turns[0], *examples, *turns[1:])
+    own = [*turns[first:]]
+    if shown.passages:
+        passages = "\n\n".join(f"[{number}] {text}" for number, text in enumerate(shown.passages, start=1))
+        own[-1] = replace(own[-1], content=f"Passages that may help:\n\n{passages}\n\n{own[-1].content}")
+    return (*turns[:first], *examples, *own)
+
+
+def _worded(row: Row, template: str, wording: Wording) -> Row:
+    """The row with its last turn put into the template."""
+    last = row.messages[-1]
+    return replace(
+        row,
+        messages=(*row.messages[:-1], replace(last, content=_filled(template, wording, last.content))),
+    )
+
+
+def _filled(template: str, wording: Wording, text: str) -> str:
+    values = {
+        "instruction": wording.instruction,
+        "labels": listed(wording.labels).removeprefix(" "),
+        "input": text,
+    }
+    names = "|".join(PLACEHOLDERS)
+    return re.sub(rf"\{{({names})\}}", lambda match: values[match[1]], template)
 
 
 def example_turns(row: Row) -> tuple[Message, ...]:

@@ -17,12 +17,14 @@ from tunesmith.candidates.answers import Answers, Value, accuracy, answers_from_
 from tunesmith.candidates.forms import (
     PromptForm,
     Shown,
+    Wording,
     form_name,
     form_settings,
     label_request,
-    shown_with,
     turns_of,
 )
+from tunesmith.candidates.retrieval import Library
+from tunesmith.candidates.shown import ever_shorter, shown_with
 from tunesmith.engine.pruning import Pruning
 from tunesmith.engine.scoring import LabelScores, score_labels
 from tunesmith.files import content_hash
@@ -47,6 +49,7 @@ class Prompting:
     instruction: str
     labels: tuple[str, ...]
     train: Sequence[Row]
+    library: Library | None = None
 
 
 def score_prompt(
@@ -58,13 +61,15 @@ def score_prompt(
 ) -> LabelScores:
     """Exact log-probabilities [rows, labels] under the prompts of ``form``.
 
-    With ``rules`` only what they need is scored; without, every label.
-    Raises UserError naming the rows whose prompt does not fit the base's context.
+    With ``rules`` only what they need is scored; without, every label. Passages that do not fit the base's
+    context are left out, the least alike first.
+    Raises UserError naming the rows whose prompt does not fit even so.
     """
-    shown = shown_with(form, prompting.train, rows)
-    prompts = [_render(prompting, row, one) for row, one in zip(rows, shown, strict=True)]
     tree = task_tree(prompting.loaded, prompting.labels)
     longest = max(tree.lengths)
+    room = prompting.loaded.context_tokens - longest
+    shown = shown_with(form, prompting.train, rows, prompting.library)
+    prompts = [_fitting(prompting, form, row, one, room) for row, one in zip(rows, shown, strict=True)]
     lengths = [len(prompt) + longest for prompt in prompts]
     check_lengths(prompting.loaded, rows, lengths, f"{form_name(form)} prompt")
     return score_labels(prompting.loaded.model, prompts, tree, prompting.loaded.pad_token, rules, report)
@@ -76,9 +81,10 @@ def content_free_prior(prompting: Prompting, form: PromptForm, seed: int) -> lis
     rows, prompts = [], []
     for text in CONTENT_FREE:
         row = Row("", f"content-free prompt {text!r}", (Message("user", text),), "")
-        for _ in range(CALIBRATION_EXAMPLE_SETS if form.examples else 1):
+        for _ in range(CALIBRATION_EXAMPLE_SETS if form.examples or form.passages else 1):
             order = generator.permutation(len(prompting.train))[: form.examples].tolist()
-            prompts.append(_render(prompting, row, Shown(tuple(prompting.train[index] for index in order))))
+            shown = Shown(tuple(prompting.train[index] for index in order), _some(prompting, form, generator))
+            prompts.append(_render(prompting, form, row, shown))
             rows.append(row)
     tree = task_tree(prompting.loaded, prompting.labels)
     lengths = [len(prompt) + max(tree.lengths) for prompt in prompts]
@@ -86,6 +92,13 @@ def content_free_prior(prompting: Prompting, form: PromptForm, seed: int) -> lis
     scores = score_labels(prompting.loaded.model, prompts, tree, prompting.loaded.pad_token, None)
     means: list[float] = scores.log_probabilities.mean(axis=0).tolist()
     return means
+
+
+def _some(prompting: Prompting, form: PromptForm, generator: np.random.Generator) -> tuple[str, ...]:
+    if not form.passages or prompting.library is None:
+        return ()
+    passages = prompting.library.passages
+    return tuple(passages[index].text for index in generator.permutation(len(passages))[: form.passages])
 
 
 def choose_variant(
@@ -103,6 +116,8 @@ def choose_variant(
         if variant == "calibrated":
             settings["prior"] = prior
         shown = sorted(row.id for row in prompting.train) if form.examples else []
+        if form.passages and prompting.library is not None:
+            shown.append(prompting.library.sha256)
         base = prompting.loaded.base
         identity = content_hash(["prompt", settings, list(prompting.labels), shown, base.sha256])
         name = f"{form_name(form)} ({variant})"
@@ -144,9 +159,18 @@ def _rule(prompting: Prompting, variant: object, prior: object) -> Pruning:
     return Pruning(weights, offsets)
 
 
-def _render(prompting: Prompting, row: Row, shown: Shown) -> list[int]:
+def _fitting(prompting: Prompting, form: PromptForm, row: Row, shown: Shown, room: int) -> list[int]:
+    for less in ever_shorter(shown):
+        prompt = _render(prompting, form, row, less)
+        if len(prompt) <= room or not less.passages:
+            break
+    return prompt
+
+
+def _render(prompting: Prompting, form: PromptForm, row: Row, shown: Shown) -> list[int]:
     request = label_request(prompting.labels)
     if shown.examples:
         # Examples show the labels; the whole list would only make every prompt longer.
         request = "Answer like the examples."
-    return render_prompt(prompting.loaded, turns_of(prompting.instruction, request, row, shown))
+    wording = Wording(prompting.instruction, request, prompting.labels, form.template)
+    return render_prompt(prompting.loaded, turns_of(wording, row, shown))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,13 +16,15 @@ from tunesmith.candidates.answers import Answers
 from tunesmith.candidates.forms import (
     PromptForm,
     Shown,
+    Wording,
     form_name,
     form_settings,
     schema_text,
-    shown_with,
     text_request,
     turns_of,
 )
+from tunesmith.candidates.retrieval import Library
+from tunesmith.candidates.shown import ever_shorter, shown_with
 from tunesmith.engine.constrained import TokenFilter, json_filter
 from tunesmith.engine.forward import common_prefix
 from tunesmith.engine.generation import Decoding, generate
@@ -46,6 +48,7 @@ class Writing:
     max_new_tokens: int
     schema: Mapping[str, Any] | None
     train: Sequence[Row]
+    library: Library | None = None
 
     @cached_property
     def grammar(self) -> TokenFilter | None:
@@ -68,7 +71,8 @@ def prompt_candidate(writing: Writing, form: PromptForm) -> Candidate:
     settings = _settings(writing) | form_settings(form)
     shown = sorted([row.id, row.target] for row in writing.train) if form.examples else []
     base = writing.loaded.base
-    identity = content_hash(["prompt that writes", settings, shown, base.sha256])
+    found = [writing.library.sha256] if form.passages and writing.library is not None else []
+    identity = content_hash(["prompt that writes", settings, shown, base.sha256, *found])
     return Candidate(identity, "prompt", form_name(form), settings, base.name)
 
 
@@ -85,27 +89,29 @@ def answer_by_prompt(
 ) -> Answers:
     """Answers under the prompts of ``form``.
 
-    Where a prompt with all its examples is longer than the base's context, its farthest ones are left out.
-    Raises UserError naming the rows that do not fit even without examples.
+    Where a prompt is longer than the base's context, passages and examples least like the row are left out.
+    Raises UserError naming the rows that do not fit even without any.
     """
-    shown = shown_with(form, writing.train, rows)
-    prompts = [_fitting(writing, row, one) for row, one in zip(rows, shown, strict=True)]
+    shown = shown_with(form, writing.train, rows, writing.library)
+    prompts = [_fitting(writing, form, row, one) for row, one in zip(rows, shown, strict=True)]
     return _written(writing, prompts, rows, f"{form_name(form)} prompt", report)
 
 
 def fewer_examples(writing: Writing, form: PromptForm, rows: Sequence[Row]) -> int:
-    """How many prompts show fewer examples than ``form`` wants, as all do not fit the base's context."""
-    shown = shown_with(form, writing.train, rows)
+    """How many prompts show less than ``form`` wants, as all of it does not fit the base's context."""
+    shown = shown_with(form, writing.train, rows, writing.library)
     room = writing.loaded.context_tokens - writing.max_new_tokens
     return sum(
-        len(_prompt(writing, row, one)) > room for row, one in zip(rows, shown, strict=True) if one.examples
+        len(_prompt(writing, form, row, one)) > room
+        for row, one in zip(rows, shown, strict=True)
+        if one != Shown()
     )
 
 
 def prompt_lengths(writing: Writing, form: PromptForm, rows: Sequence[Row]) -> list[int]:
     """Tokens of each row's prompt of ``form``."""
-    shown = shown_with(form, writing.train, rows)
-    return [len(_fitting(writing, row, one)) for row, one in zip(rows, shown, strict=True)]
+    shown = shown_with(form, writing.train, rows, writing.library)
+    return [len(_fitting(writing, form, row, one)) for row, one in zip(rows, shown, strict=True)]
 
 
 def answer_by_tuned(writing: Writing, rows: Sequence[Row], report: Report = silent) -> Answers:
@@ -121,18 +127,19 @@ def _settings(writing: Writing) -> Settings:
     return settings
 
 
-def _fitting(writing: Writing, row: Row, shown: Shown) -> list[int]:
+def _fitting(writing: Writing, form: PromptForm, row: Row, shown: Shown) -> list[int]:
     room = writing.loaded.context_tokens - writing.max_new_tokens
-    for left_out in range(len(shown.examples) + 1):
-        prompt = _prompt(writing, row, replace(shown, examples=shown.examples[left_out:]))
+    for less in ever_shorter(shown):
+        prompt = _prompt(writing, form, row, less)
         if len(prompt) <= room:
             break
     return prompt
 
 
-def _prompt(writing: Writing, row: Row, shown: Shown) -> list[int]:
+def _prompt(writing: Writing, form: PromptForm, row: Row, shown: Shown) -> list[int]:
     request = text_request(writing.schema, bool(shown.examples))
-    return render_prompt(writing.loaded, turns_of(writing.instruction, request, row, shown))
+    wording = Wording(writing.instruction, request, (), form.template)
+    return render_prompt(writing.loaded, turns_of(wording, row, shown))
 
 
 def _written(

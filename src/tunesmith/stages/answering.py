@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.errors import UserError
 from tunesmith.records import Candidate, Cost, Row, Scorecard
 from tunesmith.stages.memory import peak_mb, reset_peak
+from tunesmith.stages.passages import documents_sha256, library_of
 from tunesmith.stages.session import Session
 from tunesmith.task import Task
 
@@ -63,7 +64,8 @@ def judging_identity(task: Task) -> list[Any]:
 def opponents_identity(task: Task) -> dict[str, Any]:
     """What decides the opponents' results, for cache keys: how endpoints are reached and paid does not."""
     how = {"key_env": True, "spend_cap": True, "timeout_seconds": True, "requests_at_once": True}
-    return task.opponents.model_dump(exclude={"endpoints": {"__all__": how}})
+    settings = task.opponents.model_dump(exclude={"endpoints": {"__all__": how}})
+    return settings | {"documents": documents_sha256(task)}
 
 
 def writing_of(
@@ -74,7 +76,7 @@ def writing_of(
 
     task = session.task
     limit = limit or answer_limit(loaded, train, task.max_new_tokens)
-    return Writing(loaded, task.instruction, limit, judging.schema, train)
+    return Writing(loaded, task.instruction, limit, judging.schema, train, library_of(task, train))
 
 
 def written_answers(

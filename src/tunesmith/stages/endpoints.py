@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tunesmith.errors import UserError
 from tunesmith.records import Candidate, Cost, Row, Scorecard
 from tunesmith.stages.memory import peak_mb, reset_peak
+from tunesmith.stages.passages import library_of
 from tunesmith.stages.race import Entrant, race
 from tunesmith.stages.session import Session
 from tunesmith.task.opponent_settings import EndpointSettings
@@ -39,7 +40,7 @@ def endpoint_cards(
         store = _store(session, endpoint, sealed=False)
         entrants = [
             Entrant(endpoint_candidate(prompting, form), _answering(session, prompting, form, store))
-            for form in endpoint_forms(endpoint)
+            for form in endpoint_forms(session.task.opponents, endpoint)
         ]
         cards += race(judging, asked, entrants)
         cap = "" if endpoint.spend_cap is None else f" of at most {endpoint.spend_cap:g}"
@@ -77,7 +78,8 @@ def _prompting(
     from tunesmith.candidates.endpoints import EndpointPrompting
 
     labels = judging.labels if judging.kind == "classify" else ()
-    return EndpointPrompting(endpoint, session.task.instruction, labels, judging.schema, train)
+    library = library_of(session.task, train)
+    return EndpointPrompting(endpoint, session.task.instruction, labels, judging.schema, train, library)
 
 
 def _store(session: Session, endpoint: EndpointSettings, sealed: bool) -> AnswerStore:

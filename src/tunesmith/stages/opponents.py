@@ -14,6 +14,7 @@ from tunesmith.records import Candidate, Cost, Dataset, Plan, Row, Scorecard
 from tunesmith.stages.answering import judging_identity, judging_of, opponents_identity
 from tunesmith.stages.endpoints import endpoint_cards
 from tunesmith.stages.memory import peak_mb, reset_peak
+from tunesmith.stages.passages import library_of
 from tunesmith.stages.race import RACE_ALPHA, RACE_QUESTIONS
 from tunesmith.stages.session import Session
 from tunesmith.stages.text_opponents import text_opponents
@@ -41,6 +42,7 @@ PACKAGES = (
     "tunesmith.stages.answering",
     "tunesmith.stages.opponents",
     "tunesmith.stages.endpoints",
+    "tunesmith.stages.passages",
     "tunesmith.stages.race",
     "tunesmith.stages.text_opponents",
     "tunesmith.records",
@@ -199,7 +201,8 @@ def _prompt_cards(
     if not forms:
         return []
     loaded = session.loaded(plan.precision)
-    prompting = Prompting(loaded, session.task.instruction, judging.labels, train)
+    task = session.task
+    prompting = Prompting(loaded, task.instruction, judging.labels, train, library_of(task, train))
     value = value_of_labels(judging)
     # An id is the hash of a row's content: ordered by it, the first rows are a fair draw.
     order = sorted(range(len(asked)), key=lambda index: asked.rows[index].id)

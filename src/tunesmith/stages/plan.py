@@ -11,6 +11,7 @@ from tunesmith.records import Dataset, JointPower, Plan, Row
 from tunesmith.stages.answering import WATCHED_QUESTIONS, judging_identity, judging_of, opponents_identity
 from tunesmith.stages.memory import available_mb, peak_mb, reset_peak
 from tunesmith.stages.opponents import strong_opponents
+from tunesmith.stages.passages import library_of
 from tunesmith.stages.session import Session, machine
 from tunesmith.stages.text_speed import seconds_by_row
 from tunesmith.stages.train import METRIC_ROWS
@@ -235,7 +236,7 @@ def _prompt_tokens(
     task = session.task
     every = max(1, len(validation) // PROBED_ROWS)
     rows = validation[::every][:PROBED_ROWS]
-    prompting = Prompting(loaded, task.instruction, judging.labels, train)
+    prompting = Prompting(loaded, task.instruction, judging.labels, train, library_of(task, train))
     no_prior = [0.0] * len(judging.labels)
     return [
         score_prompt(prompting, form, rows, variant_rules(prompting, no_prior)).tokens / len(rows)

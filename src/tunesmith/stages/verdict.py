@@ -26,6 +26,7 @@ from tunesmith.stages.answering import judging_identity, judging_of, writing_of,
 from tunesmith.stages.endpoints import sealed_endpoint_answers
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.opponents import OpponentsResult
+from tunesmith.stages.passages import library_of
 from tunesmith.stages.session import Session
 from tunesmith.stages.train import TrainResult
 from tunesmith.stats.levels import alpha_for_opening, guard_level
@@ -302,7 +303,9 @@ def _answers(
     loaded = session.loaded(plan.precision)
     with session.bar("verdict", f"{candidate.name} on the sealed test") as report:
         if candidate.kind == "prompt":
-            prompting = Prompting(loaded, task.instruction, labels, read_split(dataset, "train"))
+            learned = read_split(dataset, "train")
+            library = library_of(task, learned)
+            prompting = Prompting(loaded, task.instruction, labels, learned, library)
             form = form_of(candidate.settings)
             with lora_disabled(loaded.model):
                 rules = candidate_rules(prompting, candidate)

@@ -8,6 +8,10 @@ from pydantic import Field
 
 from tunesmith.task.sections import SLUG, Count, Positive, Section, Text
 
+# What a template may hold in braces.
+PLACEHOLDERS = ("instruction", "labels", "input")
+
+ExampleChoice = Literal["nearest", "fixed", "random"]
 Price = Annotated[float, Field(ge=0)]
 
 
@@ -54,6 +58,22 @@ class EndpointSettings(Section):
     requests_at_once: Count = Field(default=4, description="The most requests under way at one time.")
 
 
+class RetrievalSettings(Section):
+    """Prompts that show passages found for each row (BM25)."""
+
+    documents: Text | None = Field(
+        default=None,
+        description="A folder of documents (text, PDF, DOCX) to find passages in. Left out: training rows "
+        "with their answers.",
+        examples=["handbook"],
+    )
+    k: Annotated[tuple[Count, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Each number is one opponent with up to that many passages; validation finds the best. "
+        "[] for none.",
+    )
+
+
 class OpponentSettings(Section):
     """What the tuned model has to beat. All of them are tuned too, on validation."""
 
@@ -71,6 +91,22 @@ class OpponentSettings(Section):
         description="The base model, shown the nearest training examples as well: each number in the list "
         "is one opponent with that many examples. [] for none; more examples make longer, "
         "slower prompts.",
+    )
+    few_shot_choice: Annotated[tuple[ExampleChoice, ...], Field(strict=False, min_length=1)] = Field(
+        default=("nearest",),
+        description="Which training rows are shown: those most like the row, the same ones for every row "
+        "(each answer in turn), or random ones. Several are tried one by one.",
+    )
+    templates: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Other wordings of the prompt, tried like the plain one: a persona, a tone, a format. "
+        "{instruction}, {labels} and {input} are filled in; one without {input} takes the place of the "
+        "instruction.",
+    )
+    retrieval: RetrievalSettings = Field(
+        default=RetrievalSettings(),
+        description="The base model, shown passages that are found for each row: of a folder of documents, "
+        "or of the training rows.",
     )
     endpoints: Annotated[tuple[EndpointSettings, ...], Field(strict=False)] = Field(
         default=(),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from tunesmith.task.kinds import GOAL_METRICS, KINDS, SMALLER_IS_BETTER
 from tunesmith.task.lines import Where
+from tunesmith.task.opponent_settings import PLACEHOLDERS
 
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _HOLDS = {"input": "what the model is given", "target": "the right answer"}
 
 
@@ -62,6 +65,14 @@ def _broken_kind_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
         yield ("json_schema",), f"only for kind: extract, not {kind}: leave it out"
     if kind == "extract" and metric == "schema_valid" and task.get("json_schema") is None:
         yield ("goal", "metric"), "schema_valid needs a schema: give json_schema"
+    opponents = task.get("opponents")
+    templates = opponents.get("templates") if isinstance(opponents, Mapping) else None
+    for index, template in enumerate(templates if isinstance(templates, (list, tuple)) else ()):
+        if kind != "classify" and "{labels}" in str(template):
+            yield (
+                ("opponents", "templates", index),
+                f"there are no labels with kind: {kind}: leave {{labels}} out",
+            )
     labels = data.get("most_frequent_labels") if isinstance(data, Mapping) else None
     if kind != "classify" and labels is not None:
         yield ("data", "most_frequent_labels"), f"there are no labels with kind: {kind}: leave it out"
@@ -103,16 +114,26 @@ def _broken_split_column_rules(
 
 
 def _broken_opponent_rules(opponents: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
-    few_shot = opponents.get("few_shot")
+    few_shot, retrieval = opponents.get("few_shot"), opponents.get("retrieval")
+    retrieval = retrieval.get("k") if isinstance(retrieval, Mapping) else None
     if isinstance(few_shot, (list, tuple)):
         if len(set(map(str, few_shot))) < len(few_shot):
             yield ("opponents", "few_shot"), "a number is given twice"
         if (
             opponents.get("classical") is False
             and opponents.get("zero_shot") is False
-            and not (few_shot or opponents.get("endpoints"))
+            and not (few_shot or opponents.get("endpoints") or retrieval)
         ):
             yield ("opponents",), "all are off: a gain needs an opponent; leave at least one on"
+    found_in = opponents.get("retrieval")
+    if isinstance(found_in, Mapping) and found_in.get("documents") is not None and not found_in.get("k"):
+        yield ("opponents", "retrieval"), "k is missing: how many passages are shown, such as [3]"
+    templates = opponents.get("templates")
+    for index, template in enumerate(templates if isinstance(templates, (list, tuple)) else ()):
+        unknown = sorted(set(_PLACEHOLDER.findall(str(template))) - set(PLACEHOLDERS))
+        if unknown:
+            known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+            yield ("opponents", "templates", index), f"{{{unknown[0]}}} is no placeholder (known: {known})"
     endpoints = opponents.get("endpoints")
     if isinstance(endpoints, (list, tuple)):
         yield from _broken_endpoint_rules([one for one in endpoints if isinstance(one, Mapping)])
