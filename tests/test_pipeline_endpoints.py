@@ -12,10 +12,15 @@ import pytest
 from rich.console import Console
 
 from endpoint_server import KEY, KEY_ENV, Sent, serving
-from tiny import make_tiny_base, toy_rows
+from tiny import load_tiny, make_tiny_base, toy_rows
 from tunesmith.data.sealed import open_test
+from tunesmith.data.versions import read_split
 from tunesmith.errors import UserError
+from tunesmith.models.size import count_parameters
 from tunesmith.pipeline import run_stages
+from tunesmith.stages import bases
+from tunesmith.stages.bases import check_memory, other_bases
+from tunesmith.stages.candidate_answers import candidate_answers
 from tunesmith.stages.session import Session
 from tunesmith.stages.verdict import sealed_answers
 from tunesmith.task import load_task
@@ -34,7 +39,6 @@ base: base
 opponents:
   classical: false
   zero_shot: false
-  few_shot: []
   {opponents}
 train: {{rank: 4, alpha: 8, learning_rate: 0.001, epochs: 1, batch_size: 16}}
 """
@@ -74,7 +78,7 @@ def test_an_endpoint_becomes_finalist_and_its_test_answers_are_sealed_paid_once_
 
     with serving(reply) as served:
         settings = served.endpoint(requests_at_once=1, price_in=100.0, price_out=0.0).model_dump_json()
-        session, told = session_of(home, f"endpoints: [{settings}]")
+        session, told = session_of(home, f"few_shot: []\n  endpoints: [{settings}]")
         run = run_stages(session, "opponents")
         assert run.plan is not None
         assert run.opponents is not None
@@ -101,3 +105,40 @@ def test_an_endpoint_becomes_finalist_and_its_test_answers_are_sealed_paid_once_
     written = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
     assert not any(KEY.encode() in content for content in written)
     assert KEY not in told.getvalue()
+
+
+def test_a_larger_base_is_prompted_beside_the_own_one_and_answers_the_sealed_test(home: Path) -> None:
+    make_tiny_base(home / "larger", seed=1)
+    session, told = session_of(home, "few_shot: [1]\n  bases: [larger]")
+    run = run_stages(session, "opponents")
+    assert run.plan is not None
+    assert run.opponents is not None
+    assert run.plan.plan.strong_opponents == ()
+    assert "no strong opponent is tried" in told.getvalue()
+    _, own, other = run.opponents.scorecards
+    assert (own.candidate.base, other.candidate.base) == ("base", "larger")
+    assert other.candidate.name.endswith(") on larger")
+    finalists = run.opponents.finalist_candidates()
+    assert {finalist.base for finalist in finalists} == {"base", "larger"}
+    assert len({finalist.name for finalist in finalists}) == 2
+    # The base that answers is that of the candidate: validation rows get the answers they got before.
+    rows = read_split(run.dataset, "validation")
+    for card in (own, other):
+        given = candidate_answers(session, run.dataset, run.plan.plan, NO_TRAINING, card.candidate, rows)
+        assert given.labels == [prediction.answer for prediction in card.predictions]
+
+
+def test_bases_that_do_not_fit_or_share_a_name_are_refused(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, _ = session_of(home, "few_shot: [1]\n  bases: [base]")
+    with pytest.raises(UserError, match="two bases are called base"):
+        other_bases(session)
+    parameters = count_parameters(home / "base")
+    assert parameters == sum(weight.numel() for weight in load_tiny(home / "base").model.parameters())
+    monkeypatch.setattr(bases, "available_mb", lambda: 0.1)
+    with pytest.raises(UserError, match=r"base needs about .* GiB of memory in fp32"):
+        check_memory(session.base(), "fp32")
+    (tmp_path / "bad.safetensors").write_bytes(b"12345678 no header")
+    with pytest.raises(UserError, match="no safetensors file"):
+        count_parameters(tmp_path)

@@ -100,9 +100,10 @@ def decide(
 
 def _beaten(opponents: Sequence[Scorecard], strong: Sequence[str]) -> str:
     """Whom it beat, each with the model behind it, and whether that says much."""
+    candidates = [card.candidate for card in opponents]
     names = [
-        card.candidate.name + (f" on {card.candidate.base}" if card.candidate.base else "")
-        for card in opponents
+        one.name if one.base is None or one.name.endswith(one.base) else f"{one.name} on {one.base}"
+        for one in candidates
     ]
     sentence = f"It beat: {'; '.join(names)}."
     if strong:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunesmith.models.size import count_parameters
 from tunesmith.records import Dataset, JointPower, Plan, Row
 from tunesmith.stages.answering import WATCHED_QUESTIONS, judging_identity, judging_of, opponents_identity
+from tunesmith.stages.bases import check_memory, other_bases
 from tunesmith.stages.memory import available_mb, peak_mb, reset_peak
 from tunesmith.stages.opponents import strong_opponents
 from tunesmith.stages.passages import library_of
@@ -68,6 +71,7 @@ def make_plan(session: Session, dataset: Dataset) -> PlanResult:
         "train": task.train.model_dump(),
         "judging": judging_identity(task),
         "base": session.base().sha256,
+        "bases": [base.sha256 for base in other_bases(session)],
         "machine": machine(),
     }
     folder = session.folder.stage("plan", stage_key("plan", inputs, PACKAGES))
@@ -117,6 +121,7 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     watched_rows = METRIC_ROWS if judging.kind == "classify" else WATCHED_QUESTIONS
     watched_metric = min(watched_rows, len(asked)) if settings.watch_metric else 0
     measured_rows = validations * watched_metric
+    sizes = _relative_sizes(session, probe.precision)
     plan = Plan(
         test_rows=test.rows,
         test_groups=test.groups,
@@ -131,8 +136,9 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         estimated_train_seconds=trained * seconds.trained_token
         + validations * validated * seconds.validated_token
         + (len(asked) + measured_rows) * seconds.tuned_row,
-        estimated_opponents_seconds=len(asked) * sum(seconds.prompt_rows) + seconds.classical,
-        estimated_verdict_seconds=asked_of_test * (max(seconds.prompt_rows, default=0.0) + seconds.tuned_row)
+        estimated_opponents_seconds=len(asked) * sum(seconds.prompt_rows) * sum(sizes) + seconds.classical,
+        estimated_verdict_seconds=asked_of_test
+        * (max(seconds.prompt_rows, default=0.0) * max(sizes) + seconds.tuned_row)
         + seconds.general,
         estimated_peak_memory_mb=peak_mb(),
         available_memory_mb=available_mb(),
@@ -141,6 +147,18 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         strong_opponents=strong_opponents(session),
     )
     return PlanResult(plan, time.perf_counter() - started)
+
+
+def _relative_sizes(session: Session, precision: str) -> list[float]:
+    """Parameters of the prompted bases as multiples of the task's own, which is first.
+
+    A prompt takes about as much longer. Raises UserError where one does not fit into memory.
+    """
+    others = other_bases(session)
+    for base in others:
+        check_memory(base, precision)
+    counts = [count_parameters(Path(base.folder)) for base in (session.base(), *others)]
+    return [count / counts[0] for count in counts]
 
 
 def _guards(session: Session) -> tuple[JointPower, ...]:

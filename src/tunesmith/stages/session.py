@@ -45,8 +45,7 @@ class Session:
     def base(self) -> Base:
         """Where the task's base model is; fetched and converted on first use."""
         if self._base is None:
-            self.cache.mkdir(parents=True, exist_ok=True)
-            self._base = resolve_base(self.task.base, self.task.folder, self.cache, self.say)
+            self._base = self.find_base(self.task.base)
         return self._base
 
     def loaded(self, precision: str) -> LoadedModel:
@@ -55,15 +54,20 @@ class Session:
             self._loaded = self.load_again(precision)
         return self._loaded
 
-    def load_again(self, precision: str) -> LoadedModel:
-        """Another copy of the base in memory, for work that must leave nothing behind."""
+    def find_base(self, name: str) -> Base:
+        """Where another base is, named as in the task file; fetched and converted on first use."""
+        self.cache.mkdir(parents=True, exist_ok=True)
+        return resolve_base(name, self.task.folder, self.cache, self.say)
+
+    def load_again(self, precision: str, base: Base | None = None) -> LoadedModel:
+        """Another copy of the base in memory, for work that must leave nothing behind; or of another base."""
         from tunesmith.engine import attention
         from tunesmith.engine.precision import DTYPES, tune_process
         from tunesmith.models.loading import load_base
 
         tune_process()
         attention.register()
-        return load_base(self.base(), DTYPES[precision], attention.ATTENTION_NAME)
+        return load_base(base or self.base(), DTYPES[precision], attention.ATTENTION_NAME)
 
 
 def machine() -> dict[str, str]:

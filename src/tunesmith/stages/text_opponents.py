@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tunesmith.records import Cost, Plan, Row, Scorecard
+from tunesmith.records import Cost, Row, Scorecard
 from tunesmith.stages.answering import writing_of
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.race import Entrant, race
@@ -18,25 +18,13 @@ if TYPE_CHECKING:  # torch, and the libraries behind the metrics, take seconds t
     from tunesmith.candidates.texts import Writing
     from tunesmith.data.questions import Questions
     from tunesmith.evaluation.judging import Judging
+    from tunesmith.models.loading import LoadedModel
 
 
-def text_opponents(
-    session: Session, plan: Plan, judging: Judging, train: Sequence[Row], asked: Questions
-) -> list[Scorecard]:
-    """A scorecard on validation for every opponent of the task. ``train`` are rows as they are learned."""
-    from tunesmith.candidates.forms import own_forms
-
-    cards = _plain_cards(session, judging, train, asked)
-    forms = own_forms(session.task.opponents)
-    if forms:
-        writing = writing_of(session, session.loaded(plan.precision), judging, train)
-        cards += _prompt_cards(session, writing, judging, forms, asked)
-    return cards
-
-
-def _plain_cards(
+def plain_text_cards(
     session: Session, judging: Judging, train: Sequence[Row], asked: Questions
 ) -> list[Scorecard]:
+    """A constant, and every way without a language model that applies. ``train`` are rows as learned."""
     from tunesmith.candidates.plain_texts import answer_plain, best_plain, constant_text
     from tunesmith.evaluation.judging import goal_value, judged
 
@@ -63,18 +51,21 @@ def _plain_cards(
     ]
 
 
-def _prompt_cards(
-    session: Session, writing: Writing, judging: Judging, forms: Sequence[PromptForm], asked: Questions
+def text_prompt_cards(
+    session: Session, loaded: LoadedModel, judging: Judging, train: Sequence[Row], asked: Questions
 ) -> list[Scorecard]:
-    from tunesmith.candidates.forms import form_name
+    """A scorecard on validation for every prompt of the task on ``loaded``."""
+    from tunesmith.candidates.forms import form_name, own_forms
     from tunesmith.candidates.texts import fewer_examples, prompt_candidate
     from tunesmith.engine.lora import lora_disabled
 
+    forms = own_forms(session.task.opponents)
+    if not forms:
+        return []
+    writing = writing_of(session, loaded, judging, train)
     for form in forms:
         if fewer := fewer_examples(writing, form, asked.rows):
-            session.say(
-                f"{fewer:,} of {len(asked):,} {form_name(form)} prompts show fewer examples, to fit the base"
-            )
+            session.say(f"{fewer:,} of {len(asked):,} {form_name(form)} prompts show less, to fit the base")
     entrants = [
         Entrant(prompt_candidate(writing, form), _answering(session, writing, form)) for form in forms
     ]

@@ -22,11 +22,10 @@ from tunesmith.records import (
     Scorecard,
     Verdict,
 )
-from tunesmith.stages.answering import judging_identity, judging_of, writing_of, written_answers
-from tunesmith.stages.endpoints import sealed_endpoint_answers
+from tunesmith.stages.answering import judging_identity, judging_of
+from tunesmith.stages.candidate_answers import candidate_answers
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.opponents import OpponentsResult
-from tunesmith.stages.passages import library_of
 from tunesmith.stages.session import Session
 from tunesmith.stages.train import TrainResult
 from tunesmith.stats.levels import alpha_for_opening, guard_level
@@ -34,7 +33,6 @@ from tunesmith.task import Task
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from tunesmith.candidates.answers import Answers
     from tunesmith.evaluation.forgetting import GeneralScores
 
 PACKAGES = (
@@ -46,6 +44,8 @@ PACKAGES = (
     "tunesmith.data.questions",
     "tunesmith.task.kinds",
     "tunesmith.stages.answering",
+    "tunesmith.stages.bases",
+    "tunesmith.stages.candidate_answers",
     "tunesmith.stages.endpoints",
     "tunesmith.stages.verdict",
     "tunesmith.stages.general",
@@ -260,57 +260,8 @@ def sealed_answers(
             path.unlink()
     reset_peak()
     started = time.perf_counter()
-    answers = _answers(session, dataset, plan, train, candidate, rows)
+    answers = candidate_answers(session, dataset, plan, train, candidate, rows)
     cost = Cost(time.perf_counter() - started, len(rows), answers.tokens, peak_mb(), answers.spend)
     sealed = SealedAnswers(candidate.id, tuple(answers.labels), cost)
     write_json(path, sealed)
     return sealed
-
-
-def _answers(
-    session: Session,
-    dataset: Dataset,
-    plan: Plan,
-    train: TrainResult,
-    candidate: Candidate,
-    rows: Sequence[Row],
-) -> Answers:
-    from tunesmith.candidates.classical import answer_classical, answer_majority, fit_classical
-    from tunesmith.candidates.forms import form_of
-    from tunesmith.candidates.prompts import Prompting, answer_prompt, candidate_rules, score_prompt
-    from tunesmith.candidates.tuned import TunedModel, answer_tuned, put_adapter, score_tuned
-    from tunesmith.data.versions import read_split
-    from tunesmith.engine.lora import lora_disabled
-    from tunesmith.evaluation.judging import learned_rows
-
-    task, labels = session.task, dataset.manifest.labels
-    if candidate.kind == "endpoint":
-        judging = judging_of(task, labels)
-        learned = learned_rows(judging, read_split(dataset, "train"))
-        with session.bar("verdict", f"{candidate.name} on the sealed test") as report:
-            return sealed_endpoint_answers(session, judging, candidate, learned, rows, report)
-    if task.kind != "classify":
-        judging = judging_of(task)
-        learned = learned_rows(judging, read_split(dataset, "train"))
-        writing = writing_of(session, session.loaded(plan.precision), judging, learned)
-        with session.bar("verdict", f"{candidate.name} on the sealed test") as report:
-            adapter = Path(train.training.adapter_folder)
-            return written_answers(writing, candidate, rows, adapter, report)
-    if candidate.kind == "constant":
-        return answer_majority(candidate, rows)
-    if candidate.kind == "classical":
-        return answer_classical(fit_classical(candidate, read_split(dataset, "train")), rows)
-    loaded = session.loaded(plan.precision)
-    with session.bar("verdict", f"{candidate.name} on the sealed test") as report:
-        if candidate.kind == "prompt":
-            learned = read_split(dataset, "train")
-            library = library_of(task, learned)
-            prompting = Prompting(loaded, task.instruction, labels, learned, library)
-            form = form_of(candidate.settings)
-            with lora_disabled(loaded.model):
-                rules = candidate_rules(prompting, candidate)
-                scores = score_prompt(prompting, form, rows, rules, report)
-            return answer_prompt(prompting, candidate, scores)
-        tuned_model = put_adapter(loaded, Path(train.training.adapter_folder))
-        scores = score_tuned(TunedModel(tuned_model, task.instruction, labels), rows, None, report)
-        return answer_tuned(candidate, labels, scores)

@@ -108,6 +108,12 @@ class OpponentSettings(Section):
         description="The base model, shown passages that are found for each row: of a folder of documents, "
         "or of the training rows.",
     )
+    bases: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Larger local models, prompted like the base, one after the other: each a name from the "
+        "catalog, a Hugging Face folder, a .gguf file, or a Hub id.",
+        examples=[["../models/larger-instruct"]],
+    )
     endpoints: Annotated[tuple[EndpointSettings, ...], Field(strict=False)] = Field(
         default=(),
         description="Models behind OpenAI-compatible APIs, prompted like the base: the strong opponents. "
