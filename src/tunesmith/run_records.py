@@ -11,6 +11,7 @@ from tunesmith.records import (
     FileHash,
     Forgetting,
     Manifest,
+    PairedGain,
     Plan,
     Scorecard,
     Verdict,
@@ -155,6 +156,38 @@ class PilotPower:
     chance_bound_above_zero_at_goal: float
     smallest_gain_with_80_percent: float
     groups_needed: int
+
+
+@dataclass(frozen=True)
+class ComparedBase:
+    """One base on a few validation rows, under the best of the task's prompts on the first half of them.
+
+    ``dropped`` says why it is off the shortlist. ``gain`` is over the best base, on the rows that both
+    answered. What is None was not measured, as the base was dropped before.
+    """
+
+    name: str
+    licence: str
+    parameters: int
+    dropped: str | None
+    context_tokens: int | None = None
+    longest_row_tokens: int | None = None
+    prompt: str | None = None
+    quality: Estimate | None = None
+    gain: PairedGain | None = None
+    seconds_per_row: float | None = None
+    peak_memory_mb: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Bases shortlisted on the same ``rows`` of validation, in ``metric``; the best first."""
+
+    metric: str
+    rows: int
+    groups: int
+    precision: str
+    bases: tuple[ComparedBase, ...]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from tunesmith.stages.train import TrainResult
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from tunesmith.candidates.answers import Answers
+    from tunesmith.evaluation.judging import Judging
     from tunesmith.models.loading import LoadedModel
 
 
@@ -47,10 +48,27 @@ def candidate_answers(
         return answer_classical(fit_classical(candidate, learned), rows)
     with _model_of(session, plan, candidate) as loaded, session.bar("verdict", where) as report:
         adapter = Path(train.training.adapter_folder) if candidate.kind == "tuned" else Path()
-        if session.task.kind == "classify":
-            return _labels(session, loaded, candidate, judging.labels, learned, rows, adapter, report)
-        writing = writing_of(session, loaded, judging, learned)
-        return written_answers(writing, candidate, rows, adapter, report)
+        return model_answers(session, loaded, judging, learned, candidate, rows, adapter, report)
+
+
+def model_answers(
+    session: Session,
+    loaded: LoadedModel,
+    judging: Judging,
+    learned: Sequence[Row],
+    candidate: Candidate,
+    rows: Sequence[Row],
+    adapter: Path,
+    report: Report,
+) -> Answers:
+    """Answers of a prompt on ``loaded``, or of the tuned model, whose ``adapter`` is attached to it.
+
+    ``learned`` are the training rows as they are taught.
+    """
+    if session.task.kind == "classify":
+        return _labels(session, loaded, candidate, judging.labels, learned, rows, adapter, report)
+    writing = writing_of(session, loaded, judging, learned)
+    return written_answers(writing, candidate, rows, adapter, report)
 
 
 @contextmanager
@@ -74,7 +92,7 @@ def _labels(
     loaded: LoadedModel,
     candidate: Candidate,
     labels: tuple[str, ...],
-    learned: list[Row],
+    learned: Sequence[Row],
     rows: Sequence[Row],
     adapter: Path,
     report: Report,
