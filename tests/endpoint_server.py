@@ -45,6 +45,7 @@ class Served:
             "price_out": 1e6,
             "spend_cap": 1e9,
             "few_shot": [0],
+            "chain_of_thought": False,
         }
         return EndpointSettings.model_validate(given | settings)
 

@@ -298,6 +298,33 @@ def test_every_label_is_read_from_itself_and_labels_that_look_alike_are_not_mixe
     assert read_label("yes", ["YES", "Yes"]) is None
 
 
+def test_after_thinking_step_by_step_only_the_last_line_is_the_answer(tmp_path: Path) -> None:
+    thought = "No account is named.\nA first answer: yes.\n**Answer:** No."
+    with serving(lambda body, number: Sent(text=thought)) as served:
+        store = AnswerStore(tmp_path / "a.jsonl")
+        answers = answers_by_endpoint(prompting(served), PromptForm(reasoning=True), rows(1), store)
+    assert answers.labels == ["no"]
+    assert "step by step" in served.requests[0][2]["messages"][0]["content"]
+
+
+def test_of_several_samples_the_commonest_label_counts_and_every_one_is_paid_for(tmp_path: Path) -> None:
+    drawn = ["I say no", "yes", "no", "I say no", "Yes!", "I say no"]
+    with serving(lambda body, number: Sent(text=drawn[number])) as served:
+        asked = prompting(served, samples=5, temperature=0.7, requests_at_once=1)
+        store = AnswerStore(tmp_path / "a.jsonl")
+        answers = answers_by_endpoint(asked, PromptForm(), rows(1), store)
+        assert answers.labels == ["yes"]
+        assert answers.spend == 5 * 12.0
+        assert (
+            endpoint_candidate(asked, PromptForm()).id
+            != endpoint_candidate(prompting(served, temperature=0.7), PromptForm()).id
+        )
+        # One of them is the answer of a single draw.
+        one = prompting(served, temperature=0.7)
+        assert answers_by_endpoint(one, PromptForm(), rows(1), store).labels == ["I say no"]
+    assert len(served.requests) == 5
+
+
 def test_json_is_taken_out_of_a_fence(tmp_path: Path) -> None:
     wanted = json.dumps({"a": "1"})
     with serving(lambda body, number: Sent(text=f"Here:\n```json\n{wanted}\n```")) as served:
@@ -334,6 +361,7 @@ def test_candidates_are_named_by_what_decides_their_answers() -> None:
         ("url: 'http://far.example/v1', key_env: K, price_in: 0, price_out: 0", "unencrypted to far.example"),
         ("url: 'https://x/v1', price_in: 0.1, price_out: 0", "needs a spend_cap"),
         ("url: 'https://x/v1', price_out: 0", "price_in: missing"),
+        ("url: 'https://x/v1', price_in: 0, price_out: 0, samples: 3", "set temperature"),
         ("url: 'https://x/v1', price_in: 0, price_out: 0, key: sk-1", "unknown key"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 from tunesmith.candidates.answer_store import AnswerStore, Paid
 from tunesmith.candidates.answers import Answers
 from tunesmith.candidates.forms import (
+    REASONING_REQUEST,
     PromptForm,
     Wording,
     form_name,
@@ -31,6 +33,7 @@ from tunesmith.records import Candidate, Message, Row, Settings
 from tunesmith.task.opponent_settings import EndpointSettings
 
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n?```", re.DOTALL)
+_ANSWER = re.compile(r"answer\W*:", re.IGNORECASE)
 _AROUND_LABELS = " \t\r\n\"'`*_.,:;!?“”‘’«»()[]<>"
 
 
@@ -57,6 +60,8 @@ def endpoint_candidate(prompting: EndpointPrompting, form: PromptForm) -> Candid
         "max_tokens": endpoint.max_tokens,
         "instruction": prompting.instruction,
     }
+    if endpoint.samples > 1:
+        settings["samples"] = endpoint.samples
     shown = sorted([row.id, row.target] for row in prompting.train) if form.examples else []
     schema = None if prompting.schema is None else text_request(prompting.schema, False)
     if form.passages and prompting.library is not None:
@@ -74,27 +79,45 @@ def answers_by_endpoint(
 ) -> Answers:
     """An answer for every row; what is in ``store`` is not asked for again, each answer is stored at once.
 
+    With several ``samples`` the commonest answer counts (self-consistency, Wang et al. 2022, arXiv 2203.11171).
     Raises UserError (exit code 3) naming the row and the cause where the endpoint gave no answer or the spend
     cap is reached: what came until then is kept, and the next call goes on from there.
     """
     endpoint = prompting.endpoint
     prompts = _prompts(prompting, form, rows)
-    requests = [content_hash([endpoint.url, request_body(endpoint, prompt)]) for prompt in prompts]
-    missing = {
+    requests = [_requests(endpoint, prompt) for prompt in prompts]
+    wanted = {
         request: (prompt, row.source)
-        for request, prompt, row in zip(requests, prompts, rows, strict=True)
-        if request not in store.answers
+        for drawn, prompt, row in zip(requests, prompts, rows, strict=True)
+        for request in drawn
     }
+    missing = {request: what for request, what in wanted.items() if request not in store.answers}
     if missing:
-        _collect(endpoint, missing, store, len(set(requests)), report)
-    paid = [store.answers[request] for request in requests]
-    once = {one.request: one for one in paid}.values()
+        _collect(endpoint, missing, store, len(wanted), report)
+    paid = [store.answers[request] for request in wanted]
     return Answers(
-        labels=[_read_answer(prompting, one.answer or "") for one in paid],
+        labels=[
+            _voted(
+                prompting, [_read_answer(prompting, form, store.answers[one].answer or "") for one in drawn]
+            )
+            for drawn in requests
+        ],
         probabilities=None,
-        tokens=sum(one.prompt_tokens + one.answer_tokens for one in once),
-        spend=sum(one.spend for one in once),
+        tokens=sum(one.prompt_tokens + one.answer_tokens for one in paid),
+        spend=sum(one.spend for one in paid),
     )
+
+
+def _requests(endpoint: EndpointSettings, prompt: tuple[Message, ...]) -> list[str]:
+    """The hashes of all that is sent for one row, by sample."""
+    sent = [endpoint.url, request_body(endpoint, prompt)]
+    return [content_hash([*sent, sample] if sample else sent) for sample in range(endpoint.samples)]
+
+
+def _voted(prompting: EndpointPrompting, answers: Sequence[str]) -> str:
+    """The commonest answer, of labels where there is one; on a tie that which was drawn first."""
+    labels = [answer for answer in answers if answer in prompting.labels]
+    return Counter(labels or answers).most_common(1)[0][0]
 
 
 def read_label(text: str, labels: Sequence[str]) -> str | None:
@@ -115,7 +138,9 @@ def _normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(_AROUND_LABELS)
 
 
-def _read_answer(prompting: EndpointPrompting, text: str) -> str:
+def _read_answer(prompting: EndpointPrompting, form: PromptForm, text: str) -> str:
+    if form.reasoning and (answers := _ANSWER.split(text)):
+        text = answers[-1]
     if prompting.labels:
         # What is no label stays as it is, and so counts as wrong.
         return read_label(text, prompting.labels) or text.strip()
@@ -133,6 +158,8 @@ def _prompts(
     if form.examples:
         # Unlike a base whose labels are scored, it must know the labels that no example shows.
         request = f"{request}\nAnswer like the examples.".strip()
+    if form.reasoning:
+        request = f"{request}\n{REASONING_REQUEST}".strip()
     shown = shown_with(form, prompting.train, rows, prompting.library)
     wording = Wording(prompting.instruction, request, prompting.labels, form.template)
     return [turns_of(wording, row, one) for row, one in zip(rows, shown, strict=True)]

@@ -10,20 +10,27 @@ from typing import Any, cast
 
 from tunesmith.models.rendering import instructed
 from tunesmith.records import Message, Row, Settings
+from tunesmith.task.kinds import Kind
 from tunesmith.task.opponent_settings import PLACEHOLDERS, EndpointSettings, ExampleChoice, OpponentSettings
+
+# Kinds with a right answer to be thought about first.
+REASONED_KINDS: tuple[Kind, ...] = ("classify", "extract", "answer")
+REASONING_REQUEST = "Think step by step first. Then write your answer alone on the last line, after the word Answer and a colon."
 
 
 @dataclass(frozen=True)
 class PromptForm:
     """One way of prompting: so many training rows as examples, so many passages, a template of the task.
 
-    Without ``template`` the instruction is the system message.
+    Without ``template`` the instruction is the system message. ``reasoning``: the model first thinks step by
+    step (chain of thought, Wei et al. 2022, arXiv 2201.11903).
     """
 
     examples: int = 0
     choice: ExampleChoice = "nearest"
     template: str | None = None
     passages: int = 0
+    reasoning: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,9 +46,12 @@ def own_forms(opponents: OpponentSettings) -> list[PromptForm]:
     return _forms([*([0] if opponents.zero_shot else []), *opponents.few_shot], opponents)
 
 
-def endpoint_forms(opponents: OpponentSettings, endpoint: EndpointSettings) -> list[PromptForm]:
-    """The prompts that a task tries on an endpoint."""
-    return _forms(endpoint.few_shot, opponents)
+def endpoint_forms(opponents: OpponentSettings, endpoint: EndpointSettings, kind: Kind) -> list[PromptForm]:
+    """The prompts that a task of this kind tries on an endpoint."""
+    forms = _forms(endpoint.few_shot, opponents)
+    if endpoint.chain_of_thought and kind in REASONED_KINDS:
+        forms.append(PromptForm(reasoning=True))
+    return forms
 
 
 def _forms(counts: Sequence[int], opponents: OpponentSettings) -> list[PromptForm]:
@@ -63,6 +73,8 @@ def form_name(form: PromptForm) -> str:
     if form.passages:
         passages = f"{form.passages} passages" if form.passages > 1 else "1 passage"
         name = f"{name} + {passages}" if form.examples else passages
+    if form.reasoning:
+        name += ", step by step"
     if form.template is not None:
         words = " ".join(form.template.split())
         name += f', template "{words if len(words) <= 40 else words[:39] + "…"}"'
@@ -78,6 +90,8 @@ def form_settings(form: PromptForm) -> Settings:
         settings["template"] = form.template
     if form.passages:
         settings["passages"] = form.passages
+    if form.reasoning:
+        settings["reasoning"] = True
     return settings
 
 
@@ -89,6 +103,7 @@ def form_of(settings: Settings) -> PromptForm:
         cast(ExampleChoice, settings.get("choice", "nearest")),
         None if template is None else str(template),
         int(str(settings.get("passages", 0))),
+        bool(settings.get("reasoning", False)),
     )
 
 

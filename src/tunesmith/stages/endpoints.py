@@ -40,7 +40,7 @@ def endpoint_cards(
         store = _store(session, endpoint, sealed=False)
         entrants = [
             Entrant(endpoint_candidate(prompting, form), _answering(session, prompting, form, store))
-            for form in endpoint_forms(session.task.opponents, endpoint)
+            for form in endpoint_forms(session.task.opponents, endpoint, judging.kind)
         ]
         cards += race(judging, asked, entrants)
         cap = "" if endpoint.spend_cap is None else f" of at most {endpoint.spend_cap:g}"

@@ -46,6 +46,16 @@ class EndpointSettings(Section):
         default=(0, 3),
         description="Each number is one prompt with that many training examples; 0 is none (zero-shot).",
     )
+    chain_of_thought: bool = Field(
+        default=True,
+        description="One more prompt: think step by step, then answer (classify, extract, answer). Its answers "
+        "are longer, and cost more.",
+    )
+    samples: Count = Field(
+        default=1,
+        description="How many answers are drawn for each row and voted on (self-consistency; classify and "
+        "extract). Needs a temperature above 0, and costs as many times more.",
+    )
     max_tokens: Count = Field(default=512, description="The most tokens of an answer.")
     limit_name: Literal["max_tokens", "max_completion_tokens"] = Field(
         default="max_tokens",

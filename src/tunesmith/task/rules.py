@@ -73,6 +73,13 @@ def _broken_kind_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
                 ("opponents", "templates", index),
                 f"there are no labels with kind: {kind}: leave {{labels}} out",
             )
+    endpoints = opponents.get("endpoints") if isinstance(opponents, Mapping) else None
+    for index, one in enumerate(endpoints if isinstance(endpoints, (list, tuple)) else ()):
+        if isinstance(one, Mapping) and one.get("samples", 1) != 1 and kind not in ("classify", "extract"):
+            text = (
+                f"no two free texts are the same, so there is no vote on them: leave it out with kind: {kind}"
+            )
+            yield ("opponents", "endpoints", index, "samples"), text
     labels = data.get("most_frequent_labels") if isinstance(data, Mapping) else None
     if kind != "classify" and labels is not None:
         yield ("data", "most_frequent_labels"), f"there are no labels with kind: {kind}: leave it out"
@@ -150,6 +157,12 @@ def _broken_endpoint_rules(endpoints: Sequence[Mapping[str, Any]]) -> Iterator[t
             problem = _url_problem(url, bool(endpoint.get("key_env")))
             if problem is not None:
                 yield (*where, "url"), problem
+        several = isinstance(endpoint.get("samples"), int) and endpoint["samples"] > 1
+        if several and not endpoint.get("temperature"):
+            yield (
+                (*where, "samples"),
+                "drawn at temperature 0 they are all the same: set temperature, such as 0.7",
+            )
         prices = [endpoint.get(name) for name in ("price_in", "price_out")]
         priced = any(isinstance(price, (int, float)) and price > 0 for price in prices)
         if priced and endpoint.get("spend_cap") is None:
