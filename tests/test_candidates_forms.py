@@ -28,8 +28,11 @@ from tunesmith.candidates.prompts import Prompting, choose_variant, content_free
 from tunesmith.candidates.retrieval import K1, B, library_of_rows, library_of_texts
 from tunesmith.candidates.shown import ever_shorter, shown_with
 from tunesmith.candidates.texts import Writing, answer_by_prompt, fewer_examples, prompt_candidate
+from tunesmith.candidates.tuned import TunedModel, score_tuned, tuned_candidate
+from tunesmith.candidates.tuned_prompts import passages_of, tuned_prompts
 from tunesmith.errors import UserError
 from tunesmith.models.loading import LoadedModel
+from tunesmith.models.rendering import instructed, render_prompt
 from tunesmith.records import Message, Row
 from tunesmith.stages.passages import documents_sha256, library_of
 from tunesmith.task import Task, load_task
@@ -195,6 +198,7 @@ def test_passages_stand_before_the_text_of_the_row() -> None:
         ("classify", "{templates: ['Say {label}']}", r"\{label\} is no placeholder"),
         ("generate", "{templates: ['Say {labels}']}", "there are no labels with kind: generate"),
         ("classify", "{retrieval: {documents: d}}", "k is missing"),
+        ("classify", "{retrieval: {with_tuned: true}}", "k is missing"),
         ("classify", "{few_shot_choice: [best]}", "nearest or fixed or random"),
     ],
 )
@@ -281,3 +285,22 @@ def test_texts_are_written_with_passages_and_templates(tiny: LoadedModel) -> Non
     assert len({prompt_candidate(writing, form).id for form in forms}) == 3
     assert fewer_examples(writing, PromptForm(passages=2), asked) == 0
     assert fewer_examples(writing, PromptForm(passages=40), asked) == 1
+
+
+def test_the_tuned_model_is_asked_with_passages_and_without_them_as_in_training(tiny: LoadedModel) -> None:
+    train, rows = toy_rows(30, LABELS, 0), toy_rows(4, LABELS, 1)
+    library = library_of_rows(train)
+    plain = tuned_prompts(tiny, "Name the team.", rows, 5)
+    assert plain == [render_prompt(tiny, instructed("Name the team.", row)) for row in rows]
+    with_passages = tuned_prompts(tiny, "Name the team.", rows, 5, 2, library)
+    for row, prompt in zip(rows, with_passages, strict=True):
+        text = tiny.tokenizer.decode(prompt)
+        assert all(passage.text in text for passage in library.find(row, 2))
+    assert all(len(prompt) <= 507 for prompt in tuned_prompts(tiny, "Name the team.", rows, 5, 30, library))
+    known = TunedModel(tiny, "Name the team.", LABELS)
+    shown = TunedModel(tiny, "Name the team.", LABELS, 2, library)
+    assert score_tuned(shown, rows, None).tokens > score_tuned(known, rows, None).tokens
+    candidate = tuned_candidate(shown, "adapter", 1.0)
+    assert passages_of(candidate) == 2
+    assert candidate.name == "base + LoRA + 2 passages"
+    assert candidate.id != tuned_candidate(known, "adapter", 1.0).id

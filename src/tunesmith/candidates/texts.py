@@ -25,13 +25,14 @@ from tunesmith.candidates.forms import (
 )
 from tunesmith.candidates.retrieval import Library
 from tunesmith.candidates.shown import ever_shorter, shown_with
+from tunesmith.candidates.tuned_prompts import tuned_prompts
 from tunesmith.engine.constrained import TokenFilter, json_filter
 from tunesmith.engine.forward import common_prefix
 from tunesmith.engine.generation import Decoding, generate
 from tunesmith.files import content_hash
 from tunesmith.models.adapters import METHOD_TITLES
 from tunesmith.models.loading import LoadedModel
-from tunesmith.models.rendering import check_lengths, instructed, render_answer, render_prompt
+from tunesmith.models.rendering import check_lengths, render_answer, render_prompt
 from tunesmith.progress import Report, silent
 from tunesmith.records import Candidate, Row, Settings
 
@@ -76,12 +77,18 @@ def prompt_candidate(writing: Writing, form: PromptForm) -> Candidate:
     return Candidate(identity, "prompt", form_name(form), settings, base.name)
 
 
-def tuned_candidate(writing: Writing, adapter_sha256: str, method: str) -> Candidate:
+def tuned_candidate(writing: Writing, adapter_sha256: str, method: str, passages: int = 0) -> Candidate:
     """The tuned model, named by what decides its answers."""
     settings = _settings(writing) | {"adapter_sha256": adapter_sha256}
     base = writing.loaded.base
-    identity = content_hash(["tuned to write", base.sha256, settings])
-    return Candidate(identity, "tuned", f"{base.name} + {METHOD_TITLES[method]}", settings, base.name)
+    name = f"{base.name} + {METHOD_TITLES[method]}"
+    found = []
+    if passages and writing.library is not None:
+        settings["passages"] = passages
+        found = [writing.library.sha256]
+        name += f" + {form_name(PromptForm(passages=passages))}"
+    identity = content_hash(["tuned to write", base.sha256, settings, *found])
+    return Candidate(identity, "tuned", name, settings, base.name)
 
 
 def answer_by_prompt(
@@ -114,9 +121,15 @@ def prompt_lengths(writing: Writing, form: PromptForm, rows: Sequence[Row]) -> l
     return [len(_fitting(writing, form, row, one)) for row, one in zip(rows, shown, strict=True)]
 
 
-def answer_by_tuned(writing: Writing, rows: Sequence[Row], report: Report = silent) -> Answers:
-    """Answers of the tuned model in ``writing.loaded``, after the same prompt as in training."""
-    prompts = [render_prompt(writing.loaded, instructed(writing.instruction, row)) for row in rows]
+def answer_by_tuned(
+    writing: Writing, rows: Sequence[Row], report: Report = silent, passages: int = 0
+) -> Answers:
+    """Answers of the tuned model in ``writing.loaded``, after the same prompt as in training.
+
+    With ``passages`` up to so many, as fit, stand before each row's text.
+    """
+    limit, library = writing.max_new_tokens, writing.library
+    prompts = tuned_prompts(writing.loaded, writing.instruction, rows, limit, passages, library)
     return _written(writing, prompts, rows, "prompt", report)
 
 

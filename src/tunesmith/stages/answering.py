@@ -89,6 +89,7 @@ def written_answers(
     from tunesmith.candidates.plain_texts import answer_plain
     from tunesmith.candidates.texts import answer_by_prompt, answer_by_tuned
     from tunesmith.candidates.tuned import put_adapter
+    from tunesmith.candidates.tuned_prompts import passages_of
     from tunesmith.engine.lora import lora_disabled
 
     if candidate.kind in ("constant", "classical"):
@@ -96,22 +97,28 @@ def written_answers(
     if candidate.kind == "prompt":
         with lora_disabled(writing.loaded.model):
             return answer_by_prompt(writing, form_of(candidate.settings), rows, report)
-    return answer_by_tuned(replace(writing, loaded=put_adapter(writing.loaded, adapter)), rows, report)
+    tuned = replace(writing, loaded=put_adapter(writing.loaded, adapter))
+    return answer_by_tuned(tuned, rows, report, passages_of(candidate))
 
 
 def tuned_text_card(
-    session: Session, writing: Writing, judging: Judging, asked: Questions, adapter_sha256: str
+    session: Session,
+    writing: Writing,
+    judging: Judging,
+    asked: Questions,
+    adapter_sha256: str,
+    passages: int,
 ) -> Scorecard:
-    """The model just trained, in ``writing.loaded``, on validation."""
+    """The model just trained, in ``writing.loaded``, on validation, shown so many passages."""
     from tunesmith.candidates.texts import answer_by_tuned, tuned_candidate
     from tunesmith.evaluation.judging import judged
 
     reset_peak()
     started = time.perf_counter()
     with session.bar("train", "tuned model on validation") as report:
-        answers = answer_by_tuned(writing, asked.rows, report)
+        answers = answer_by_tuned(writing, asked.rows, report, passages)
     cost = Cost(time.perf_counter() - started, len(asked), answers.tokens, peak_mb())
-    candidate = tuned_candidate(writing, adapter_sha256, session.task.train.method)
+    candidate = tuned_candidate(writing, adapter_sha256, session.task.train.method, passages)
     return judged(judging, candidate, "validation", asked, answers, cost)
 
 

@@ -100,6 +100,7 @@ def _labels(
     from tunesmith.candidates.forms import form_of
     from tunesmith.candidates.prompts import Prompting, answer_prompt, candidate_rules, score_prompt
     from tunesmith.candidates.tuned import TunedModel, answer_tuned, put_adapter, score_tuned
+    from tunesmith.candidates.tuned_prompts import passages_of
     from tunesmith.engine.lora import lora_disabled
 
     task = session.task
@@ -109,6 +110,8 @@ def _labels(
             rules = candidate_rules(prompting, candidate)
             scores = score_prompt(prompting, form_of(candidate.settings), rows, rules, report)
         return answer_prompt(prompting, candidate, scores)
-    tuned_model = put_adapter(loaded, adapter)
-    scores = score_tuned(TunedModel(tuned_model, task.instruction, labels), rows, None, report)
+    passages = passages_of(candidate)
+    library = library_of(task, learned) if passages else None
+    tuned = TunedModel(put_adapter(loaded, adapter), task.instruction, labels, passages, library)
+    scores = score_tuned(tuned, rows, None, report)
     return answer_tuned(candidate, labels, scores)

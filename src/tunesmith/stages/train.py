@@ -20,6 +20,7 @@ from tunesmith.stages.answering import (
     writing_of,
 )
 from tunesmith.stages.memory import peak_mb, reset_peak
+from tunesmith.stages.passages import documents_sha256, library_of
 from tunesmith.stages.session import Session, machine, usable_cores
 from tunesmith.workspace import adapter_folder, cached, checkpoints, stage_key
 
@@ -38,6 +39,10 @@ PACKAGES = (
     "tunesmith.models",
     "tunesmith.training",
     "tunesmith.candidates.tuned",
+    "tunesmith.candidates.tuned_prompts",
+    "tunesmith.candidates.forms",
+    "tunesmith.candidates.shown",
+    "tunesmith.candidates.retrieval",
     "tunesmith.candidates.answers",
     "tunesmith.evaluation.metrics",
     "tunesmith.evaluation.scorecards",
@@ -100,6 +105,9 @@ def train_adapter(session: Session, dataset: Dataset, plan: Plan) -> TrainResult
         "instruction": task.instruction,
         "train": task.train.model_dump(),
         "judging": judging_identity(task),
+        "passages": [task.opponents.retrieval.model_dump(), documents_sha256(task)]
+        if task.opponents.retrieval.with_tuned
+        else None,
         "start": _start_sha256(session),
         "base": session.base().sha256,
         "precision": plan.precision,
@@ -172,10 +180,17 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     trained, adapter_sha256, agreement = _save(loaded, folder, validated[::every][:COMPARED_ROWS])
     trained_seconds = fitted.seconds
 
-    if writing is None:
-        card = _label_card(session, tuned, judging, asked, adapter_sha256)
-    else:
-        card = tuned_text_card(session, writing, judging, asked, adapter_sha256)
+    retrieval = task.opponents.retrieval
+    cards = []
+    for passages in (0, *(retrieval.k if retrieval.with_tuned else ())):
+        if writing is None:
+            library = library_of(task, train) if passages else None
+            shown = replace(tuned, passages=passages, library=library)
+            cards.append(_label_card(session, shown, judging, asked, adapter_sha256))
+        else:
+            cards.append(tuned_text_card(session, writing, judging, asked, adapter_sha256, passages))
+    # On a tie without passages, which is cheaper.
+    card = max(cards, key=lambda one: judging.sign * one.metrics[judging.metric].value)
     trainable = sum(parameter.numel() for parameter in trained_weights(loaded.model))
     training = Training(
         train=fitted.train,

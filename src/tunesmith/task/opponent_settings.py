@@ -82,6 +82,11 @@ class RetrievalSettings(Section):
         description="Each number is one opponent with up to that many passages; validation finds the best. "
         "[] for none.",
     )
+    with_tuned: bool = Field(
+        default=False,
+        description="The tuned model is shown passages as well, and goes on with them where it is better so on "
+        "validation. It is trained without them.",
+    )
 
 
 class OpponentSettings(Section):

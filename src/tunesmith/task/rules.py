@@ -133,7 +133,9 @@ def _broken_opponent_rules(opponents: Mapping[str, Any]) -> Iterator[tuple[Where
         ):
             yield ("opponents",), "all are off: a gain needs an opponent; leave at least one on"
     found_in = opponents.get("retrieval")
-    if isinstance(found_in, Mapping) and found_in.get("documents") is not None and not found_in.get("k"):
+    if isinstance(found_in, Mapping) and not found_in.get("k") and (
+        found_in.get("documents") is not None or found_in.get("with_tuned") is True
+    ):
         yield ("opponents", "retrieval"), "k is missing: how many passages are shown, such as [3]"
     templates = opponents.get("templates")
     for index, template in enumerate(templates if isinstance(templates, (list, tuple)) else ()):
