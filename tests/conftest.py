@@ -1,9 +1,18 @@
 """What every test and every process a test starts needs, whatever shell or job runner started pytest."""
 
+from __future__ import annotations
+
 import os
 import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:  # torch takes seconds to import, and most tests need none
+    from tunesmith.pipeline import Run
+    from tunesmith.stages.session import Session
 
 # Tiny models gain nothing from more threads, and beside other work threads that wait for each other are many
 # times slower.
@@ -16,3 +25,27 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny base, toy data and probes, and a cache that the tests of whole runs share."""
+    from tiny import make_tiny_base
+    from toy_task import write_toy_probes, write_toy_rows
+
+    folder = tmp_path_factory.mktemp("home")
+    make_tiny_base(folder / "base")
+    write_toy_rows(folder / "rows.jsonl", shuffled=False)
+    write_toy_rows(folder / "shuffled.jsonl", shuffled=True)
+    write_toy_probes(folder / "probes.jsonl")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(home: Path) -> tuple[Session, Run]:
+    """One finished run of the toy task."""
+    from toy_task import toy_session
+    from tunesmith.pipeline import run_stages
+
+    session = toy_session(home, home / "runs")
+    return session, run_stages(session, "report")

@@ -53,6 +53,18 @@ _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {**_SIZES, "sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]},
     ),
     "granite": ("granite", {**_SIZES, "logits_scaling": 8.0, "residual_multiplier": 0.5}),
+    "cohere": ("cohere", {**_SIZES, "logit_scale": 0.25}),
+    "gemma2": (
+        "gemma2",
+        {
+            **_SIZES,
+            "query_pre_attn_scalar": 8,
+            "attn_logit_softcapping": 1.0,
+            "final_logit_softcapping": 2.0,
+            "sliding_window": 5,
+            "layer_types": ["sliding_attention", "full_attention"],
+        },
+    ),
     "gpt2": ("gpt2", _GPT2),
     "mamba": (
         "mamba",

@@ -228,6 +228,31 @@ def test_careful_annotators_pass_and_a_careless_one_is_named() -> None:
     assert check_agreement(audit_data(questions(50))).answer == "unmeasured"
 
 
+def test_answers_of_several_people_in_an_export_are_compared() -> None:
+    accuracies = {"ann": 0.97, "bob": 0.97, "cleo": 0.3}
+    data = crowd(accuracies, 150)
+    together = []
+    for start in range(0, len(data.rows), 3):
+        given = tuple(
+            (name, row.target) for name, row in zip(accuracies, data.rows[start : start + 3], strict=True)
+        )
+        answers = [answer for _, answer in given]
+        most = max(answers, key=answers.count)
+        if answers.count(most) > 1:  # a reader sets ties aside
+            together.append(replace(data.rows[start], target=most, annotations=given))
+    result = check_agreement(audit_data(together))
+    assert found(result, "annotator cleo is unreliable").severity == "warning"
+    assert "whose annotators tied were set aside before" in result.summary
+    by_column = check_agreement(data)
+    assert by_column.summary.split(";")[0].split(",")[0] == result.summary.split(";")[0].split(",")[0]
+    right = {row.id: row.target for row in questions(150)}
+    planted = [
+        replace(row, target="fees" if right[row.id] != "fees" else "transfer") for row in together[:10]
+    ]
+    consensus = found(check_agreement(audit_data([*planted, *together[10:]])), "against the consensus")
+    assert len(set(range(10)) & set(consensus.rows)) >= 9
+
+
 def test_two_annotators_get_cohens_kappa() -> None:
     assert "Cohen's kappa 0.9" in check_agreement(crowd({"ann": 0.97, "bob": 0.97}, 200)).summary
 

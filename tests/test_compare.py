@@ -16,8 +16,8 @@ from tunesmith.candidates.prompts import Prompting, score_prompt
 from tunesmith.cli import main
 from tunesmith.data.questions import each_row
 from tunesmith.evaluation.judging import Judging
+from tunesmith.evaluation.shortlist import Comparison
 from tunesmith.report.comparison import comparison_table
-from tunesmith.run_records import Comparison
 from tunesmith.stages import bases as bases_module
 from tunesmith.stages.compare import _compare
 from tunesmith.stages.session import Session

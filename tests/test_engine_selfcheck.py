@@ -6,10 +6,12 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from engine_tiny import PAD, random_rows, randomise_adapters, tiny_model
+from engine_tiny import END, PAD, log_probability, random_rows, randomise_adapters, tiny_model
 from tunesmith.engine.forward import Batch, make_batch, plain_summed_loss, summed_loss
 from tunesmith.engine.lora import attach_lora, lora_layers
+from tunesmith.engine.scoring import score_labels
 from tunesmith.engine.selfcheck import choose_loss
+from tunesmith.engine.trees import label_tree
 
 
 def adapted(family: str) -> PreTrainedModel:
@@ -48,6 +50,26 @@ def test_a_model_that_scales_its_logits_takes_the_plain_path_and_says_so() -> No
     own.set_attn_implementation("eager")
     assert float(loss(model, batch).detach()) == pytest.approx(float(plain_summed_loss(own, batch)), rel=1e-5)
     assert fast != pytest.approx(float(loss(model, batch).detach()), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("family", "attention"), [("granite", "sdpa"), ("cohere", "sdpa"), ("gemma2", "eager")]
+)
+def test_families_with_logits_of_their_own_train_by_their_own_forward_and_are_scored_exactly(
+    family: str, attention: str
+) -> None:
+    model = adapted(family)
+    randomise_adapters(model)
+    prompts, labels = random_rows([4, 7], prefix=3), [[3, 4], [3, 5, 6], [9]]
+    scores = score_labels(model, prompts, label_tree(labels, END), PAD, None).log_probabilities
+    for row, prompt in enumerate(prompts):
+        own = [log_probability(model, prompt, [*label, END]) for label in labels]
+        assert scores[row] == pytest.approx(own, abs=2e-4)
+    loss, message = choose_loss(model, two_rows())
+    assert loss is plain_summed_loss
+    assert message is not None
+    assert "using the plain path" in message
+    assert model.config._attn_implementation == attention
 
 
 def test_an_architecture_that_cannot_read_packed_rows_takes_the_plain_path_and_says_so() -> None:

@@ -21,9 +21,11 @@ from tunesmith.stages.gate import check_gate
 from tunesmith.stages.verdict import VerdictResult, free_names
 from tunesmith.stats.levels import alpha_for_opening
 from tunesmith.task import load_task
+from tunesmith.task.guard_settings import GuardsSettings
 from tunesmith.workspace import Workspace, adapter_folder
 
 Captured = pytest.CaptureFixture[str]
+GUARDS = content_hash(GuardsSettings().model_dump())
 ALPHA = alpha_for_opening(1)
 TASK = """\
 name: notices
@@ -53,7 +55,7 @@ def stored_result(decision: Decision, guard: Check | None = None) -> VerdictResu
         tuned=tuned.metrics["accuracy"],
         opponents=[card for card in summary.test_scorecards if card is not tuned],
     )
-    return VerdictResult(verdict, summary.test_scorecards, summary.forgetting, 142.0)
+    return VerdictResult(verdict, summary.test_scorecards, summary.forgetting, 142.0, guards_sha256=GUARDS)
 
 
 def store(runs: Path, result: VerdictResult, line: dict[str, Any] | None = None) -> Path:
@@ -198,6 +200,8 @@ def test_a_number_that_was_altered_blocks(tmp_path: Path, capsys: Captured) -> N
         ("gain: 0.02", "gain: 0.02, alpha: 0.2"),
         ("base:", "guards: {general_text: {margin: 0.03, blocking: true}}\nbase:"),
         ("base:", "guards: {probes: {margin: 0.2}}\nbase:"),
+        ("base:", "guards: {robustness: {margin: 0.2}}\nbase:"),
+        ("base:", "guards: {slices: [{name: gpl, pattern: gpl, margin: 0.1}]}\nbase:"),
     ],
 )
 def test_a_task_that_asks_something_else_by_now_is_unmeasured(

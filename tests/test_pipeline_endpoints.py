@@ -6,6 +6,7 @@ import io
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,15 +19,18 @@ from tunesmith.data.versions import read_split
 from tunesmith.errors import UserError
 from tunesmith.models.size import count_parameters
 from tunesmith.pipeline import run_stages
+from tunesmith.progress import silent
 from tunesmith.stages import bases
+from tunesmith.stages.answerers import answerer
 from tunesmith.stages.bases import check_memory, other_bases
-from tunesmith.stages.candidate_answers import candidate_answers
 from tunesmith.stages.session import Session
 from tunesmith.stages.verdict import sealed_answers
 from tunesmith.task import load_task
 from tunesmith.workspace import Workspace
 
-NO_TRAINING: Any = None  # what opponents answer does not depend on it
+NO_TRAINING: Any = SimpleNamespace(
+    training=None, adapter_folder=""
+)  # what opponents answer does not depend on it
 LABELS = ("billing", "delivery", "refund", "greeting")
 TASK = """\
 name: toy
@@ -124,7 +128,8 @@ def test_a_larger_base_is_prompted_beside_the_own_one_and_answers_the_sealed_tes
     # The base that answers is that of the candidate: validation rows get the answers they got before.
     rows = read_split(run.dataset, "validation")
     for card in (own, other):
-        given = candidate_answers(session, run.dataset, run.plan.plan, NO_TRAINING, card.candidate, rows)
+        answer = answerer(session, run.dataset, run.plan.plan, NO_TRAINING, card.candidate)
+        given = answer(rows, silent)
         assert given.labels == [prediction.answer for prediction in card.predictions]
 
 

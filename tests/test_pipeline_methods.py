@@ -118,6 +118,8 @@ def test_training_goes_on_from_an_adapter(home: Path) -> None:
     [
         ("start_from: nowhere", "nowhere: the adapter cannot be read"),
         ("targets: [query]", "train.targets: 'query' matches nothing in LlamaForCausalLM"),
+        ("device: 'cuda:9'", "train.device: cuda:9 does not exist on this machine"),
+        ("add_tokens: [<|im_end|>]", "is a token of .* already"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_trained(home: Path, train: str, what: str) -> None:
@@ -125,6 +127,32 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(home: Path, tra
     with pytest.raises(UserError, match=what):
         run_stages(session, "train")
     assert not list(session.folder.path.glob("stages/opponents-*"))
+
+
+def test_what_does_not_fit_the_memory_is_refused_before_the_base_is_loaded(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunesmith.stages.plan.available_mb", lambda: 20.0)
+    monkeypatch.setattr("tunesmith.models.loading.load_base", None)  # loading would be a TypeError
+    with pytest.raises(UserError, match=r"full of this base needs at least [\d.]+ GiB of memory"):
+        run_stages(session_of(home, "method: full, seed: 7"), "plan")
+
+
+def test_added_tokens_from_task_to_answer(home: Path) -> None:
+    settings = "rank: 4, alpha: 8, learning_rate: 1e-2, epochs: 1, add_tokens: [delivery, refund]"
+    session = session_of(home, settings)
+    run = run_stages(session, "verdict")
+    assert run.train is not None
+    agreement = run.train.training.agreement
+    assert agreement is not None
+    assert agreement.peft is not None
+    assert max(agreement.peft, agreement.merged) < 0.5
+    folder = Path(run.train.training.adapter_folder)
+    saved = load_file(folder / "adapter_model.safetensors")
+    names = {f"base_model.model.{name}.weight" for name in ("model.embed_tokens", "lm_head")}
+    assert names <= saved.keys()
+    assert (folder / "tokenizer.json").is_file()
+    assert run.verdict is not None
 
 
 def test_qlora_without_bitsandbytes_is_refused_before_any_data_is_read(

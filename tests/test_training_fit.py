@@ -395,7 +395,7 @@ def test_rows_of_one_document_follow_each_other_where_that_spares_most_of_the_wo
 def test_measuring_steps_leaves_the_adapter_as_it_was(base: Path) -> None:
     loaded = adapted(base)
     before = weights(loaded)
-    rates = measure_steps(loaded, rows_of(loaded, 40), batch_size=8, seed=0)
+    rates = measure_steps(loaded, rows_of(loaded, 40), TrainSettings(batch_size=8), largest=range(8))
     assert rates.train_tokens_per_second > 0
     assert rates.validation_tokens_per_second > 0
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(weights(loaded), before, strict=True))

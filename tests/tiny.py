@@ -8,13 +8,40 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    BertConfig,
+    BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from tunesmith.engine import attention
 from tunesmith.models.catalog import resolve_base
 from tunesmith.models.loading import LoadedModel, load_base
-from tunesmith.records import Message, Row
+from tunesmith.records import Message, Plan, Row
+
+# What a train stage reads of a plan, without the time to make one.
+FP32_PLAN = Plan(
+    test_rows=50,
+    test_groups=50,
+    design_effect=1.0,
+    goal_gain=0.02,
+    alpha_one_sided=0.05,
+    power=(),
+    precision="fp32",
+    matmul_gflops=1.0,
+    tokens_per_second=1.0,
+    train_tokens=1,
+    estimated_train_seconds=1.0,
+    estimated_opponents_seconds=1.0,
+    estimated_verdict_seconds=1.0,
+    estimated_peak_memory_mb=1.0,
+    available_memory_mb=1.0,
+)
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] "
@@ -70,6 +97,56 @@ def make_tiny_base(folder: Path, template: str | None = CHAT_TEMPLATE, seed: int
         pad_token_id=tokenizer.pad_token_id,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_tiny_t5(folder: Path, seed: int = 0) -> Path:
+    """Save a T5 (2 layers, width 64, gated feed-forward) as a Hugging Face folder."""
+    tokenizer = tiny_tokenizer(None)
+    torch.manual_seed(seed)
+    untyped: Any = T5Config
+    config = untyped(
+        vocab_size=len(tokenizer),
+        d_model=64,
+        d_kv=16,
+        d_ff=128,
+        num_layers=2,
+        num_heads=4,
+        dropout_rate=0.0,
+        feed_forward_proj="gated-gelu",
+        initializer_factor=1.0,
+        tie_word_embeddings=False,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        decoder_start_token_id=tokenizer.pad_token_id,
+    )
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_tiny_bert(folder: Path, seed: int = 0) -> Path:
+    """Save a BERT encoder (2 layers, width 64), without any head, as a Hugging Face folder."""
+    tokenizer = tiny_tokenizer(None)
+    untyped: Any = tokenizer
+    untyped.cls_token, untyped.sep_token = tokenizer.bos_token, tokenizer.eos_token
+    untyped.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|im_start|> $A <|im_end|>",
+        special_tokens=[("<|im_start|>", tokenizer.bos_token_id), ("<|im_end|>", tokenizer.eos_token_id)],
+    )
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=256,
+        initializer_range=0.1,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    BertModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

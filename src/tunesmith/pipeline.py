@@ -14,16 +14,20 @@ from rich.console import RenderableType
 
 from tunesmith.records import Dataset
 from tunesmith.report import terminal
+from tunesmith.report.guard_terminal import closing_lines, guard_lines
 from tunesmith.run_records import PilotPower, RunSummary
 from tunesmith.stages.answering import check_judging
 from tunesmith.stages.data import DataResult, make_dataset
+from tunesmith.stages.guards import GuardsResult, measure_guards
 from tunesmith.stages.opponents import OpponentsResult, measure_opponents
 from tunesmith.stages.pilot import run_pilot
 from tunesmith.stages.plan import PlanResult, make_plan
+from tunesmith.stages.seeds import train_seeds
 from tunesmith.stages.session import Session
 from tunesmith.stages.summary import summarise, write_summary
-from tunesmith.stages.train import TrainResult, check_training, train_adapter
-from tunesmith.stages.verdict import VerdictResult, reach_verdict
+from tunesmith.stages.together import interference
+from tunesmith.stages.train import TrainResult, check_training
+from tunesmith.stages.verdict import VerdictResult, own_probes_sha256, reach_verdict
 
 Stage = Literal["data", "plan", "opponents", "train", "verdict", "report"]
 
@@ -39,6 +43,7 @@ class Run:
     train: TrainResult | None = None
     verdict: VerdictResult | None = None
     summary: RunSummary | None = None
+    guards: GuardsResult | None = None
     pilot: PilotPower | None = None
 
 
@@ -58,6 +63,7 @@ def run_stages(session: Session, upto: Stage) -> Run:
     check_judging(session.task)
     if upto != "data":
         check_training(session)
+        own_probes_sha256(session)  # a broken file is told before any work is done
     dataset, data = make_dataset(session)
     _tell(session, terminal.data_lines(dataset.manifest))
     for note in data.notes:
@@ -72,28 +78,40 @@ def run_stages(session: Session, upto: Stage) -> Run:
 
     opponents = measure_opponents(session, dataset, plan.plan)
     _tell(session, terminal.opponents_lines(opponents.scorecards, opponents.finalists, session.task.metric))
+    if opponents.message:
+        session.say(opponents.message)
     pilot = run_pilot(session, dataset, opponents)
     if pilot is not None:
         _tell(session, terminal.pilot_lines(pilot))
     if upto == "opponents":
         return Run(dataset, data, plan, opponents, pilot=pilot)
 
-    train = train_adapter(session, dataset, plan.plan)
+    train = train_seeds(session, dataset, plan.plan)
     _tell(session, terminal.training_lines(train.training, train.validation.candidate, session.task.metric))
     if train.message:
         session.say(train.message)
+    changes = interference(session, dataset, plan.plan, train.together)
+    if changes:
+        _tell(session, terminal.interference_lines(changes))
     if upto == "train":
         return Run(dataset, data, plan, opponents, train, pilot=pilot)
 
-    verdict = reach_verdict(session, dataset, plan.plan, opponents, train)
+    guards = None
+    if session.task.kind == "classify":  # what the guards stage measures of texts is unmeasured
+        guards = measure_guards(session, dataset, plan.plan, opponents, train)
+        _tell(session, guard_lines(guards.guarded))
+
+    evidence = guards.evidence if guards is not None else None
+    verdict = reach_verdict(session, dataset, plan.plan, opponents, train, evidence)
     _tell(session, terminal.verdict_lines(verdict.verdict, verdict.scorecards, verdict.forgetting))
     if upto == "verdict":
-        return Run(dataset, data, plan, opponents, train, verdict, pilot=pilot)
+        return Run(dataset, data, plan, opponents, train, verdict, guards=guards, pilot=pilot)
 
-    summary = summarise(session, dataset, data, plan, opponents, train, verdict, pilot)
+    summary = summarise(session, dataset, data, plan, opponents, train, verdict, guards, changes, pilot)
     write_summary(session, summary)
+    _tell(session, closing_lines(summary))
     _tell(session, terminal.report_line(session.folder.report))
-    return Run(dataset, data, plan, opponents, train, verdict, summary, pilot)
+    return Run(dataset, data, plan, opponents, train, verdict, summary, guards, pilot)
 
 
 def _tell(session: Session, lines: RenderableType) -> None:

@@ -67,6 +67,14 @@ class SetAside:
 
 
 @dataclass(frozen=True)
+class MadeRows:
+    """Training rows that no person wrote or labelled, by how they were made (weak label, swap, …)."""
+
+    how: str
+    rows: int
+
+
+@dataclass(frozen=True)
 class SplitCounts:
     """How much one split holds."""
 
@@ -92,7 +100,8 @@ class Manifest:
     rows share it, and so share the count of test openings. ``unmeasured_labels`` have too few groups to
     be tested: they are trained on, and nothing is claimed about them. ``parents`` are the versions that it
     was made from by a repair plan; what the plan changed is in its ``changes.parquet``. ``date_ranges``: of
-    a split by time, the first and last date of each split.
+    a split by time, the first and last date of each split. ``made`` counts those training
+    rows that were made, not written by people.
     """
 
     version: str
@@ -113,6 +122,7 @@ class Manifest:
     leaks: int
     files: tuple[FileHash, ...] = ()
     parents: tuple[str, ...] = ()
+    made: tuple[MadeRows, ...] = ()
     date_ranges: dict[SplitName, tuple[str, str]] = field(default_factory=dict)
 
 
@@ -218,8 +228,9 @@ class Cost:
 class Scorecard:
     """One candidate on one split. On the sealed test ``predictions`` is empty: aggregates only.
 
-    ``stopped_after_rows``: it was clearly behind another candidate on validation, and scored on so many
-    rows only.
+    ``metrics_before_review`` are those on the test as it was before people's answers in the review queue
+    changed rows of it; empty where they changed none. ``stopped_after_rows``: it was clearly behind another
+    candidate on validation, and scored on so many rows only.
     """
 
     candidate: Candidate
@@ -229,6 +240,7 @@ class Scorecard:
     predictions: tuple[Prediction, ...]
     cost: Cost
     stopped_after_rows: int | None = None
+    metrics_before_review: dict[str, Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -271,6 +283,8 @@ class Plan:
 
     ``power`` is empty where nothing is known of ``metric`` before there are answers to look at (a pilot).
     ``strong_opponents`` are endpoints, and prompted models of a billion parameters or more.
+    To fit the memory ``micro_batch_tokens`` are held for the backward pass at once, and with ``recompute``
+    layers keep only their inputs.
     """
 
     test_rows: int
@@ -288,6 +302,8 @@ class Plan:
     estimated_verdict_seconds: float
     estimated_peak_memory_mb: float
     available_memory_mb: float
+    micro_batch_tokens: int = 2048
+    recompute: bool = False
     guards: tuple[JointPower, ...] = ()  # one for each spread that is assumed; empty when none blocks
     metric: str = "accuracy"
     strong_opponents: tuple[str, ...] = ()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tunesmith.guard_records import Costs, Guarded, SliceScore
 from tunesmith.records import (
+    Answer,
     Cost,
     Estimate,
     FileHash,
@@ -17,6 +19,7 @@ from tunesmith.records import (
     Verdict,
 )
 
+SEED_NOISE = "gain beyond seed noise"  # the check that several seeds make possible
 Course = Literal["still learning", "converged", "overfitting", "diverging", "unmeasured"]
 
 
@@ -33,14 +36,28 @@ class TrainPoint:
 
 
 @dataclass(frozen=True)
+class TaskLoss:
+    """The validation loss of another task that is trained along, per supervised token, in nats."""
+
+    task: str
+    loss: float
+
+
+@dataclass(frozen=True)
 class ValidationPoint:
-    """Validation while training. Losses are per supervised token, in nats; ``metric`` where it is watched."""
+    """Validation while training. Losses are per supervised token, in nats; ``metric`` where it is watched.
+
+    ``general_text`` is the relative change of the bits for some general texts since before training;
+    ``others`` are the other tasks of a training of several.
+    """
 
     step: int
     epoch: float
     loss: float
     train_loss: float | None = None
     metric: Estimate | None = None
+    general_text: Estimate | None = None
+    others: tuple[TaskLoss, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,10 +100,69 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class TaskPart:
+    """One task of a training of several, and the tuned model on that task's validation rows.
+
+    ``rows`` are its training rows, ``share`` its part of an epoch; ``left_out`` of its rows were like rows of
+    the run's own task.
+    """
+
+    task: str
+    rows: int
+    share: float
+    left_out: int
+    card: Scorecard
+
+
+@dataclass(frozen=True)
+class Interference:
+    """One task of a training of several: its accuracy on validation, trained together and alone.
+
+    ``rows`` are its training rows, ``share`` its part of an epoch, ``left_out`` what was like rows of the
+    run's own task. ``change`` is together minus alone, paired; None where it is not known, for ``reason``.
+    """
+
+    task: str
+    rows: int
+    share: float
+    left_out: int
+    together: Estimate
+    alone: Estimate | None
+    change: PairedGain | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """One of several trainings that differ in their seed only, on validation."""
+
+    seed: int
+    best_step: int
+    loss: float
+    score: Estimate
+    adapter_sha256: str
+
+
+@dataclass(frozen=True)
+class SeedStudy:
+    """Several seeds: ``chosen`` went to the test by ``rule``.
+
+    ``mean`` and ``spread`` (standard deviation) are of the validation scores in ``metric``, over seeds.
+    """
+
+    runs: tuple[SeedRun, ...]
+    metric: str
+    chosen: int
+    rule: str
+    mean: Estimate
+    spread: Estimate
+
+
+@dataclass(frozen=True)
 class Training:
     """How a tuned candidate came to be. With full fine-tuning ``adapter_folder`` holds the whole model.
 
-    ``long_rows`` are training rows that were dropped or cut.
+    ``long_rows`` are training rows that were dropped or cut; ``seeds`` is there where several were tried.
     """
 
     train: tuple[TrainPoint, ...]
@@ -108,6 +184,7 @@ class Training:
     long_rows: tuple[LongRow, ...] = ()
     course: WatchedCourse | None = None
     agreement: Agreement | None = None
+    seeds: SeedStudy | None = None
 
 
 @dataclass(frozen=True)
@@ -159,35 +236,45 @@ class PilotPower:
 
 
 @dataclass(frozen=True)
-class ComparedBase:
-    """One base on a few validation rows, under the best of the task's prompts on the first half of them.
+class AuditFinding:
+    """One thing wrong with some rows. ``examples`` are training rows: (source, beginning of its text)."""
 
-    ``dropped`` says why it is off the shortlist. ``gain`` is over the best base, on the rows that both
-    answered. What is None was not measured, as the base was dropped before.
-    """
-
-    name: str
-    licence: str
-    parameters: int
-    dropped: str | None
-    context_tokens: int | None = None
-    longest_row_tokens: int | None = None
-    prompt: str | None = None
-    quality: Estimate | None = None
-    gain: PairedGain | None = None
-    seconds_per_row: float | None = None
-    peak_memory_mb: float | None = None
+    kind: str
+    severity: str
+    rows: int
+    evidence: str
+    repair: str
+    examples: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Bases shortlisted on the same ``rows`` of validation, in ``metric``; the best first."""
+class AuditCheck:
+    """One check of the data audit and its answer; ``sampled_rows`` is None when every row was looked at."""
 
-    metric: str
+    check: str
+    answer: Answer
+    summary: str
+    findings: tuple[AuditFinding, ...]
+    sampled_rows: int | None
+
+
+@dataclass(frozen=True)
+class RepairCount:
+    """How many rows of one split a repair plan, or a person's answer, changed in one way."""
+
+    split: str
+    check: str
+    action: str
     rows: int
-    groups: int
-    precision: str
-    bases: tuple[ComparedBase, ...]
+
+
+@dataclass(frozen=True)
+class DataCare:
+    """What the audit of the data found, and what the repair plan did. ``plan`` is the name of its file."""
+
+    checks: tuple[AuditCheck, ...]
+    plan: str | None
+    repairs: tuple[RepairCount, ...]
 
 
 @dataclass(frozen=True)
@@ -214,6 +301,11 @@ class RunSummary:
     machine: dict[str, str]
     files: tuple[FileHash, ...]
     base_licence: str = ""
+    interference: tuple[Interference, ...] = ()
     notes: tuple[str, ...] = field(default_factory=tuple)
     kind: str = "classify"
     pilot: PilotPower | None = None
+    guarded: Guarded | None = None
+    test_slices: tuple[SliceScore, ...] = ()
+    costs: Costs | None = None
+    data_care: DataCare | None = None

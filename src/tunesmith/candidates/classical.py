@@ -17,6 +17,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
 from tunesmith.candidates.answers import Answers, Value, accuracy
+from tunesmith.candidates.transformations import UNCHANGED, Transformations, transformed
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash
 from tunesmith.progress import Report, silent
@@ -44,6 +45,7 @@ class ClassicalModel:
     vectorizers: tuple[TfidfVectorizer, ...]
     classifier: Any
     labels: tuple[str, ...]
+    text: Transformations = UNCHANGED
 
 
 def majority(train: Sequence[Row]) -> Candidate:
@@ -59,11 +61,16 @@ def answer_majority(candidate: Candidate, rows: Sequence[Row]) -> Answers:
 
 
 def tune_classical(
-    train: Sequence[Row], validation: Sequence[Row], report: Report = silent, value: Value = accuracy
+    train: Sequence[Row],
+    validation: Sequence[Row],
+    report: Report = silent,
+    text: Transformations = UNCHANGED,
+    value: Value = accuracy,
 ) -> tuple[ClassicalModel, list[tuple[str, float]]]:
     """The best of a grid of features × classifier × C by ``value`` on validation, and the whole table.
 
-    On a tie the smaller C and the earlier, simpler setting win. ``report`` is told of every fit. Raises
+    On a tie the smaller C and the earlier, simpler setting win. ``report`` is told of every fit. ``text`` is
+    done to every text first. Raises
     UserError where the inputs hold nothing to learn from.
     """
     kinds: tuple[tuple[Classifier, tuple[float, ...]], ...] = (
@@ -79,11 +86,11 @@ def tune_classical(
     for done, (features, classifier, c) in enumerate(grid):
         if features != prepared:
             prepared = features
-            vectorizers, train_matrix = fit_vectorizers(features, train)
-            validation_matrix = vectorised(vectorizers, validation) if vectorizers else None
+            vectorizers, train_matrix = fit_vectorizers(features, train, text)
+            validation_matrix = vectorised(vectorizers, validation, text) if vectorizers else None
         if not vectorizers:
             continue
-        model = _fitted(features, classifier, c, train, vectorizers, train_matrix)
+        model = _fitted(features, classifier, c, train, vectorizers, train_matrix, text)
         answers = [str(label) for label in model.classifier.predict(validation_matrix)]
         reached = value(validation, answers)
         table.append((model.candidate.name, reached))
@@ -105,29 +112,31 @@ def estimate_tuning_seconds(train: Sequence[Row]) -> float:
     if not vectorizers:
         return 0.0
     prepared = time.perf_counter()
-    _fitted("words and characters", "linear SVM", 1.0, train, vectorizers, matrix)
+    _fitted("words and characters", "linear SVM", 1.0, train, vectorizers, matrix, UNCHANGED)
     svm = time.perf_counter()
-    _fitted("words and characters", "logistic regression", 30.0, train, vectorizers, matrix)
+    _fitted("words and characters", "logistic regression", 30.0, train, vectorizers, matrix, UNCHANGED)
     logistic = time.perf_counter() - svm
     fits = len(SVM_C) * (svm - prepared) + len(LOGISTIC_C) * logistic
     return len(FEATURES) * (prepared - started + fits)
 
 
-def fit_classical(candidate: Candidate, train: Sequence[Row]) -> ClassicalModel:
+def fit_classical(
+    candidate: Candidate, train: Sequence[Row], text: Transformations = UNCHANGED
+) -> ClassicalModel:
     """Fit again what :func:`tune_classical` chose; the same rows give the same model."""
     settings = candidate.settings
     features, classifier = str(settings["features"]), str(settings["classifier"])
     for known in FEATURES:
         if known == features:
-            vectorizers, matrix = fit_vectorizers(known, train)
+            vectorizers, matrix = fit_vectorizers(known, train, text)
             kind: Classifier = "linear SVM" if classifier == "linear SVM" else "logistic regression"
-            return _fitted(known, kind, float(str(settings["C"])), train, vectorizers, matrix)
+            return _fitted(known, kind, float(str(settings["C"])), train, vectorizers, matrix, text)
     raise ValueError(f"unknown features {features!r}")
 
 
 def answer_classical(model: ClassicalModel, rows: Sequence[Row]) -> Answers:
     """Labels for ``rows``; probabilities only from logistic regression."""
-    matrix = vectorised(model.vectorizers, rows)
+    matrix = vectorised(model.vectorizers, rows, model.text)
     labels = [str(label) for label in model.classifier.predict(matrix)]
     if model.candidate.settings["classifier"] == "linear SVM":
         return Answers(labels, None, 0)
@@ -145,36 +154,42 @@ def version_aware_tokens(text: str) -> list[str]:
     return [*tokens, *pairs, *triples]
 
 
-def _vectorizers(features: Features) -> tuple[TfidfVectorizer, ...]:
-    words = TfidfVectorizer(token_pattern=_WORD, ngram_range=(1, 2), sublinear_tf=True)
-    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2)
+def _vectorizers(features: Features, lower_case: bool) -> tuple[TfidfVectorizer, ...]:
+    words = TfidfVectorizer(token_pattern=_WORD, ngram_range=(1, 2), sublinear_tf=True, lowercase=lower_case)
+    characters = TfidfVectorizer(
+        analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2, lowercase=lower_case
+    )
     versions = TfidfVectorizer(analyzer=version_aware_tokens, sublinear_tf=True)
     if features == "words":
         return (words,)
     return (words, characters) if features == "words and characters" else (versions, characters)
 
 
-def _texts(rows: Sequence[Row]) -> list[str]:
-    return [row.text for row in rows]
+def _texts(rows: Sequence[Row], text: Transformations) -> list[str]:
+    return transformed([row.text for row in rows], text)
 
 
 def fit_vectorizers(
-    features: Features, train: Sequence[Row]
+    features: Features, train: Sequence[Row], text: Transformations = UNCHANGED
 ) -> tuple[tuple[TfidfVectorizer, ...], csr_matrix]:
     """The vectorizers that find anything in ``train``, and its matrix: "👍👍" has no words."""
     fitted, matrices = [], []
-    for vectorizer in _vectorizers(features):
+    texts = _texts(train, text)
+    for vectorizer in _vectorizers(features, text.lower_case):
         try:
-            matrices.append(vectorizer.fit_transform(_texts(train)))
+            matrices.append(vectorizer.fit_transform(texts))
             fitted.append(vectorizer)
         except ValueError:  # scikit-learn's way to say that the vocabulary is empty
             continue
     return tuple(fitted), csr_matrix(hstack(matrices)) if fitted else csr_matrix((len(train), 0))
 
 
-def vectorised(vectorizers: Sequence[TfidfVectorizer], rows: Sequence[Row]) -> csr_matrix:
+def vectorised(
+    vectorizers: Sequence[TfidfVectorizer], rows: Sequence[Row], text: Transformations = UNCHANGED
+) -> csr_matrix:
     """The rows' features [rows, features]."""
-    return csr_matrix(hstack([vectorizer.transform(_texts(rows)) for vectorizer in vectorizers]))
+    texts = _texts(rows, text)
+    return csr_matrix(hstack([vectorizer.transform(texts) for vectorizer in vectorizers]))
 
 
 def _fitted(
@@ -184,6 +199,7 @@ def _fitted(
     train: Sequence[Row],
     vectorizers: tuple[TfidfVectorizer, ...],
     matrix: csr_matrix,
+    text: Transformations,
 ) -> ClassicalModel:
     if classifier == "linear SVM":
         model: Any = LinearSVC(C=c, random_state=0)
@@ -192,7 +208,9 @@ def _fitted(
     targets = [row.target for row in train]
     model.fit(matrix, targets)
     settings: dict[str, Any] = {"features": features, "classifier": classifier, "C": c}
+    if text.identity is not None:
+        settings["transformations"] = text.identity[:16]
     identity = content_hash(["classical", settings, sorted(row.id for row in train)])
     name = f"classical: {classifier} on {features}, C={c:g}"
     candidate = Candidate(identity, "classical", name, settings)
-    return ClassicalModel(candidate, vectorizers, model, tuple(sorted(set(targets))))
+    return ClassicalModel(candidate, vectorizers, model, tuple(sorted(set(targets))), text)

@@ -79,7 +79,8 @@ def answers_by_endpoint(
 ) -> Answers:
     """An answer for every row; what is in ``store`` is not asked for again, each answer is stored at once.
 
-    With several ``samples`` the commonest answer counts (self-consistency, Wang et al. 2022, arXiv 2203.11171).
+    With several ``samples`` the commonest answer counts (self-consistency, Wang et al. 2022, arXiv
+    2203.11171).
     Raises UserError (exit code 3) naming the row and the cause where the endpoint gave no answer or the spend
     cap is reached: what came until then is kept, and the next call goes on from there.
     """

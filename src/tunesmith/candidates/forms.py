@@ -15,7 +15,10 @@ from tunesmith.task.opponent_settings import PLACEHOLDERS, EndpointSettings, Exa
 
 # Kinds with a right answer to be thought about first.
 REASONED_KINDS: tuple[Kind, ...] = ("classify", "extract", "answer")
-REASONING_REQUEST = "Think step by step first. Then write your answer alone on the last line, after the word Answer and a colon."
+REASONING_REQUEST = (
+    "Think step by step first. Then write your answer alone on the last line, after the word Answer and a "
+    "colon."
+)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ from tunesmith.candidates.forms import PromptForm, form_name
 from tunesmith.candidates.retrieval import Library
 from tunesmith.candidates.tuned_prompts import tuned_prompts
 from tunesmith.engine.adapters import attach_adapter
+from tunesmith.engine.added_tokens import grow
+from tunesmith.engine.classifier_head import with_head
+from tunesmith.engine.lora import lora_layers
 from tunesmith.engine.pruning import plain_pruning
 from tunesmith.engine.scoring import LabelScores, score_labels
 from tunesmith.files import content_hash
@@ -51,7 +54,7 @@ def put_adapter(loaded: LoadedModel, folder: Path) -> LoadedModel:
     """The model that answers with what was trained into ``folder``, an adapter or a whole model.
 
     An adapter is attached to ``loaded`` itself, where :func:`tunesmith.engine.lora.lora_disabled` switches it
-    off. What does not leave the base as it is (4 bits, full fine-tuning) is loaded beside it.
+    off. What does not leave the base as it is (4 bits, added tokens, full fine-tuning) is loaded beside it.
     Raises UserError where the folder cannot be read, or does not fit the base or other adapters.
     """
     trained_on = read_trained_on(folder, loaded.base.sha256)
@@ -61,9 +64,13 @@ def put_adapter(loaded: LoadedModel, folder: Path) -> LoadedModel:
         tuned = load_base(replace(loaded.base, folder=str(folder)), dtype, attention)
         return replace(tuned, base=loaded.base)
     adapter = load_adapter(folder, loaded.base.sha256)
+    if adapter.method == "qlora" or adapter.added_tokens:
+        loaded = grow(load_base(loaded.base, dtype, attention), adapter.added_tokens)
     if adapter.method == "qlora":
-        loaded = load_base(loaded.base, dtype, attention)
         quantise(loaded.model)
+    if adapter.labels and not lora_layers(loaded.model):
+        loaded = with_head(loaded, adapter.labels, seed=0)
+    loaded = replace(loaded, labels=adapter.labels)
     attach_adapter(loaded.model, adapter, str(folder))
     return loaded
 

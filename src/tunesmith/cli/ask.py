@@ -1,4 +1,4 @@
-"""``tunesmith ask``: one answer of the tuned model, and ``tunesmith base``: fetch a base beforehand."""
+"""``tunesmith ask``: one answer of the tuned model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunesmith.cli.options import RUNS, JsonOption, RunsOption, TaskArgument, find_task
-from tunesmith.cli.output import emit, say, stage_console
+from tunesmith.cli.output import emit, stage_console
 
 if TYPE_CHECKING:
     from tunesmith.stages.ask import Asked
@@ -31,30 +31,8 @@ def ask(
     emit(asked, as_json, _as_text(asked))
 
 
-def base(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A catalog name, folder, .gguf file or Hub id.")
-    ],
-    as_json: JsonOption = False,
-) -> None:
-    """Fetch and prepare a base model.
-
-    `tunesmith run` does the same when it needs it; this does it beforehand.
-    """
-    from pathlib import Path
-
-    from tunesmith.models.catalog import resolve_base
-    from tunesmith.wheels import cache_folder
-
-    cache = cache_folder()
-    cache.mkdir(parents=True, exist_ok=True)
-    found = resolve_base(name, Path.cwd(), cache, say)
-    emit(found, as_json, f"{found.name}: {found.licence}; weights {found.sha256[:12]} in {found.folder}")
-
-
 def register(app: typer.Typer) -> None:
     app.command("ask")(ask)
-    app.command("base")(base)
 
 
 def _short(text: str) -> str:

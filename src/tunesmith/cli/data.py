@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from tunesmith.cli import data_made
 from tunesmith.cli.options import RUNS, JsonOption, RunsOption, TaskArgument, find_folder, find_task
-from tunesmith.cli.output import emit, stage_console
+from tunesmith.cli.output import emit, one_line, one_of, stage_console
 from tunesmith.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ SpendOption = Annotated[
     bool, typer.Option("--spend-test", help="Open the sealed test; the ledger counts it as an opening.")
 ]
 SHOWN = 10
-Name = TypeVar("Name", bound=str)
+MaskOption = Annotated[
+    bool, typer.Option("--mask", help="As the model is given them, with what is learned marked.")
+]
 DIFFERENCES_SHOWN = 20
 
 
@@ -143,7 +146,7 @@ def review(
             text = f"{done.rows:,} answers, kept in {done.file}"
         else:
             assert out is not None
-            done = export_queue(session, plan_file, out, _one_of("--format", format, FORMATS))
+            done = export_queue(session, plan_file, out, one_of("--format", format, FORMATS))
             text = f"{done.file}: {done.rows:,} rows to review"
     emit(done, as_json, text)
 
@@ -182,8 +185,8 @@ def diff(
     ]
     for row in found.rows[:DIFFERENCES_SHOWN]:
         lines.append(f"{row.what:<8}{row.split:<11}{row.source}  {row.why}")
-        lines += [f"        - {_line(row.before)}"] if row.before else []
-        lines += [f"        + {_line(row.after)}"] if row.after else []
+        lines += [f"        - {one_line(row.before)}"] if row.before else []
+        lines += [f"        + {one_line(row.after)}"] if row.after else []
     if len(found.rows) > DIFFERENCES_SHOWN:
         lines.append(f"… {len(found.rows) - DIFFERENCES_SHOWN:,} more: --json has all of them")
     emit(found, as_json, "\n".join(lines))
@@ -195,24 +198,29 @@ def show(
     rows: Annotated[int, typer.Option("--rows", min=1, help="How many rows to show.")] = SHOWN,
     version: VersionOption = None,
     spend_test: SpendOption = False,
+    mask: MaskOption = False,
     runs: RunsOption = RUNS,
     as_json: JsonOption = False,
 ) -> None:
     """Show rows of a frozen version.
 
-    Test rows are shown only with --spend-test, which the ledger counts as an opening of the test.
+    Test rows are shown only with --spend-test, which the ledger counts as an opening of the test. With --mask
+    they are shown as the model is given them, before a run too: what is not frozen yet is frozen first.
     """
     from tunesmith.stages.versions import find_version, rows_of_split
 
-    folder = find_folder(task, runs)
     name = _split_name(split)
+    if mask:
+        _show_masked(task, name, rows, version, spend_test, runs, as_json)
+        return
+    folder = find_folder(task, runs)
     dataset = find_version(folder, version)
     with folder.lock():
         found = rows_of_split(folder, dataset, name, spend_test)
     shown = found[:rows]
     lines = [f"{dataset.manifest.version[:12]} {name}: {len(found):,} rows, {len(shown):,} shown"]
     for row in shown:
-        lines += [f"{row.source}  ->  {_line(row.target)}", f"    {_line(row.text)}"]
+        lines += [f"{row.source}  ->  {one_line(row.target)}", f"    {one_line(row.text)}"]
     emit({"version": dataset.manifest.version, "split": name, "rows": shown}, as_json, "\n".join(lines))
 
 
@@ -241,8 +249,8 @@ def export(
 
     folder = find_folder(task, runs)
     name = _split_name(split)
-    file_format = _one_of("the ending of --out", out.suffix.lstrip(".").lower(), EXPORT_FORMATS)
-    measure = _one_of("--by", by, MEASURES)
+    file_format = one_of("the ending of --out", out.suffix.lstrip(".").lower(), EXPORT_FORMATS)
+    measure = one_of("--by", by, MEASURES)
     dataset = find_version(folder, version)
     with folder.lock():
         done = export_rows(folder, dataset, name, out, file_format, number, measure, seed, spend_test)
@@ -256,6 +264,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Audit, repair, freeze and look at the data.", no_args_is_help=True)
     for command in (audit, plan, apply, review, freeze, diff, show, export):
         group.command(command.__name__)(command)
+    data_made.register(group)
     app.add_typer(group, name="data")
 
 
@@ -268,20 +277,35 @@ def _curation(task: str, plan: Path | None, runs: Path, as_json: bool) -> tuple[
     return session, plan_path(session, plan)
 
 
+def _show_masked(
+    task: str,
+    split: SplitName,
+    rows: int,
+    version: str | None,
+    spend_test: bool,
+    runs: Path,
+    as_json: bool,
+) -> None:
+    found = find_task(task, runs)
+    from tunesmith.cli.masks import print_masked
+    from tunesmith.stages.masks import dataset_to_show, masked_rows
+    from tunesmith.stages.session import Session
+    from tunesmith.stages.versions import rows_of_split
+
+    session = Session(found.task, found.folder, stage_console(as_json))
+    with found.folder.lock():
+        dataset = dataset_to_show(session, version)
+        every = rows_of_split(found.folder, dataset, split, spend_test)
+    shown = masked_rows(session, every[:rows])
+    head = f"{dataset.manifest.version[:12]} {split}: {len(every):,} rows, {len(shown):,} shown"
+    if as_json:
+        emit({"version": dataset.manifest.version, "split": split, "rows": shown}, as_json, "")
+    else:
+        print_masked(head, shown)
+
+
 def _split_name(given: str) -> SplitName:
     from tunesmith.records import SplitName
 
     names: tuple[SplitName, ...] = get_args(SplitName)
-    return _one_of("--split", given, names)
-
-
-def _one_of(option: str, given: str, known: tuple[Name, ...]) -> Name:
-    for name in known:
-        if name == given:
-            return name
-    raise UserError(f"{option}: {given!r} is unknown", f"use one of {', '.join(known)}")
-
-
-def _line(text: str | None) -> str:
-    line = " ".join((text or "").split())
-    return line if len(line) <= 100 else line[:99] + "…"
+    return one_of("--split", given, names)

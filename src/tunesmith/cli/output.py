@@ -6,12 +6,14 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tunesmith.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+Name = TypeVar("Name", bound=str)
 
 
 def stage_console(as_json: bool) -> Console:
@@ -26,6 +28,20 @@ def emit(result: Any, as_json: bool, text: str) -> None:
     if as_json:
         text = json.dumps(result, default=asdict, indent=1)
     sys.stdout.write(text + "\n")
+
+
+def one_of(option: str, given: str, known: tuple[Name, ...]) -> Name:
+    """``given``, if it is one of the words an option knows; else UserError."""
+    for name in known:
+        if name == given:
+            return name
+    raise UserError(f"{option}: {given!r} is unknown", f"use one of {', '.join(known)}")
+
+
+def one_line(text: str | None) -> str:
+    """A text on one line, cut at 100 characters."""
+    line = " ".join((text or "").split())
+    return line if len(line) <= 100 else line[:99] + "…"
 
 
 def say(message: str) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from tunesmith.errors import UserError
 
 LINES_SHOWN = 20
+# Marks rows that no person wrote or labelled (see ``made``).
+MADE_COLUMN = "tunesmith_made_by"
 
 # (annotator, answer), in the order of the file.
 Votes = tuple[tuple[str, str], ...]

@@ -9,7 +9,7 @@ from typing import get_args
 
 from tunesmith.data.annotated import several
 from tunesmith.data.formats import OpenTable
-from tunesmith.data.parsed import LINES_SHOWN, BadRecord, Record, place, refuse, row_fix
+from tunesmith.data.parsed import LINES_SHOWN, MADE_COLUMN, BadRecord, Record, place, refuse, row_fix
 from tunesmith.errors import UserError
 from tunesmith.files import canonical_json
 from tunesmith.records import Message, Role, Row
@@ -112,6 +112,11 @@ def row_of(record: Record, columns: ColumnsRead, name: str) -> Row:
     """
     if record.refused is not None:
         raise LeftOutError(record.refused)
+    if MADE_COLUMN in record.fields:
+        raise RowError(
+            f"made by Tunesmith ({record.fields[MADE_COLUMN]}): such rows are named as data.train_extra and "
+            "only trained on"
+        )
     answered = columns.messages or columns.target or ""
     votes = (record.votes or {}).get(answered)
     if votes is not None and record.fields.get(answered) is None:
@@ -136,6 +141,22 @@ def row_of(record: Record, columns: ColumnsRead, name: str) -> Row:
         rejected=rejected,
         annotations=several(votes or ()),
     )
+
+
+def asked_row(record: Record, columns: ColumnsRead, name: str) -> Row:
+    """A row whose answer is not known: no id, and an empty target. Of a conversation the answer is left out.
+
+    Raises:
+        RowError: there is no input, or it cannot be used.
+    """
+    if columns.messages is not None:
+        turns = _turns(_value(record, columns.messages), columns.messages)
+        turns = turns[:-1] if turns[-1].role == "assistant" else turns
+    else:
+        turns = _asked(record, columns.input)
+    if not any(turn.role == "user" for turn in turns):
+        raise RowError("no turn has the role 'user': nothing is asked")
+    return Row("", place(name, record.line), turns, "", fields=_kept(record, columns.fields))
 
 
 def _check_asked(name: str, record: Record, columns: ColumnsRead) -> None:

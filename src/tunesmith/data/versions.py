@@ -13,6 +13,7 @@ from typing import Literal
 from tunesmith.data.curation.apply import Change, read_changes, write_changes
 from tunesmith.data.dates import date_ranges
 from tunesmith.data.leaks import Leak, leaks_between
+from tunesmith.data.made import check_only_trained_on, count_made
 from tunesmith.data.sources import Source
 from tunesmith.data.splits import Split, SplitSpec
 from tunesmith.data.tables import examples_sha256, read_rows, rows_sha256, write_rows
@@ -55,8 +56,10 @@ def freeze(
     returned as it is. ``repair`` says what a repair plan did to ``split``; it is written beside the rows.
 
     Raises:
-        UserError: a leak between splits (nothing is written), or the existing version was edited.
+        UserError: a leak between splits or a made row outside train (nothing is written), or the existing
+            version was edited.
     """
+    check_only_trained_on(split)
     leaks = leaks_between(
         split.train,
         split.validation,
@@ -77,8 +80,8 @@ def freeze(
         task=task,
         labels=split.labels,
         unmeasured_labels=split.unmeasured_labels,
-        source_rows=source.read_rows,
-        rows=len(source.rows) + len(source.test_rows),
+        source_rows=source.read_rows + source.made_rows,
+        rows=len(source.rows) + len(source.test_rows) + source.made_rows,
         groups=split.groups,
         conflict_groups=split.conflict_groups,
         splits={name: _counts(members) for name, members in rows.items()},
@@ -90,6 +93,7 @@ def freeze(
         recipe=spec.recipe() | ({"repair_plan_sha256": repair.plan_sha256} if repair else {}),
         leaks=0,
         parents=(repair.parent,) if repair else (),
+        made=count_made(split.train),
         date_ranges={} if spec.time is None else date_ranges(rows, spec.time),
     )
     manifest = replace(
@@ -183,7 +187,7 @@ def _version(
     manifest: Manifest, train: Sequence[Row], validation: Sequence[Row], test_rows_sha256: str
 ) -> str:
     facts = asdict(replace(manifest, version="", sources=(), files=()))
-    for name in ("parents", "date_ranges"):
+    for name in ("parents", "made", "date_ranges"):
         if not facts[name]:
             del facts[name]  # versions keep the names they had before these were recorded
     return content_hash([facts, rows_sha256(train), rows_sha256(validation), test_rows_sha256])

@@ -16,10 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from tunesmith.engine.added_tokens import GrownEmbedding, GrownHead, grown_modules
+from tunesmith.engine.devices import device_of
+from tunesmith.engine.forward import make_batch
 from tunesmith.engine.lora import LoraLinear, lora_disabled, lora_layers
 from tunesmith.engine.scoring import score_continuations
+from tunesmith.engine.selfcheck import family_loss, token_losses_by
 from tunesmith.engine.whole import TrainedModule, trained_modules
 from tunesmith.models.adapters import Adapter, load_adapter
+from tunesmith.models.families import family_of
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.merging import merged_weight
 from tunesmith.models.rendering import Tokens
@@ -48,12 +53,15 @@ def model_agreement(loaded: LoadedModel, saved: PreTrainedModel, rows: Sequence[
 @torch.no_grad()
 def plain_log_probabilities(model: PreTrainedModel, rows: Sequence[Tokens]) -> list[float]:
     """Sum of log p over the learned tokens of each row, in nats, by the model's own forward, row by row."""
+    if family_of(model.config) != "decoder":
+        losses = token_losses_by(family_loss(model))
+        return [-float(losses(model, make_batch([row.ids], [row.learn], 0, 0)).sum()) for row in rows]
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:
         totals = []
         for row in rows:
-            ids = torch.tensor([row.ids])
+            ids = torch.tensor([row.ids], device=device_of(model))
             log_p = torch.log_softmax(model(input_ids=ids, use_cache=False).logits[0].float(), dim=-1)
             start = row.learn.index(True)
             totals.append(float(log_p[start - 1 : -1].gather(1, ids[0, start:, None]).sum()))
@@ -85,7 +93,7 @@ def _computed(
     ]
     hooks += [
         module.register_forward_hook(_as_saved(adapter, name, module))
-        for name, module in trained_modules(model).items()
+        for name, module in {**trained_modules(model), **grown_modules(model)}.items()
     ]
     try:
         yield
@@ -119,11 +127,12 @@ def _as_merged(adapter: Adapter, name: str, layer: LoraLinear) -> Hook:
     return hook
 
 
-def _as_saved(adapter: Adapter, name: str, module: TrainedModule) -> Hook:
+def _as_saved(adapter: Adapter, name: str, module: TrainedModule | GrownEmbedding | GrownHead) -> Hook:
     def hook(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Any:
         saved = {
             inner: adapter.modules[f"{name}.{inner}"].to(parameter.dtype)
             for inner, parameter in module.base.named_parameters()
+            if f"{name}.{inner}" in adapter.modules
         }
         return torch.func.functional_call(module.base, saved, inputs)
 

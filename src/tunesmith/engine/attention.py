@@ -18,6 +18,12 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import causal_mask_function, eager_mask
 
 from tunesmith.engine.packing import Block, Packing, causal_mask
+from tunesmith.engine.segment_attention import (
+    SegmentsAttended,
+    attend_segments,
+    attend_segments_backward,
+    attend_segments_kept,
+)
 
 ATTENTION_NAME = "tunesmith"
 
@@ -116,13 +122,21 @@ def attend(
     scaling: float,
     window: int | None = None,
     softcap: float | None = None,
-) -> tuple[Tensor, list[Attended]]:
+    keep: bool = False,
+) -> tuple[Tensor, list[Attended] | SegmentsAttended]:
     """Attention of packed rows, differentiable, with what :func:`attend_backward` needs.
+
+    Whole rows keep that only where ``keep`` asks for it.
 
     ``query`` is [queries, heads, head_dim]; ``key`` and ``value`` are [keys, kv_heads, head_dim]. Returns
     [queries, heads × head_dim].
     """
     kv_heads, head_dim = key.shape[1:]
+    if packing.segments is not None and softcap is None:
+        if keep:
+            whole = attend_segments_kept(query, key, value, packing.segments, scaling)
+            return whole.output.detach(), whole
+        return attend_segments(query, key, value, packing.segments, scaling, window), []
     repeats = query.shape[1] // kv_heads
     flat_query = query.flatten(1)
     outputs, saved = [], []
@@ -157,9 +171,11 @@ def attend(
 
 
 def attend_backward(
-    gradient: Tensor, packing: Packing, saved: list[Attended], scaling: float
+    gradient: Tensor, packing: Packing, saved: list[Attended] | SegmentsAttended, scaling: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients [tokens, width] of query, key and value flattened; queries and keys are the same tokens."""
+    if isinstance(saved, SegmentsAttended):
+        return attend_segments_backward(gradient, saved)
     parts = []
     start = 0
     if packing.order is not None:

@@ -16,10 +16,13 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from tunesmith.engine.attention import Attended, Packed, attend, attend_backward, extend_cache
+from tunesmith.engine.devices import fused
 from tunesmith.engine.full import trains_all_weights
 from tunesmith.engine.lora import LoraLinear
 from tunesmith.engine.packing import Packing
 from tunesmith.engine.products import Product
+from tunesmith.engine.recompute import recomputes
+from tunesmith.engine.segment_attention import SegmentsAttended
 from tunesmith.engine.whole import TrainedModule
 from tunesmith.models.quantised import QuantisedLinear
 
@@ -56,7 +59,7 @@ class _Kept:
     gate_up_input: Tensor
     gate_up: Tensor
     down_low: Tensor
-    attended: list[Attended]
+    attended: list[Attended] | SegmentsAttended
 
 
 _layers: WeakKeyDictionary[nn.Module, _Layer] = WeakKeyDictionary()
@@ -69,13 +72,16 @@ def decodes(model: PreTrainedModel) -> bool:
 
 def of_family(model: PreTrainedModel) -> bool:
     """Whether the model's layers are those that :func:`decode` computes."""
-    config = model.config
+    return family_of(model.config) and not (model.training and model.config.attention_dropout)
+
+
+def family_of(config: Any) -> bool:
+    """Whether the layers of models with this config are those that :func:`decode` computes."""
     return (
         config.model_type in FAMILIES
         and config.hidden_act in ("silu", "swish")
         and "sliding_attention" not in (getattr(config, "layer_types", None) or ())
         and not getattr(config, "sliding_window", None)
-        and not (model.training and config.attention_dropout)
     )
 
 
@@ -117,7 +123,7 @@ def decode(model: PreTrainedModel, ids: Tensor, packed: Packed, wanted: Tensor) 
             product.refresh()
         masters = [master for product in layer.products for master in product.masters]
         if torch.is_grad_enabled() and packed.cache is None:
-            hidden = apply(hidden, layer, packed.packing, *rotation, *masters)
+            hidden = apply(hidden, layer, packed.packing, recomputes(module), *rotation, *masters)
         else:
             hidden, _ = _forward(layer, index, hidden, packed, *rotation)
     final: Tensor = base.norm(hidden[wanted])
@@ -127,10 +133,19 @@ def decode(model: PreTrainedModel, ids: Tensor, packed: Packed, wanted: Tensor) 
 class _DecoderLayer(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, layer: _Layer, packing: Packing, cos: Tensor, sin: Tensor, *masters: Tensor
+        ctx: Any,
+        hidden: Tensor,
+        layer: _Layer,
+        packing: Packing,
+        again: bool,
+        cos: Tensor,
+        sin: Tensor,
+        *masters: Tensor,
     ) -> Tensor:
-        output, kept = _forward(layer, 0, hidden, Packed(packing, None), cos, sin)
-        ctx.layer, ctx.packing, ctx.kept, ctx.rotation = layer, packing, kept, (cos, sin)
+        # Where the layer is computed again, what it would keep now is not kept.
+        output, kept = _forward(layer, 0, hidden, Packed(packing, None), cos, sin, keep=not again)
+        ctx.layer, ctx.packing, ctx.rotation = layer, packing, (cos, sin)
+        ctx.kept = hidden if again else kept
         # Saved only so that autograd notices when a step was taken between forward and backward.
         ctx.save_for_backward(*[product.weight for product in layer.products])
         return output
@@ -139,29 +154,36 @@ class _DecoderLayer(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         assert ctx.saved_tensors
         cos, sin = ctx.rotation
+        kept, ctx.kept = ctx.kept, None
+        if isinstance(kept, Tensor):
+            _, kept = _forward(ctx.layer, 0, kept, Packed(ctx.packing, None), cos, sin, keep=True)
         hidden_gradient, master_gradients = _backward(
-            ctx.layer, gradients[0], ctx.packing, ctx.kept, cos, sin, ctx.needs_input_grad[0]
+            ctx.layer, gradients[0], ctx.packing, kept, cos, sin, ctx.needs_input_grad[0]
         )
-        ctx.kept = None
-        return hidden_gradient, None, None, None, None, *master_gradients
+        return hidden_gradient, None, None, None, None, None, *master_gradients
 
 
 def _forward(
-    layer: _Layer, index: int, hidden: Tensor, packed: Packed, cos: Tensor, sin: Tensor
+    layer: _Layer,
+    index: int,
+    hidden: Tensor,
+    packed: Packed,
+    cos: Tensor,
+    sin: Tensor,
+    keep: bool = False,
 ) -> tuple[Tensor, _Kept]:
     qkv, qkv_input = layer.qkv.forward(_rms_norm(hidden, layer.first_norm))
     heads = qkv.view(len(qkv), -1, layer.head_dim)
     queries, keys, _ = (outputs // layer.head_dim for outputs in layer.qkv.outputs)
-    rotated = _rotated(heads[:, : queries + keys], cos, sin)
+    rotated = fused(_rotated, heads)(heads[:, : queries + keys], cos, sin)
     key, value = rotated[:, queries:], heads[:, queries + keys :]
     if packed.cache is not None:
         key, value = extend_cache(packed.cache, index, key, value)
-    attended, blocks = attend(rotated[:, :queries], key, value, packed.packing, layer.scaling)
+    attended, blocks = attend(rotated[:, :queries], key, value, packed.packing, layer.scaling, keep=keep)
     output, output_input = layer.output.forward(attended)
     middle = output.add_(hidden)
     gate_up, gate_up_input = layer.gate_up.forward(_rms_norm(middle, layer.second_norm))
-    gate, up = gate_up.chunk(2, dim=1)
-    output, down_input = layer.down.forward(F.silu(gate) * up)
+    output, down_input = layer.down.forward(fused(_swiglu, gate_up)(gate_up))
     down_low = down_input[:, layer.down.inputs :].contiguous()
     kept = _Kept(hidden, qkv_input, output_input, middle, gate_up_input, gate_up, down_low, blocks)
     return output.add_(middle), kept
@@ -181,22 +203,25 @@ def _backward(
     activated = F.silu(gate)
     down_input = torch.cat([activated * up, kept.down_low], dim=1)
     d_activation, of_down = layer.down.backward(gradient, down_input)
-    d_gate_up = torch.empty_like(kept.gate_up)
-    d_gate, d_up = d_gate_up.chunk(2, dim=1)
-    torch.mul(d_activation, activated, out=d_up)
-    torch.ops.aten.silu_backward.grad_input(d_activation * up, gate, grad_input=d_gate)
+    if gradient.is_cuda:
+        d_gate_up = fused(_swiglu_backward, gradient)(d_activation, kept.gate_up)
+    else:  # written into place: one pass less over memory
+        d_gate_up = torch.empty_like(kept.gate_up)
+        d_gate, d_up = d_gate_up.chunk(2, dim=1)
+        torch.mul(d_activation, activated, out=d_up)
+        torch.ops.aten.silu_backward.grad_input(d_activation * up, gate, grad_input=d_gate)
     d_normed, of_gate_up = layer.gate_up.backward(d_gate_up, kept.gate_up_input)
-    d_middle = _rms_norm_backward(d_normed, kept.middle, layer.second_norm).add_(gradient)
+    d_middle = _norm_gradient(d_normed, kept.middle, layer.second_norm).add_(gradient)
 
     d_attended, of_output = layer.output.backward(d_middle, kept.output_input)
     d_query, d_key, d_value = attend_backward(d_attended, packing, kept.attended, layer.scaling)
     d_rotated = torch.cat([d_query, d_key], dim=1).view(len(d_query), -1, layer.head_dim)
-    d_rotated = _rotated(d_rotated, cos, -sin).flatten(1)
+    d_rotated = fused(_rotated, d_rotated)(d_rotated, cos, -sin).flatten(1)
     d_normed, of_qkv = layer.qkv.backward(torch.cat([d_rotated, d_value], dim=1), kept.qkv_input)
     masters = [*of_qkv, *of_output, *of_gate_up, *of_down]
     if not hidden_needed:
         return None, masters
-    return _rms_norm_backward(d_normed, kept.hidden, layer.first_norm).add_(d_middle), masters
+    return _norm_gradient(d_normed, kept.hidden, layer.first_norm).add_(d_middle), masters
 
 
 def _stacks(module: Any) -> tuple[tuple[nn.Module, ...], ...]:
@@ -237,17 +262,34 @@ def _rotated(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return (heads * cos).addcmul_(heads.roll(heads.shape[-1] // 2, -1), sin)
 
 
+def _swiglu(gate_up: Tensor) -> Tensor:
+    """SiLU of the gate times the other half: [tokens, width] of [tokens, 2 × width]."""
+    gate, up = gate_up.chunk(2, dim=1)
+    return F.silu(gate) * up
+
+
+def _swiglu_backward(gradient: Tensor, gate_up: Tensor) -> Tensor:
+    gate, up = gate_up.chunk(2, dim=1)
+    of_gate = torch.ops.aten.silu_backward(gradient * up, gate)
+    return torch.cat([of_gate, gradient * F.silu(gate)], dim=1)
+
+
 def _rms_norm(hidden: Tensor, norm: Any) -> Tensor:
     return F.rms_norm(hidden, norm.weight.shape, norm.weight, norm.variance_epsilon)
 
 
-def _rms_norm_backward(gradient: Tensor, hidden: Tensor, norm: Any) -> Tensor:
+def _norm_gradient(gradient: Tensor, hidden: Tensor, norm: Any) -> Tensor:
+    whole: Tensor = fused(_rms_norm_backward, gradient)(gradient, hidden, norm.weight, norm.variance_epsilon)
+    return whole
+
+
+def _rms_norm_backward(gradient: Tensor, hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """The gradient of the norm's input, formed in fp32."""
     normed = hidden.float()
     width = normed.shape[1]
-    inverse = torch.linalg.vecdot(normed, normed).div_(width).add_(norm.variance_epsilon).rsqrt_()[:, None]
+    inverse = torch.linalg.vecdot(normed, normed).div_(width).add_(epsilon).rsqrt_()[:, None]
     normed = normed * inverse
-    scaled = gradient * norm.weight.float()
+    scaled = gradient * weight.float()
     along = torch.linalg.vecdot(scaled, normed).div_(width)[:, None]
     whole: Tensor = scaled.addcmul_(normed, along, value=-1).mul_(inverse).to(hidden.dtype)
     return whole

@@ -81,7 +81,7 @@ class SlotReader:
         lengths = self.lengths[: self.active]
         rows = torch.arange(self.active, device=lengths.device)
         longest = int(lengths.max()) + 1
-        hidden = self.embed(tokens)
+        hidden = self.embed(tokens.to(lengths.device))
         cos, sin = self.rotary(hidden[None], (self.shared + lengths)[None])
         half = self.head_dim // 2
         rotation = cos[0, :, None], torch.cat([-sin[0, :, None, :half], sin[0, :, None, half:]], dim=-1)

@@ -13,8 +13,10 @@ from transformers import PreTrainedModel
 
 from tunesmith.engine.attention import ATTENTION_NAME, Packed, register
 from tunesmith.engine.decoder import decode, decodes
+from tunesmith.engine.devices import device_of
 from tunesmith.engine.head import cross_entropies, summed_cross_entropy
-from tunesmith.engine.packing import pack_rows
+from tunesmith.engine.packing import pack_rows, pack_whole_rows
+from tunesmith.engine.segment_attention import has_kernel
 from tunesmith.engine.segments import Segments, cut_at_shared_openings
 
 
@@ -118,6 +120,9 @@ def packed_hidden(model: PreTrainedModel, ids: Tensor, packed: Packed, wanted: T
     Differentiable unless keys are cached. Whether a model's layers heed the packing is for
     :func:`tunesmith.engine.selfcheck.packs` to find out.
     """
+    device = device_of(model)
+    ids, wanted = ids.to(device), wanted.to(device)
+    packed = Packed(packed.packing.to(device), packed.cache)
     if decodes(model):
         return decode(model, ids, packed, wanted)
     register()
@@ -128,7 +133,7 @@ def packed_hidden(model: PreTrainedModel, ids: Tensor, packed: Packed, wanted: T
         output = model.base_model(
             input_ids=ids[None],
             # A mask of four dimensions keeps Transformers from making one of tokens × tokens.
-            attention_mask=torch.zeros(1, 1, 1, 1, dtype=next(model.parameters()).dtype),
+            attention_mask=torch.zeros(1, 1, 1, 1, dtype=next(model.parameters()).dtype, device=device),
             position_ids=packed.packing.query_positions[None],
             use_cache=False,
             packed=packed,
@@ -141,7 +146,13 @@ def packed_hidden(model: PreTrainedModel, ids: Tensor, packed: Packed, wanted: T
 
 
 def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """The hidden states [supervised, width] that predict the batch's targets."""
+    """The hidden states [supervised, width] that predict the batch's targets.
+
+    The shared prefix is computed once, but where a GPU's kernel reads whole rows in less time.
+    """
+    lengths = batch.lengths.tolist()
+    if batch.segments is None and reads_whole_rows(model, len(batch.prefix), lengths):
+        return whole_row_states(model, batch)
     prefix = len(batch.prefix)
     if batch.segments is not None:
         return _hidden_states_of_segments(model, batch, batch.segments)
@@ -153,6 +164,34 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     )
     # The prefix stands once, before the first row.
     return packed_hidden(model, ids, Packed(packing, None), starts[batch.rows] + batch.positions)
+
+
+def reads_whole_rows(model: PreTrainedModel, prefix: int, lengths: Sequence[int]) -> bool:
+    """Whether rows are read whole by one kernel: on a GPU, unless that would double the tokens or more."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_attention_heads", 1)
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    if not has_kernel(device_of(model), next(model.parameters()).dtype, head_dim):
+        return False
+    capped = getattr(config, "attn_logit_softcapping", None) is not None
+    once = prefix + sum(lengths)
+    return not capped and once + prefix * (len(lengths) - 1) < 2 * once
+
+
+def whole_row_states(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """The same states with every row read whole, its prefix included."""
+    prefix = len(batch.prefix)
+    lengths = (batch.lengths + prefix).tolist()
+    ids = torch.cat(
+        [
+            part
+            for row, own in zip(batch.suffixes, batch.lengths.tolist(), strict=True)
+            for part in (batch.prefix, row[:own])
+        ]
+    )
+    starts = torch.cumsum(batch.lengths + prefix, 0) - (batch.lengths + prefix)
+    wanted = starts[batch.rows] + batch.positions
+    return packed_hidden(model, ids, Packed(pack_whole_rows(lengths), None), wanted)
 
 
 def _hidden_states_of_segments(model: PreTrainedModel, batch: Batch, segments: Segments) -> Tensor:
@@ -175,29 +214,33 @@ def summed_loss(model: PreTrainedModel, batch: Batch, smoothing: float = 0.0) ->
     """
     weight, bias = head_of(model)
     hidden = hidden_states(model, batch)
-    return summed_cross_entropy(hidden, weight, bias, batch.targets, smoothing, batch.weights)
+    weights = None if batch.weights is None else batch.weights.to(hidden.device)
+    return summed_cross_entropy(hidden, weight, bias, batch.targets.to(hidden.device), smoothing, weights)
 
 
 def plain_summed_loss(model: PreTrainedModel, batch: Batch, smoothing: float = 0.0) -> Tensor:
     """The same by the model's own forward, whole rows, an explicit mask and full logits."""
     picked = _plain_logits(model, batch)
+    targets = batch.targets.to(picked.device)
     if batch.weights is None:
-        return F.cross_entropy(picked, batch.targets, reduction="sum", label_smoothing=smoothing)
-    losses = F.cross_entropy(picked, batch.targets, reduction="none", label_smoothing=smoothing)
-    return (losses * batch.weights).sum()
+        return F.cross_entropy(picked, targets, reduction="sum", label_smoothing=smoothing)
+    losses = F.cross_entropy(picked, targets, reduction="none", label_smoothing=smoothing)
+    return (losses * batch.weights.to(losses.device)).sum()
 
 
 @torch.no_grad()
 def token_losses(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """−log p of every supervised token, in nats, fp32 [supervised], by the fast path."""
+    """−log p of every supervised token, in nats, fp32 [supervised] on the CPU, by the fast path."""
     weight, bias = head_of(model)
-    return cross_entropies(hidden_states(model, batch), weight, bias, batch.targets)
+    hidden = hidden_states(model, batch)
+    return cross_entropies(hidden, weight, bias, batch.targets.to(hidden.device)).cpu()
 
 
 @torch.no_grad()
 def plain_token_losses(model: PreTrainedModel, batch: Batch) -> Tensor:
     """The same by the model's own forward."""
-    return F.cross_entropy(_plain_logits(model, batch), batch.targets, reduction="none")
+    logits = _plain_logits(model, batch)
+    return F.cross_entropy(logits, batch.targets.to(logits.device), reduction="none").cpu()
 
 
 def _plain_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -206,6 +249,7 @@ def _plain_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     prefix_tokens = len(batch.prefix)
     ids = torch.cat([batch.prefix.expand(rows, -1), batch.suffixes], dim=1)
     mask = (torch.arange(ids.shape[1]) < prefix_tokens + batch.lengths[:, None]).long()
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    device = device_of(model)
+    logits = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
     picked: Tensor = logits[batch.rows, batch.positions].float()
     return picked

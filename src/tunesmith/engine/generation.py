@@ -20,10 +20,12 @@ from tunesmith.engine.choosing import choose
 from tunesmith.engine.constrained import TokenFilter
 from tunesmith.engine.decoder import decodes
 from tunesmith.engine.decoding import SlotReader
+from tunesmith.engine.encoder_decoder import greedy_answers
 from tunesmith.engine.forward import common_prefix
 from tunesmith.engine.pool import PoolReader
 from tunesmith.engine.selfcheck import packs
 from tunesmith.errors import UserError
+from tunesmith.models.families import family_of
 
 # Rows that are read together; with more, matrix products gain little and caches grow.
 ROWS_AT_ONCE = 128
@@ -99,6 +101,8 @@ def generate(
     _check(model, prompts, decoding, grammar)
     if not prompts:
         return []
+    if family_of(model.config) == "encoder-decoder":
+        return _by_transformers(model, prompts, decoding, text_of, advance)
     assert text_of is not None or not decoding.stop
     shared = common_prefix(prompts)
     capacity = max(map(len, prompts)) - shared + decoding.max_new_tokens
@@ -184,12 +188,44 @@ def _check(
             f"max_new_tokens is {decoding.max_new_tokens:,}",
             fix=f"set max_new_tokens to {grammar.fewest_tokens:,} or more",
         )
-    if not decodes(model) and not packs(model):
+    family = family_of(model.config)
+    if family == "encoder":
+        raise UserError(
+            f"base: {type(model).__name__} is encoder-only: it chooses among classes and writes no text",
+            fix="choose a decoder-only or encoder–decoder base",
+        )
+    if family == "encoder-decoder":
+        if decoding.temperature or decoding.stop or grammar is not None:
+            raise UserError(
+                f"generation: {type(model).__name__}, an encoder–decoder, only answers greedily here, "
+                "without stop strings or a schema",
+                fix="set temperature 0 and leave stop and schema out, or choose a decoder-only base",
+            )
+    elif not decodes(model) and not packs(model):
         raise UserError(
             f"base: {type(model).__name__} cannot generate here: its layers do not read several rows as one "
             "packed sequence",
             fix="choose a base with ordinary causal attention, such as smollm2-135m-instruct",
         )
+
+
+def _by_transformers(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    decoding: Decoding,
+    text_of: Callable[[Sequence[int]], str] | None,
+    advance: Advance | None,
+) -> list[Generated]:
+    answers = greedy_answers(model, prompts, decoding.max_new_tokens, decoding.end_token, advance)
+    return [
+        Generated(
+            tuple(tokens),
+            tuple(log_p),
+            "end" if len(log_p) > len(tokens) else "length",
+            None if text_of is None else text_of(tokens),
+        )
+        for tokens, log_p in answers
+    ]
 
 
 def _next_prompts(waiting: deque[int], prompts: Sequence[Sequence[int]], shared: int, free: int) -> list[int]:
@@ -218,6 +254,7 @@ def _answer(
     if grammar is not None:
         remaining = [decoding.max_new_tokens - len(row.tokens) for row in rows]
         allowed = grammar.allowed([row.state for row in rows], remaining, logits.shape[1])
+    draws, allowed = (None if given is None else given.to(logits.device) for given in (draws, allowed))
     chosen, log_p = choose(logits, decoding.temperature, decoding.top_k, decoding.top_p, draws, allowed)
     for row, token, value in zip(rows, chosen.tolist(), log_p.tolist(), strict=True):
         row.log_probabilities.append(value)

@@ -121,7 +121,7 @@ def own_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     head_only = copy.copy(model)
     head_only._modules = {**model._modules, model.base_model_prefix: _Given(hidden)}
     logits: Tensor = head_only(
-        input_ids=torch.zeros(1, len(hidden), dtype=torch.long), use_cache=False
+        input_ids=torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device), use_cache=False
     ).logits[0]
     return logits
 
@@ -133,7 +133,7 @@ def own_log_probabilities(model: PreTrainedModel, hidden: Tensor, tokens: Tensor
     for start in range(0, len(hidden), POSITIONS_PER_CHUNK):
         rows = slice(start, start + POSITIONS_PER_CHUNK)
         log_probabilities = torch.log_softmax(own_logits(model, hidden[rows]).float(), dim=-1)
-        output[rows] = log_probabilities.gather(1, tokens[rows])
+        output[rows] = log_probabilities.gather(1, tokens[rows].to(hidden.device)).cpu()
     return output
 
 

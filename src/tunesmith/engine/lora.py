@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
+from tunesmith.engine.added_tokens import GrownEmbedding, GrownHead, grown_modules
 from tunesmith.engine.dora import dora_output, row_norms
 from tunesmith.engine.full import master_weights
 from tunesmith.engine.whole import TrainedModule, trained_modules
@@ -194,9 +195,10 @@ def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
 @contextmanager
 def lora_disabled(model: nn.Module) -> Iterator[None]:
     """Within the block the model answers as the base does."""
-    switched: list[LoraLinear | TrainedModule] = [
+    switched: list[LoraLinear | TrainedModule | GrownEmbedding | GrownHead] = [
         *lora_layers(model).values(),
         *trained_modules(model).values(),
+        *grown_modules(model).values(),
     ]
     before = [module.enabled for module in switched]
     for module in switched:

@@ -46,17 +46,48 @@ class Block:
 
 
 @dataclass(frozen=True)
+class WholeRows:
+    """Whole rows one after the other: row r is tokens ``offsets``[r] to ``offsets``[r + 1] (int32)."""
+
+    offsets: Tensor
+    longest: int
+
+
+@dataclass(frozen=True)
 class Packing:
     """Blocks, and the positions in their rows of all packed queries and keys.
 
     The blocks' queries one after the other are the packed queries, or else ``order`` [queries] says where
-    among them each packed query is.
+    among them each packed query is. With ``segments`` there are no blocks: one kernel attends to all rows.
     """
 
     blocks: tuple[Block, ...]
     query_positions: Tensor
     key_positions: Tensor
     order: Tensor | None = None
+    segments: WholeRows | None = None
+
+    def to(self, device: torch.device) -> Packing:
+        """The same layout on ``device``; itself where it is there already."""
+        if self.key_positions.device == device:
+            return self
+        segments = self.segments
+        return Packing(
+            tuple(
+                Block(
+                    block.queries.to(device),
+                    block.keys.to(device),
+                    block.shared,
+                    block.mask.to(device),
+                    block.slots.to(device),
+                )
+                for block in self.blocks
+            ),
+            self.query_positions.to(device),
+            self.key_positions.to(device),
+            None if self.order is None else self.order.to(device),
+            None if segments is None else WholeRows(segments.offsets.to(device), segments.longest),
+        )
 
     def mask_within(self, block: Block, window: int) -> Tensor:
         """The block's mask for a layer in which a token sees only the last ``window`` positions."""
@@ -137,6 +168,14 @@ def pack_rows(
         return Packing(tuple(blocks), query_positions, key_positions)
     order = torch.argsort(torch.cat([block.queries.flatten()[block.slots] for block in blocks]))
     return Packing(tuple(blocks), query_positions, key_positions, order)
+
+
+def pack_whole_rows(lengths: Sequence[int]) -> Packing:
+    """Rows with ``lengths`` tokens, all causal, that share nothing and are attended to by one kernel."""
+    positions = torch.cat([torch.arange(length) for length in lengths])
+    offsets = torch.zeros(len(lengths) + 1, dtype=torch.int32)
+    offsets[1:] = torch.tensor(lengths).cumsum(0)
+    return Packing((), positions, positions, segments=WholeRows(offsets, max(lengths)))
 
 
 def _family_blocks(

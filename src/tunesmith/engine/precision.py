@@ -25,6 +25,11 @@ BF16_MUST_BE_FASTER_BY = 1.5
 PROBE_SECONDS = 0.3
 FEWEST_TURNS = 3
 
+# oneDNN, and PyTorch's layer over it, keep a compiled kernel of about 0.6 MB for each of the last 1,024 sizes
+# multiplied: 1 GB once batches of every length have passed. A step needs some 50 of them.
+KERNELS_KEPT = 128
+_KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
@@ -47,6 +52,7 @@ def probe_precision(device: str = "cpu") -> PrecisionProbe:
     change the choice from one run to the next.
     """
     set_threads()
+    _bound_kernel_caches()
     fastest = dict.fromkeys(DTYPES, math.inf)
     factors = {
         name: (
@@ -80,6 +86,7 @@ def probe_precision(device: str = "cpu") -> PrecisionProbe:
 def tune_process() -> None:
     """Set this process up for matrix products: all its cores, and memory that is kept once it was used."""
     set_threads()
+    _bound_kernel_caches()
     _keep_freed_memory()
 
 
@@ -87,6 +94,12 @@ def set_threads() -> None:
     """Use the cores this process may run on; OMP_NUM_THREADS, when set, wins."""
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+
+def _bound_kernel_caches() -> None:
+    """Has an effect only before the first matrix product of the process; what the user has set wins."""
+    for name in _KERNEL_CACHES:
+        os.environ.setdefault(name, str(KERNELS_KEPT))
 
 
 def _keep_freed_memory() -> None:

@@ -17,6 +17,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tunesmith.engine.attention import KeyValues, Packed
+from tunesmith.engine.classifier_head import class_log_probabilities
+from tunesmith.engine.encoder_decoder import answer_log_probabilities
 from tunesmith.engine.forward import common_prefix, packed_hidden
 from tunesmith.engine.head import own_log_probabilities
 from tunesmith.engine.packing import Branches, Packing, pack_branches, pack_rows
@@ -25,6 +27,7 @@ from tunesmith.engine.segments import cut_at_shared_openings, in_batches
 from tunesmith.engine.selfcheck import packs
 from tunesmith.engine.trees import Integers, LabelTree, answer_tree
 from tunesmith.errors import UserError
+from tunesmith.models.families import family_of
 
 # Tokens put through the model at once: enough to keep the matrix products busy, little enough to hold.
 TOKENS_PER_BATCH = 6144
@@ -54,7 +57,15 @@ def score_labels(
 
     With ``rules``, what none of them needs is left out: labels not read to their end are −inf, all others
     exact, among them the best by every rule. Raises UserError where the model's own forward disagrees.
+    Of a classification head the labels are the classes, and ``tree`` only says how many.
     """
+    family = family_of(model.config)
+    if family == "encoder":
+        return LabelScores(*class_log_probabilities(model, prompts, pad_token, advance))
+    if family == "encoder-decoder":
+        answers = tree.sequences()
+        by_row, used = answer_log_probabilities(model, prompts, [answers] * len(prompts), pad_token, advance)
+        return LabelScores(np.array(by_row), used)
     shared, prefix = _read_prefix(model, prompts)
     scores = np.full((len(prompts), len(tree.ends)), -np.inf)
     used, done = shared, 0
@@ -86,8 +97,17 @@ def score_continuations(
     """Sum of log p(token | what stands before) over each continuation, in nats, and the tokens used.
 
     Prompts and continuations are token ids, neither empty. A prompt that several rows share is read once.
+    Of an encoder the continuation is what its decoder answers, or the number of a class.
     Raises UserError where the model's own forward disagrees.
     """
+    family = family_of(model.config)
+    if family == "encoder":
+        scores, used = class_log_probabilities(model, prompts, pad_token, advance)
+        return scores[np.arange(len(prompts)), [one[0] for one in continuations]], used
+    if family == "encoder-decoder":
+        asked = [[continuation] for continuation in continuations]
+        by_row, used = answer_log_probabilities(model, prompts, asked, pad_token, advance)
+        return np.array([values[0] for values in by_row]), used
     rows_of: dict[tuple[int, ...], list[int]] = {}
     for row, prompt in enumerate(prompts):
         rows_of.setdefault(tuple(prompt), []).append(row)

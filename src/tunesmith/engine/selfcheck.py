@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -12,10 +13,21 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tunesmith.engine.attention import Packed
+from tunesmith.engine.classifier_head import class_loss, class_losses
 from tunesmith.engine.decoder import of_family, why_not_decoded
-from tunesmith.engine.forward import Batch, packed_hidden, plain_summed_loss, summed_loss
+from tunesmith.engine.devices import device_of
+from tunesmith.engine.encoder_decoder import encoder_decoder_loss, encoder_decoder_token_losses
+from tunesmith.engine.forward import (
+    Batch,
+    packed_hidden,
+    plain_summed_loss,
+    plain_token_losses,
+    summed_loss,
+    token_losses,
+)
 from tunesmith.engine.lora import lora_layers, trained_weights
 from tunesmith.engine.packing import pack_rows
+from tunesmith.models.families import family_of
 
 # Relative differences allowed between two exact ways of computing the same thing in one precision.
 LOSS_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
@@ -24,9 +36,26 @@ HIDDEN_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 
 
 class LossFunction(Protocol):
-    """``summed_loss`` or ``plain_summed_loss``."""
+    """``summed_loss``, ``plain_summed_loss``, or that of a family without a fast path."""
 
     def __call__(self, model: PreTrainedModel, batch: Batch, smoothing: float = 0.0) -> Tensor: ...
+
+
+def family_loss(model: PreTrainedModel) -> LossFunction:
+    """The loss of the model's family; of a decoder the fast one, unchecked."""
+    family = family_of(model.config)
+    if family == "decoder":
+        return summed_loss
+    return encoder_decoder_loss if family == "encoder-decoder" else class_loss
+
+
+def token_losses_by(loss: LossFunction) -> Callable[[PreTrainedModel, Batch], Tensor]:
+    """What gives −log p of every target by the same path as ``loss``."""
+    if loss is summed_loss:
+        return token_losses
+    if loss is encoder_decoder_loss:
+        return encoder_decoder_token_losses
+    return class_losses if loss is class_loss else plain_token_losses
 
 
 def choose_loss(
@@ -38,6 +67,11 @@ def choose_loss(
     adapter is given a temporary, non-zero B so that every gradient is compared. A message beside the fast
     loss says which part of it the adapter does without.
     """
+    if family_of(model.config) != "decoder":
+        return family_loss(model), (
+            f"{type(model).__name__} is no decoder-only model: it is trained by Transformers' own layers, "
+            "without the fast paths"
+        )
     layers = list(lora_layers(model).values())
     if any(layer.dropout for layer in layers):
         _attend_by(model, plain_attention)
@@ -55,7 +89,8 @@ def choose_loss(
         generator = torch.Generator().manual_seed(0)
         before = [layer.lora_b.clone() for layer in layers]
         for layer in layers:
-            layer.lora_b.normal_(0, 0.01, generator=generator)
+            # Drawn on the CPU, so that every device is given the same.
+            layer.lora_b.copy_(torch.empty(layer.lora_b.shape).normal_(0, 0.01, generator=generator))
     fast_attention = model.config._attn_implementation
     try:
         fast_loss, fast_gradients = _loss_and_gradients(summed_loss, model, batch)
@@ -106,7 +141,9 @@ def _packed_states_agree(model: PreTrainedModel) -> bool:
     _attend_by(model, "eager")
     try:
         own = [
-            model.base_model(input_ids=torch.cat([prefix, row])[None], use_cache=False).last_hidden_state[0]
+            model.base_model(
+                input_ids=torch.cat([prefix, row])[None].to(device_of(model)), use_cache=False
+            ).last_hidden_state[0]
             for row in rows
         ]
     finally:
@@ -117,9 +154,12 @@ def _packed_states_agree(model: PreTrainedModel) -> bool:
 
 
 def _attend_by(model: PreTrainedModel, attention: str) -> None:
-    # Transformers refuses SDPA to architectures that have only an attention of their own: that is plain too.
-    with contextlib.suppress(ValueError):
-        model.set_attn_implementation(attention)
+    # Transformers refuses SDPA to architectures it does not fit (Gemma 2), and some have only an attention of
+    # their own: that is plain too.
+    for name in (attention, "eager"):
+        with contextlib.suppress(ValueError):
+            model.set_attn_implementation(name)
+            return
 
 
 def _loss_and_gradients(

@@ -42,6 +42,13 @@ class LabelTree:
                 node = self.parents[node]
         return padded
 
+    def sequences(self) -> list[list[int]]:
+        """The token sequences that were merged, in their order."""
+        return [
+            [self.tokens[node] for node in path[:length]]
+            for path, length in zip(self.paths.tolist(), self.lengths, strict=True)
+        ]
+
     @cached_property
     def children(self) -> Integers:
         """[nodes, most children]: the children of each node, padded with the number of nodes."""

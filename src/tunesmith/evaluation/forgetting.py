@@ -29,7 +29,8 @@ from tunesmith.stats.paired import FEWEST_GROUPS, paired_gain
 
 ALL_TEXT = "all text"
 ALL_PROBES = "all probes"
-_WHOLE = (ALL_TEXT, ALL_PROBES)
+OWN_PROBES = "own probes"
+_WHOLE = (ALL_TEXT, ALL_PROBES, OWN_PROBES)
 
 
 @dataclass(frozen=True)
@@ -176,14 +177,21 @@ def measure_forgetting(
     return (*measured, *by_domain, whole)
 
 
+def measure_own_probes(
+    items: Sequence[ProbeItem], base: ProbeScores, tuned: ProbeScores, margin: float, level: float = 0.90
+) -> Forgetting:
+    """The user's own ``items`` as one domain, measured like the built-in probes."""
+    return _probe_change(items, base, tuned, OWN_PROBES, range(len(items)), margin, level)
+
+
 def guard_checks(
     forgetting: Sequence[Forgetting], text_blocking: bool, probe_blocking: bool
 ) -> tuple[Check, ...]:
     """Non-inferiority of all text and of all probes against their margins, then of each domain.
 
-    Only the two over all domains can block; those of a single domain tell where a change sits. Unmeasured:
-    the base at chance, fewer than 50 groups, or an interval across the margin. A change without a margin
-    has no check.
+    Only those over all domains, and the user's own probes, can block; those of a single domain tell where a
+    change sits. Unmeasured: the base at chance, fewer than 50 groups, or an interval across the margin. A
+    change without a margin has no check.
     """
     whole_first = sorted(forgetting, key=lambda change: change.domain not in _WHOLE)
     checks = []
@@ -193,6 +201,20 @@ def guard_checks(
             blocking = asked_to_block and change.domain in _WHOLE
             checks.append(_guard(change, change.margin, blocking))
     return tuple(checks)
+
+
+def unmeasured_checks(reason: str, text_blocking: bool, probe_blocking: bool) -> tuple[Check, ...]:
+    """The two overall guards where a model's general ability cannot be measured, for ``reason``."""
+    return tuple(
+        Check(
+            name=f"forgetting: {domain}",
+            question=f"Is the tuned model about as good on {domain} as its base?",
+            answer="unmeasured",
+            evidence=reason,
+            blocking=blocking,
+        )
+        for domain, blocking in ((ALL_TEXT, text_blocking), (ALL_PROBES, probe_blocking))
+    )
 
 
 def _finite(asked: list[ScoredText], log_probs: LogProbs) -> list[float]:

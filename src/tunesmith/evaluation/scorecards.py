@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,6 +43,13 @@ def scorecard(
         predictions=() if split == "test" else predictions,
         cost=cost,
     )
+
+
+def with_metrics_before_review(
+    card: Scorecard, before: Sequence[Row], answers: Sequence[str], labels: Sequence[str]
+) -> Scorecard:
+    """``card`` with the same candidate's metrics on the rows as they were before people changed them."""
+    return replace(card, metrics_before_review=_metrics(before, answers, labels))
 
 
 def correctness(rows: Sequence[Row], answers: Sequence[str]) -> NDArray[np.float64]:

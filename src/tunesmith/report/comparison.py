@@ -6,8 +6,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tunesmith.evaluation.shortlist import ComparedBase, Comparison
 from tunesmith.report import numbers
-from tunesmith.run_records import ComparedBase, Comparison
 from tunesmith.task.kinds import metric_title
 
 SECONDS_PER_HOUR = 3600

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from tunesmith.records import Estimate, Forgetting, PairedGain, SplitName, Verdict
-from tunesmith.run_records import Agreement, LongRow
+from tunesmith.run_records import Agreement, Interference, LongRow, SeedStudy
 from tunesmith.stats.paired import FEWEST_GROUPS
 from tunesmith.task.kinds import is_share
 
@@ -87,6 +87,31 @@ def agreement(value: Agreement) -> str:
         f"saved and read back: log-probabilities of {number(value.rows)} answers are at most {adapter}"
         f"{value.merged:.1g} nats from {weights}"
     )
+
+
+def seeds(study: SeedStudy) -> str:
+    """How much several seeds differ on validation, and which of them went on."""
+    mean, spread = study.mean, study.spread
+    listed = ", ".join(str(run.seed) for run in study.runs)
+    return (
+        f"{number(len(study.runs))} seeds ({listed}): {study.metric} on validation {estimate(mean)} on "
+        f"average, standard deviation {number(100 * spread.value, 1)} {bounds(spread.low, spread.high)} "
+        f"points over seeds; seed {study.chosen} goes to the test ({study.rule})"
+    )
+
+
+def interference(value: Interference) -> str:
+    """How one task of a training of several fares against having been trained alone."""
+    together = value.together
+    aside = f", {number(value.left_out)} left out as they are like this task's" if value.left_out else ""
+    head = (
+        f"{value.task} ({number(value.rows)} training rows{aside}, {percent(value.share)} of an epoch), "
+        "together: "
+        f"{estimate(together)} accuracy on validation, {sample(together.rows, together.groups)}"
+    )
+    if value.change is None or value.alone is None:
+        return f"{head}; against alone: unmeasured, {value.reason}"
+    return f"{head}; alone {estimate(value.alone)}; change {gain(value.change)}"
 
 
 def sample(rows: int, groups: int) -> str:

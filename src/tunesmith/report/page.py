@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from tunesmith.evaluation.robustness import MEAN
 from tunesmith.files import write_text
 from tunesmith.records import Candidate, Cost, Manifest, Scorecard
 from tunesmith.report import curves, figures, numbers
@@ -68,6 +69,8 @@ def write_report(summary: RunSummary, path: Path) -> None:
         "agreement": numbers.agreement,
         "unmeasured_because": numbers.unmeasured_because,
         "long_rows": numbers.long_rows,
+        "seeds": numbers.seeds,
+        "interference": numbers.interference,
         "bounds": numbers.bounds,
         "level": numbers.level,
         "duration": numbers.duration,
@@ -102,6 +105,7 @@ def write_report(summary: RunSummary, path: Path) -> None:
         stages=stage_costs(summary),
         spends=any(card.cost.spend for card in (*summary.opponents, *summary.test_scorecards)),
         plots=_plots(summary),
+        mean_of_attacks=MEAN,
     )
     write_text(path, page)
 

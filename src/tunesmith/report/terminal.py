@@ -15,7 +15,7 @@ from rich.text import Text
 
 from tunesmith.records import Candidate, Decision, Estimate, Forgetting, Manifest, Plan, Scorecard, Verdict
 from tunesmith.report import numbers
-from tunesmith.run_records import PilotPower, RunSummary, Training
+from tunesmith.run_records import SEED_NOISE, Interference, PilotPower, RunSummary, Training
 from tunesmith.task.kinds import metric_title
 
 STAGE_WIDTH = 10
@@ -35,6 +35,8 @@ def print_summary(summary: RunSummary, console: Console, report: Path | None = N
         console.print(pilot_lines(summary.pilot))
     metric = summary.verdict.metric
     console.print(training_lines(summary.training, summary.tuned_validation.candidate, metric))
+    if summary.interference:
+        console.print(interference_lines(summary.interference))
     console.print(verdict_lines(summary.verdict, summary.test_scorecards, summary.forgetting))
     if report is not None:
         console.print(report_line(report))
@@ -112,6 +114,11 @@ def plan_lines(plan: Plan) -> RenderableType:
             "no strong opponent is tried: beating prompts of a small base says little; name an endpoint or a "
             "base of 1B parameters or more under opponents"
         )
+    if plan.recompute or plan.micro_batch_tokens != Plan.micro_batch_tokens:
+        again = ", layers computed again in the backward pass" if plan.recompute else ""
+        lines.append(
+            f"to fit the memory: {numbers.number(plan.micro_batch_tokens)} tokens, or a row, at a time{again}"
+        )
     return stage_block("plan", lines)
 
 
@@ -157,6 +164,8 @@ def training_lines(
             lines.append(f"task metric there: {shown}, n = {_n(best.metric)}")
     if training.course is not None:
         lines.append(numbers.typeset(training.course.sentence))
+    if training.seeds is not None:
+        lines.append(numbers.seeds(training.seeds))
     if training.long_rows:
         lines.append(numbers.long_rows(training.long_rows))
     lines.append(
@@ -167,6 +176,11 @@ def training_lines(
     if training.agreement is not None:
         lines.append(numbers.agreement(training.agreement))
     return stage_block("train", lines)
+
+
+def interference_lines(changes: Sequence[Interference]) -> RenderableType:
+    """How each task of a training of several fares against having been trained alone."""
+    return stage_block("", [numbers.interference(change) for change in changes])
 
 
 def verdict_lines(
@@ -187,6 +201,11 @@ def verdict_lines(
     # Each kind ends with its overall change.
     overall = {item.kind: item for item in forgetting}
     lines += [_forgetting_line(item) for item in overall.values()]
+    lines += [
+        numbers.typeset(f"{check.name}: {check.answer}; {check.evidence}")
+        for check in verdict.checks
+        if check.name == SEED_NOISE
+    ]
     lines += [
         f"{check.answer}, and it must pass: {check.name}"
         for check in verdict.checks

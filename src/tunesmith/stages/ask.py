@@ -89,7 +89,11 @@ def ask(session: Session, text: str, nearest: int = 3, choices: int = 3) -> Aske
 
 
 def _label(
-    loaded: LoadedModel, candidate: Candidate, labels: tuple[str, ...], row: Row, choices: int,
+    loaded: LoadedModel,
+    candidate: Candidate,
+    labels: tuple[str, ...],
+    row: Row,
+    choices: int,
     library: Library | None,
 ) -> tuple[str, tuple[Choice, ...]]:
     from tunesmith.candidates.tuned import TunedModel, answer_tuned, label_probabilities, score_tuned

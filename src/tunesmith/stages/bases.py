@@ -72,7 +72,9 @@ def loaded_base(session: Session, base: Base, precision: str) -> Iterator[Loaded
 def prompt_cards(
     session: Session, loaded: LoadedModel, judging: Judging, train: Sequence[Row], asked: Questions
 ) -> list[Scorecard]:
-    """A scorecard on validation for every prompt of the task on ``loaded``."""
+    """A scorecard on validation for every prompt of the task; none where the model reads no prompts."""
+    if loaded.family == "encoder":
+        return []
     cards_of = label_prompt_cards if session.task.kind == "classify" else text_prompt_cards
     return cards_of(session, loaded, judging, train, asked)
 

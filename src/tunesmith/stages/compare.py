@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import UserError
+from tunesmith.evaluation.shortlist import ComparedBase, Comparison
 from tunesmith.models.catalog import Base
 from tunesmith.models.size import count_parameters
 from tunesmith.records import Cost, Dataset, Row, Scorecard
-from tunesmith.run_records import ComparedBase, Comparison
+from tunesmith.stages.answerers import prompt_answerer
 from tunesmith.stages.answering import judging_identity, judging_of, opponents_identity
 from tunesmith.stages.bases import check_memory, loaded_base, prompt_cards
-from tunesmith.stages.candidate_answers import model_answers
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.opponents import PACKAGES as OPPONENTS_PACKAGES
 from tunesmith.stages.race import RACE_ALPHA
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from tunesmith.evaluation.judging import Judging
     from tunesmith.models.loading import LoadedModel
 
-PACKAGES = (*OPPONENTS_PACKAGES, "tunesmith.stages.candidate_answers", "tunesmith.stages.compare")
+PACKAGES = (*OPPONENTS_PACKAGES, "tunesmith.stages.answerers", "tunesmith.stages.compare")
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _rest(
 
     started = time.perf_counter()
     with session.bar("compare", f"{best.candidate.name} on {loaded.base.name}") as report:
-        answers = model_answers(session, loaded, judging, train, best.candidate, rest.rows, Path(), report)
+        answers = prompt_answerer(session, loaded, judging, train, best.candidate)(rest.rows, report)
     cost = Cost(time.perf_counter() - started, len(rest), answers.tokens, peak_mb())
     return answers.labels, cost
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith import ledger
 from tunesmith.files import content_hash, file_sha256
-from tunesmith.records import Dataset, Row
+from tunesmith.records import Dataset, Row, SourceFile
 from tunesmith.stages.answering import judging_identity, judging_of
 from tunesmith.stages.session import Session
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:
     from tunesmith.data.sources import Source, SourceSpec
-    from tunesmith.data.splits import SplitSpec
+    from tunesmith.data.splits import Split, SplitSpec
 
 PACKAGES = ("tunesmith.data", "tunesmith.stats", "tunesmith.wheels", "tunesmith.records")
 
@@ -47,6 +48,7 @@ def make_dataset(session: Session) -> tuple[Dataset, DataResult]:
         "plan": plan_identity(session),
         "kind": task.kind,
         "json_schema": judging_identity(task)[3],
+        "extra": [_identity(path) for path in session.task.extra_paths],
     }
     folder = session.folder.stage("data", stage_key("data", inputs, PACKAGES))
     result, reused = cached(folder, DataResult, lambda _: _freeze(session))
@@ -70,6 +72,7 @@ def read_grouped(session: Session) -> GroupedRows:
     from tunesmith.data.duplicates import group_rows, with_groups
     from tunesmith.data.sources import read_source
     from tunesmith.data.splits import SplitSpec
+    from tunesmith.data.windowed import WINDOW_OF
 
     data, split_settings = session.task.data, session.task.split
     source = read_source(source_spec(session), session.cache, session.say)
@@ -83,7 +86,10 @@ def read_grouped(session: Session) -> GroupedRows:
         rows_per_group=data.rows_per_group,
         near_duplicate_similarity=data.near_duplicate_similarity,
         shingle_words=data.shingle_words,
-        keep_together=split_settings.keep_together or (),
+        keep_together=(
+            *(split_settings.keep_together or ()),
+            *([WINDOW_OF] if data.window_words is not None else []),
+        ),
         time=split_settings.time,
         given=split_settings.given,
         labelled=session.task.kind == "classify",
@@ -112,6 +118,8 @@ def source_spec(session: Session) -> SourceSpec:
         rejected=data.rejected,
         fields=data.fields or (),
         split_fields=session.task.split.columns,
+        window_words=data.window_words,
+        window_overlap_words=data.window_overlap_words,
     )
 
 
@@ -142,15 +150,17 @@ def _freeze(session: Session) -> DataResult:
         check_targets(judging_of(session.task), (*read.rows, *read.test_rows))
     split = split_rows(read.rows, read.spec, read.test_rows)
     folder, task = session.folder.datasets, session.task.name
-    dataset = freeze(folder, task=task, source=read.source, split=split, spec=read.spec)
-    notes = split.notes
+    source, notes = read.source, split.notes
+    if session.task.data.plan is None:
+        split, source = with_made_rows(session, read, split)
+    dataset = freeze(folder, task=task, source=source, split=split, spec=read.spec)
     if session.task.data.plan is not None:
         plan = session.task.resolve(session.task.data.plan)
         repaired = repair_split(session, read, split, plan)
         repair = AppliedRepair(dataset.manifest.version, file_sha256(plan), repaired.changes)
-        dataset = freeze(
-            folder, task=task, source=read.source, split=repaired.split, spec=read.spec, repair=repair
-        )
+        changed = [change.row for change in repaired.changes]
+        split, source = with_made_rows(session, read, repaired.split, changed)
+        dataset = freeze(folder, task=task, source=source, split=split, spec=read.spec, repair=repair)
         notes += (
             f"repair plan {plan.name}: {len(repaired.changes):,} changes; "
             f"{len(repaired.queue):,} rows wait for review",
@@ -158,6 +168,24 @@ def _freeze(session: Session) -> DataResult:
         )
     _note_in_ledger(session, dataset)
     return DataResult(dataset.folder, read.source.notes + notes, time.perf_counter() - started)
+
+
+def with_made_rows(
+    session: Session, read: GroupedRows, split: Split, changed: Sequence[str] = ()
+) -> tuple[Split, Source]:
+    """The split with the made rows of ``data.train_extra`` in train, and the source with their files."""
+    from tunesmith.data.made import add_made, read_made
+
+    paths = session.task.extra_paths
+    if not paths:
+        return split, read.source
+    files = [(path, read_made(path)) for path in paths]
+    made = [row for _, rows in files for row in rows]
+    everything = (*read.rows, *read.test_rows)
+    spec = read.spec
+    added = add_made(split, made, everything, changed, spec.near_duplicate_similarity, spec.shingle_words)
+    used = tuple(SourceFile(path.name, file_sha256(path), len(rows)) for path, rows in files)
+    return added, replace(read.source, files=read.source.files + used, made_rows=len(made))
 
 
 def _note_in_ledger(session: Session, dataset: Dataset) -> None:

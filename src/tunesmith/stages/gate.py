@@ -17,7 +17,7 @@ from tunesmith.errors import UserError
 from tunesmith.evaluation.verdict import decide
 from tunesmith.files import content_hash, file_sha256
 from tunesmith.records import Answer, Check, Decision
-from tunesmith.stages.verdict import VerdictResult
+from tunesmith.stages.verdict import VerdictResult, guards_sha256
 from tunesmith.stats.levels import alpha_for_opening
 from tunesmith.task import Task
 from tunesmith.workspace import TaskFolder, adapter_folder
@@ -216,6 +216,8 @@ def _is_asked(task: Task, result: VerdictResult) -> Check:
             differs.append(f"guards.{name}.blocking {str(guard.blocking).lower()}, judged otherwise")
         if margins.get(domain) != guard.margin:
             differs.append(f"guards.{name}.margin {guard.margin:g}, judged {margins.get(domain)}")
+    if result.guards_sha256 != guards_sha256(task) and not differs:
+        differs.append("guards are not as they were judged")
     return Check(
         "the task asks what was judged",
         "Are goal, rule, alpha and guards of the task those of the verdict?",

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from tunesmith.engine.generation import sample
 from tunesmith.engine.scoring import score_continuations
-from tunesmith.evaluation.forgetting import GeneralScores, ScoredText, material_sha256, score_general
-from tunesmith.evaluation.probes import probe_items
+from tunesmith.errors import UserError
+from tunesmith.evaluation.forgetting import (
+    GeneralScores,
+    ProbeScores,
+    ScoredText,
+    material_sha256,
+    score_general,
+    score_probes,
+    score_texts,
+)
+from tunesmith.evaluation.probes import ProbeItem, probe_items
+from tunesmith.evaluation.refusals import refused
 from tunesmith.evaluation.texts import general_texts, own_samples
 from tunesmith.files import content_hash, read_record, write_json
+from tunesmith.models.families import NO_LIKELIHOOD_OF_TEXT
 from tunesmith.models.rendering import encode, render_prompt
-from tunesmith.progress import Report
-from tunesmith.records import Message
+from tunesmith.progress import Report, silent
+from tunesmith.records import Estimate, Message
+from tunesmith.stats.intervals import relative_change_interval
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tunesmith.models.loading import LoadedModel
+    from tunesmith.models.rendering import Renderer
+    from tunesmith.task.guard_settings import GuardsSettings
 
+CURVE_TEXTS = 40
 SAMPLE_SEED = 20261121
 SAMPLE_TEMPERATURE = 1.0
 # How draws are made of the seed; another way of drawing is other material.
@@ -46,9 +61,63 @@ def base_general_scores(loaded: LoadedModel, precision: str, cache: Path, report
     return scores
 
 
+def check_guards(loaded: Renderer, guards: GuardsSettings) -> None:
+    """Raises UserError where a guard that blocks could never pass: the base's family cannot be measured."""
+    if loaded.family == "decoder":
+        return
+    asked = {
+        "own_probes": guards.own_probes is not None,
+        "refusals": guards.refusals is not None,
+        "forgetting_curve": guards.forgetting_curve,
+        "canaries": guards.canaries > 0 and loaded.family == "encoder",
+    }
+    for name, wanted in asked.items():
+        if wanted:
+            raise UserError(
+                f"guards.{name}: cannot be measured with {loaded.base.name}: "
+                f"{NO_LIKELIHOOD_OF_TEXT[loaded.family]}",
+                fix=f"leave guards.{name} out, or choose a decoder-only base",
+            )
+    for name, guard in (("general_text", guards.general_text), ("probes", guards.probes)):
+        if guard.blocking:
+            raise UserError(
+                f"guards.{name}: cannot block with {loaded.base.name}: "
+                f"{NO_LIKELIHOOD_OF_TEXT[loaded.family]}, so it stays unmeasured and the verdict could never "
+                "be TRAIN",
+                fix=f"set guards.{name}.blocking: false, or choose a decoder-only base",
+            )
+
+
 def tuned_general_scores(loaded: LoadedModel, base: GeneralScores, report: Report) -> GeneralScores:
     """The tuned model on the very texts its base was scored on."""
     return score_general(base.texts, lambda asked: _log_probs(loaded, asked, report))
+
+
+def general_text_change(loaded: LoadedModel) -> Callable[[], Estimate]:
+    """How many more bits than now the model will need for some general texts, relative to now.
+
+    The texts are ``CURVE_TEXTS`` of those of the forgetting guard, evenly spaced; 0.01 is one per cent more.
+    """
+    every = general_texts()
+    count = min(CURVE_TEXTS, len(every))
+    texts = [every[place * len(every) // count] for place in range(count)]
+    groups = [f"{text.domain}/{text.source}" for text in texts]
+
+    def bits() -> list[float]:
+        return score_texts(texts, lambda asked: _log_probs(loaded, asked, silent))
+
+    before = bits()
+    return lambda: relative_change_interval(bits(), before, groups)
+
+
+def refused_requests(loaded: LoadedModel, report: Report) -> list[bool]:
+    """Whether the model refuses each built-in request (see ``evaluation/refusals.py``)."""
+    return refused(lambda asked: _log_probs(loaded, asked, report))
+
+
+def own_probe_scores(loaded: LoadedModel, items: Sequence[ProbeItem], report: Report) -> ProbeScores:
+    """The model's scores on the user's own probes."""
+    return score_probes(items, lambda asked: _log_probs(loaded, asked, report))
 
 
 def scored_tokens(loaded: LoadedModel) -> int:

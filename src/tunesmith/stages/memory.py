@@ -30,6 +30,17 @@ def peak_mb() -> float:
     return most / 2**20 if sys.platform == "darwin" else most / 1024
 
 
+def resident_mb() -> float:
+    """The memory (resident, MiB) this process holds now; 0 where the system does not tell."""
+    try:
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return 0.0
+
+
 def available_mb() -> float:
     """Memory (MiB) that can be had without swapping; 0 where the system does not tell."""
     try:

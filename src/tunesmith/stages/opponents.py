@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunesmith.files import file_sha256
 from tunesmith.records import Candidate, Cost, Dataset, Plan, Row, Scorecard
 from tunesmith.stages.answering import judging_identity, judging_of, opponents_identity
 from tunesmith.stages.bases import other_base_cards, other_bases, prompt_cards
@@ -19,6 +20,7 @@ from tunesmith.stages.text_opponents import plain_text_cards
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:
+    from tunesmith.candidates.transformations import Transformations
     from tunesmith.data.questions import Questions
     from tunesmith.evaluation.judging import Judging
 
@@ -51,7 +53,7 @@ class OpponentsResult:
     """Scorecards on validation, and the ids of the finalists that will meet the tuned model on the test.
 
     ``test_rows`` has, by id, the finalists that are clearly behind another one on validation: so many test
-    rows are enough to show it.
+    rows are enough to show it. ``message`` says which opponents of the task could not take part, and why.
     """
 
     scorecards: tuple[Scorecard, ...]
@@ -59,10 +61,16 @@ class OpponentsResult:
     test_rows: dict[str, int]
     classical_grid: tuple[tuple[str, float], ...]
     seconds: float
+    message: str | None = None
 
     def finalist_candidates(self) -> tuple[Candidate, ...]:
         by_id = {card.candidate.id: card.candidate for card in self.scorecards}
         return tuple(by_id[finalist] for finalist in self.finalists)
+
+    def leader(self) -> Candidate:
+        """The finalist with the highest accuracy on validation: guards are judged against it."""
+        cards = [card for card in self.scorecards if card.candidate.id in self.finalists]
+        return max(cards, key=lambda card: card.metrics["accuracy"].value).candidate
 
 
 def strong_opponents(session: Session) -> tuple[str, ...]:
@@ -91,6 +99,7 @@ def measure_opponents(session: Session, dataset: Dataset, plan: Plan) -> Opponen
         "bases": [base.sha256 for base in other_bases(session)],
         "precision": plan.precision,
         "judging": judging_identity(task),
+        "files": text_files(session),
     }
     folder = session.folder.stage("opponents", stage_key("opponents", inputs, PACKAGES))
     return cached(folder, OpponentsResult, lambda _: _measure(session, dataset, plan))[0]
@@ -119,7 +128,19 @@ def _measure(session: Session, dataset: Dataset, plan: Plan) -> OpponentsResult:
     finalists = _finalists(cards, judging, session.base().name)
     whole = [card for card in cards if card.stopped_after_rows is None]
     enough = _enough_test_rows([card for card in whole if card.candidate.id in finalists], judging, asked)
-    return OpponentsResult(tuple(cards), finalists, enough, grid, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return OpponentsResult(tuple(cards), finalists, enough, grid, seconds, _message(session, plan))
+
+
+def _message(session: Session, plan: Plan) -> str | None:
+    from tunesmith.candidates.forms import own_forms
+
+    if not own_forms(session.task.opponents) or session.loaded(plan.precision).family != "encoder":
+        return None
+    return (
+        f"{session.task.base} is encoder-only and reads no prompts: zero-shot and few-shot prompting do not "
+        "apply, and the tuned model is compared with the other opponents alone"
+    )
 
 
 def _label_cards(
@@ -184,7 +205,31 @@ def _classical_card(
     reset_peak()
     started = time.perf_counter()
     with session.bar("opponents", "tuning classical models") as report:
-        model, table = tune_classical(train, asked.rows, report, value_of_labels(judging))
+        text = classical_text(session, train)
+        model, table = tune_classical(train, asked.rows, report, text, value_of_labels(judging))
     answers = answer_classical(model, asked.rows)
     cost = Cost(time.perf_counter() - started, len(asked), 0, peak_mb())
     return judged(judging, model.candidate, "validation", asked, answers, cost), tuple(table)
+
+
+def classical_text(session: Session, train: Sequence[Row]) -> Transformations:
+    """What the task does to a text before classical models see it."""
+    from tunesmith.candidates.transformations import for_classical
+
+    asked = session.task.opponents
+    texts = [row.text for row in train]
+    return for_classical(
+        texts,
+        asked.classical_lower_case,
+        asked.classical_stop_words,
+        asked.classical_spelling,
+        session.task.folder,
+    )
+
+
+def text_files(session: Session) -> list[str]:
+    """Contents of the word lists that the task names for classical models."""
+    asked = session.task.opponents
+    named = [asked.classical_stop_words, asked.classical_spelling]
+    paths = [session.task.resolve(name) for name in named if name and name not in ("english", "train")]
+    return [file_sha256(path) for path in paths if path.is_file()]

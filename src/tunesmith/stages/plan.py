@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunesmith.errors import UserError
 from tunesmith.models.size import count_parameters
 from tunesmith.records import Dataset, JointPower, Plan, Row
 from tunesmith.stages.answering import WATCHED_QUESTIONS, judging_identity, judging_of, opponents_identity
 from tunesmith.stages.bases import check_memory, other_bases
-from tunesmith.stages.memory import available_mb, peak_mb, reset_peak
+from tunesmith.stages.memory import available_mb, peak_mb, reset_peak, resident_mb
 from tunesmith.stages.opponents import strong_opponents
 from tunesmith.stages.passages import library_of
 from tunesmith.stages.session import Session, machine
 from tunesmith.stages.text_speed import seconds_by_row
+from tunesmith.stages.together import gather, other_datasets
 from tunesmith.stages.train import METRIC_ROWS
 from tunesmith.stats.levels import alpha_for_opening
 from tunesmith.stats.power import power_points
@@ -25,7 +27,8 @@ from tunesmith.workspace import cached, stage_key
 if TYPE_CHECKING:
     from tunesmith.evaluation.judging import Judging
     from tunesmith.models.loading import LoadedModel
-    from tunesmith.models.rendering import Tokens
+    from tunesmith.models.rendering import Renderer, Tokens
+    from tunesmith.training.memory_choice import MemoryChoice
 
 PACKAGES = (
     "tunesmith.engine",
@@ -69,6 +72,7 @@ def make_plan(session: Session, dataset: Dataset) -> PlanResult:
         "instruction": task.instruction,
         "opponents": opponents_identity(task),
         "train": task.train.model_dump(),
+        "also": [(other.task.instruction, data.manifest.version) for other, data in other_datasets(session)],
         "judging": judging_identity(task),
         "base": session.base().sha256,
         "bases": [base.sha256 for base in other_bases(session)],
@@ -80,10 +84,14 @@ def make_plan(session: Session, dataset: Dataset) -> PlanResult:
 
 def _plan(session: Session, dataset: Dataset) -> PlanResult:
     from tunesmith.data.versions import read_split
+    from tunesmith.engine.devices import allocated_peak_mb, find_device, free_mb, start_measuring
     from tunesmith.engine.precision import probe_precision
     from tunesmith.evaluation.judging import learned_rows, questions
     from tunesmith.models.rendering import check_rendering
+    from tunesmith.stages.general import check_guards
+    from tunesmith.training.fit import TOKENS_PER_MICRO_BATCH
     from tunesmith.training.long_rows import training_rows
+    from tunesmith.training.memory import MIB, after_probe
     from tunesmith.training.optimisers import check_optimiser
     from tunesmith.training.validation import watched_training_rows
 
@@ -99,18 +107,31 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         power_points(test.rows, design_effect, goal.gain, alpha, goal.rule) if metric == "accuracy" else ()
     )
 
-    probe = probe_precision()
+    device = find_device(session.task.train.device)
+    probe = probe_precision(str(device))
     session.say("measuring speed and memory on a few of the rows")
     judging = judging_of(session.task, dataset.manifest.labels)
     train = learned_rows(judging, read_split(dataset, "train"))
     validation = learned_rows(judging, read_split(dataset, "validation"))
-    loaded = session.load_again(probe.precision)
-    trained_on = training_rows(loaded, session.task.instruction, train, session.task.train)
-    check_rendering(loaded, trained_on.tokens, trained_on.rows)
-    train_tokens = trained_on.tokens
-    validation_tokens = _checked(session, loaded, validation, "validation")
+    renderer = _renderer(session, judging.labels, probe.precision)
+    check_guards(renderer, session.task.guards)
+    trained_on = training_rows(renderer, session.task.instruction, train, session.task.train)
+    check_rendering(renderer, trained_on.tokens, trained_on.rows)
+    train_tokens = gather(renderer, session, dataset, trained_on).trained_on.tokens
+    validation_tokens = _checked(session, renderer, validation, "validation")
+    # What other families hold is not planned: it is measured alone.
+    memory = _memory(session, train_tokens, probe.precision) if renderer.family == "decoder" else None
+    on_gpu = device.type == "cuda"
+    before_mb = 0.0 if on_gpu else resident_mb()
+    loaded = _loaded(session, renderer, probe.precision)
     reset_peak()
-    seconds = _measure(session, loaded, train_tokens, train, validation, judging)
+    if on_gpu:
+        start_measuring(device)
+    seconds = _measure(session, loaded, train_tokens, train, validation, judging, memory)
+    probed_mb = (allocated_peak_mb(device) if on_gpu else peak_mb()) - before_mb
+    peak = before_mb + probed_mb
+    if memory is not None:
+        peak = before_mb + after_probe(memory.plan, round(probed_mb * MIB)) / MIB
     asked = questions(judging, validation)
     asked_of_test = test.rows * len(asked) / len(validation)
     settings = session.task.train
@@ -133,15 +154,20 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         matmul_gflops=probe.bf16_gflops if probe.precision == "bf16" else probe.fp32_gflops,
         tokens_per_second=1 / seconds.trained_token,
         train_tokens=trained,
-        estimated_train_seconds=trained * seconds.trained_token
-        + validations * validated * seconds.validated_token
-        + (len(asked) + measured_rows) * seconds.tuned_row,
+        estimated_train_seconds=len(settings.seeds or [settings.seed])
+        * (
+            trained * seconds.trained_token
+            + validations * validated * seconds.validated_token
+            + (len(asked) + measured_rows) * seconds.tuned_row
+        ),
         estimated_opponents_seconds=len(asked) * sum(seconds.prompt_rows) * sum(sizes) + seconds.classical,
         estimated_verdict_seconds=asked_of_test
         * (max(seconds.prompt_rows, default=0.0) * max(sizes) + seconds.tuned_row)
         + seconds.general,
-        estimated_peak_memory_mb=peak_mb(),
-        available_memory_mb=available_mb(),
+        estimated_peak_memory_mb=peak,
+        available_memory_mb=free_mb(device) if on_gpu else available_mb(),
+        micro_batch_tokens=memory.micro_batch_tokens if memory else TOKENS_PER_MICRO_BATCH,
+        recompute=memory is not None and memory.recompute,
         guards=_guards(session),
         metric=metric,
         strong_opponents=strong_opponents(session),
@@ -167,6 +193,8 @@ def _guards(session: Session) -> tuple[JointPower, ...]:
     from tunesmith.stats.power_guards import guard_power, joint_power
 
     guards = session.task.guards
+    if not (guards.general_text.blocking or guards.probes.blocking):
+        return ()  # the material takes seconds to gather
     asked = [
         (material, guard.margin, spreads)
         for material, guard, spreads in zip(
@@ -183,11 +211,59 @@ def _guards(session: Session) -> tuple[JointPower, ...]:
             ],
             alpha,
         )
-        for rough in ((0, 1) if asked else ())
+        for rough in (0, 1)
     )
 
 
-def _checked(session: Session, loaded: LoadedModel, rows: list[Row], name: str) -> list[Tokens]:
+def _renderer(session: Session, labels: tuple[str, ...], precision: str) -> Renderer:
+    """What renders the rows: a decoder's tokenizer, so that memory is planned before weights are loaded."""
+    from tunesmith.engine.classifier_head import with_head
+    from tunesmith.models.tokenizing import add_tokens, base_family, load_tokenizer
+
+    settings, family = session.task.train, base_family(session.base())
+    if family == "encoder" and session.task.kind != "classify":
+        raise UserError(
+            f"base: {session.base().name} answers by a classification head and cannot write texts",
+            fix="choose a decoder-only or encoder–decoder base, or kind: classify",
+        )
+    if family == "decoder":
+        return add_tokens(load_tokenizer(session.base()), settings.add_tokens or ())
+    if settings.add_tokens:
+        raise UserError(
+            f"train.add_tokens: {session.base().name} is not a decoder-only base",
+            fix="leave train.add_tokens out, or choose a decoder-only base",
+        )
+    return with_head(session.load_again(precision), labels, settings.seed)
+
+
+def _loaded(session: Session, renderer: Renderer, precision: str) -> LoadedModel:
+    from tunesmith.models.loading import LoadedModel
+
+    return renderer if isinstance(renderer, LoadedModel) else session.load_again(precision)
+
+
+def _memory(session: Session, rows: list[Tokens], precision: str) -> MemoryChoice:
+    """How the run is made to fit this machine's memory, before anything is loaded."""
+    from pathlib import Path
+
+    from tunesmith.engine.devices import find_device, free_mb
+    from tunesmith.training.batches import sharing_of
+    from tunesmith.training.memory import read_shape
+    from tunesmith.training.memory_choice import choose_memory
+
+    device = find_device(session.task.train.device)
+    return choose_memory(
+        read_shape(Path(session.base().folder)),
+        session.task.train,
+        2 if precision == "bf16" else 4,
+        rows,
+        sharing_of(rows),
+        free_mb(device) if device.type == "cuda" else available_mb(),
+        device.type,
+    )
+
+
+def _checked(session: Session, loaded: Renderer, rows: list[Row], name: str) -> list[Tokens]:
     from tunesmith.models.rendering import check_lengths, check_rendering, instructed, render_row
 
     tokens = [render_row(loaded, instructed(session.task.instruction, row), row.target) for row in rows]
@@ -215,9 +291,11 @@ def _measure(
     train: list[Row],
     validation: list[Row],
     judging: Judging,
+    memory: MemoryChoice | None,
 ) -> _Seconds:
     from tunesmith.candidates.classical import estimate_tuning_seconds
     from tunesmith.engine.adapters import make_trainable
+    from tunesmith.engine.added_tokens import grow
     from tunesmith.engine.forward import common_prefix
     from tunesmith.stages.general import scored_tokens
     from tunesmith.training.measure import measure_steps
@@ -225,8 +303,10 @@ def _measure(
     task = session.task
     labelled = judging.kind == "classify"
     prompt_tokens = _prompt_tokens(session, loaded, judging, train, validation) if labelled else []
-    make_trainable(loaded.model, task.train)
-    rates = measure_steps(loaded, tokens, task.train.batch_size, task.train.seed)
+    loaded = grow(loaded, task.train.add_tokens or ())
+    make_trainable(loaded.model, task.train, loaded.head, len(loaded.tokenizer))
+    recompute = memory is not None and memory.recompute
+    rates = measure_steps(loaded, tokens, task.train, memory.largest.rows if memory else None, recompute)
     shared = common_prefix([row.ids for row in tokens])
     read = rates.read_tokens_per_second
     if labelled:
@@ -240,7 +320,7 @@ def _measure(
         prompt_rows=prompt_rows,
         tuned_row=tuned_row,
         classical=estimate_tuning_seconds(train) if labelled and task.opponents.classical else 0.0,
-        general=2 * scored_tokens(loaded) / read,
+        general=2 * scored_tokens(loaded) / read if loaded.family == "decoder" else 0.0,
     )
 
 
@@ -258,5 +338,5 @@ def _prompt_tokens(
     no_prior = [0.0] * len(judging.labels)
     return [
         score_prompt(prompting, form, rows, variant_rules(prompting, no_prior)).tokens / len(rows)
-        for form in own_forms(task.opponents)
+        for form in (own_forms(task.opponents) if loaded.family != "encoder" else ())
     ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tunesmith.models.catalog import Base, resolve_base
+from tunesmith.models.catalog import Base, check_base, resolve_base
 from tunesmith.progress import Report, progress_bar
 from tunesmith.task import Task
 from tunesmith.wheels import cache_folder
@@ -30,7 +30,14 @@ class Session:
         self.console = console
         self.cache = cache or cache_folder()
         self._base: Base | None = None
+        self._checked = False
         self._loaded: LoadedModel | None = None
+
+    def beside(self, task: Task, folder: TaskFolder) -> Session:
+        """A session for another task, or other settings of this one, on the same base."""
+        other = Session(task, folder, self.console, self.cache)
+        other._base = self.base()
+        return other
 
     def say(self, message: str) -> None:
         """One line of progress."""
@@ -59,15 +66,28 @@ class Session:
         self.cache.mkdir(parents=True, exist_ok=True)
         return resolve_base(name, self.task.folder, self.cache, self.say)
 
+    def release(self) -> None:
+        """Let go of the base in memory; who asks for it again has it loaded again."""
+        self._loaded = None
+
     def load_again(self, precision: str, base: Base | None = None) -> LoadedModel:
         """Another copy of the base in memory, for work that must leave nothing behind; or of another base."""
+        from torch import nn
+
         from tunesmith.engine import attention
+        from tunesmith.engine.devices import find_device
         from tunesmith.engine.precision import DTYPES, tune_process
         from tunesmith.models.loading import load_base
 
+        if not self._checked:
+            check_base(self.base())
+            self._checked = True
         tune_process()
         attention.register()
-        return load_base(base or self.base(), DTYPES[precision], attention.ATTENTION_NAME)
+        device = find_device(self.task.train.device)
+        loaded = load_base(base or self.base(), DTYPES[precision], attention.ATTENTION_NAME)
+        nn.Module.to(loaded.model, device=device)
+        return loaded
 
 
 def machine() -> dict[str, str]:

@@ -7,9 +7,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 from tunesmith.files import file_sha256, read_record, write_json
 from tunesmith.records import Dataset, FileHash, Scorecard
-from tunesmith.run_records import PilotPower, RunSummary
+from tunesmith.run_records import Interference, PilotPower, RunSummary
 from tunesmith.stages.answering import judging_of
 from tunesmith.stages.data import DataResult
+from tunesmith.stages.data_care import care_of_data
+from tunesmith.stages.guards import GuardsResult
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.plan import PlanResult
 from tunesmith.stages.session import Session, machine
@@ -28,6 +30,9 @@ REPORTED_PACKAGES = (
     "pyarrow",
 )
 
+# The ways of tuning that a decision table is expected to compare.
+TUNING_METHODS = {"lora": "LoRA", "qlora": "QLoRA", "full": "full fine-tuning"}
+
 
 def summarise(
     session: Session,
@@ -37,10 +42,13 @@ def summarise(
     opponents: OpponentsResult,
     train: TrainResult,
     verdict: VerdictResult,
+    guards: GuardsResult | None,
+    interference: tuple[Interference, ...] = (),
     pilot: PilotPower | None = None,
 ) -> RunSummary:
     """Gather the run; the date is that of the first time this very result was gathered."""
     from tunesmith.data.versions import read_split
+    from tunesmith.evaluation.costs import decision_table
     from tunesmith.evaluation.judging import questions
     from tunesmith.evaluation.scorecards import confusions, duels, text_duels
 
@@ -52,6 +60,19 @@ def summarise(
     wins, losses = (
         duels(asked.rows, train.validation, best) if labelled else text_duels(asked, train.validation, best)
     )
+    costs = None
+    if guards is not None:
+        costs = decision_table(
+            opponents.scorecards,
+            train.validation,
+            train.training,
+            guards.evidence.latencies,
+            verdict.verdict.gains,
+            verdict.forgetting,
+            guards.guarded.gap,
+            task.cost,
+            [title for method, title in TUNING_METHODS.items() if method != task.train.method],
+        )
     base = session.base()
     summary = RunSummary(
         task=task.name,
@@ -74,6 +95,7 @@ def summarise(
             "plan": plan.seconds,
             "opponents": opponents.seconds,
             "train": train.seconds,
+            **({"guards": guards.seconds} if guards is not None else {}),
             "verdict": verdict.seconds,
         },
         versions=_versions(),
@@ -87,10 +109,15 @@ def summarise(
                 "task.yaml", file_sha256(session.folder.task_file), session.folder.task_file.stat().st_size
             ),
         ),
+        interference=interference,
         base_licence=f"{base.licence}: {base.origin}",
-        notes=(*data.notes, *([train.message] if train.message else [])),
+        guarded=guards.guarded if guards is not None else None,
+        test_slices=verdict.slices,
+        costs=costs,
+        notes=(*data.notes, *(message for message in (opponents.message, train.message) if message)),
         kind=task.kind,
         pilot=pilot,
+        data_care=care_of_data(session, dataset),
     )
     return _dated(session, summary)
 

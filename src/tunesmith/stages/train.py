@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.files import file_sha256
+from tunesmith.files import file_sha256, read_record
 from tunesmith.records import Cost, Dataset, Estimate, FileHash, Plan, Row, Scorecard
-from tunesmith.run_records import Agreement, Training, WatchedCourse
+from tunesmith.run_records import Agreement, TaskPart, Training, WatchedCourse
 from tunesmith.stages.answering import (
     judging_identity,
     judging_of,
@@ -22,7 +22,8 @@ from tunesmith.stages.answering import (
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.passages import documents_sha256, library_of
 from tunesmith.stages.session import Session, machine, usable_cores
-from tunesmith.workspace import adapter_folder, cached, checkpoints, stage_key
+from tunesmith.stages.together import gather, other_datasets, score_parts
+from tunesmith.workspace import RESULT, adapter_folder, cached, checkpoints, stage_key
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from tunesmith.candidates.tuned import TunedModel
@@ -44,6 +45,7 @@ PACKAGES = (
     "tunesmith.candidates.shown",
     "tunesmith.candidates.retrieval",
     "tunesmith.candidates.answers",
+    "tunesmith.evaluation.memorisation",
     "tunesmith.evaluation.metrics",
     "tunesmith.evaluation.scorecards",
     "tunesmith.evaluation.judging",
@@ -52,6 +54,8 @@ PACKAGES = (
     "tunesmith.task.kinds",
     "tunesmith.stats",
     "tunesmith.stages.answering",
+    "tunesmith.stages.general",
+    "tunesmith.stages.together",
     "tunesmith.stages.train",
     "tunesmith.records",
     "tunesmith.run_records",
@@ -68,25 +72,35 @@ METRIC_ROWS = 256
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How training went, and the tuned candidate on validation."""
+    """How training went, and the tuned candidate on validation; ``together``: of each of several tasks."""
 
     training: Training
     validation: Scorecard
     files: tuple[FileHash, ...]
     message: str | None
     seconds: float
+    together: tuple[TaskPart, ...] = ()
 
 
 def check_training(session: Session) -> None:
     """What can be known to be wrong before any work is done.
 
-    Raises UserError where bitsandbytes is missing, or ``train.start_from`` holds no adapter for this base.
+    Raises UserError where bitsandbytes or the device is missing, ``train.start_from`` holds no adapter for
+    this base, or one of ``train.add_tokens`` is a token already.
     """
     settings = session.task.train
+    if settings.device != "cpu":
+        from tunesmith.engine.devices import find_device
+
+        find_device(settings.device)
     if settings.method == "qlora":
         from tunesmith.models.quantised import check_bitsandbytes
 
         check_bitsandbytes()
+    if settings.add_tokens:
+        from tunesmith.models.tokenizing import add_tokens, load_tokenizer
+
+        add_tokens(load_tokenizer(session.base()), settings.add_tokens)
     if settings.start_from is not None:
         from tunesmith.models.adapters import load_adapter
 
@@ -99,23 +113,40 @@ def train_adapter(session: Session, dataset: Dataset, plan: Plan) -> TrainResult
     Raises KeyboardInterrupt after a checkpoint when Ctrl-C was pressed; UserError when the loss is not
     finite.
     """
+    folder = _stage_folder(session, dataset, plan)
+    return cached(folder, TrainResult, lambda path: _train(session, dataset, plan, path))[0]
+
+
+def stored_training(session: Session, dataset: Dataset, plan: Plan) -> TrainResult | None:
+    """What :func:`train_adapter` would find done; None where it would have to train."""
+    result = _stage_folder(session, dataset, plan) / RESULT
+    try:
+        return read_record(result, TrainResult) if result.is_file() else None
+    except ValueError:  # half a file, or of another version
+        return None
+
+
+def _stage_folder(session: Session, dataset: Dataset, plan: Plan) -> Path:
     task = session.task
     inputs = {
         "dataset": dataset.manifest.version,
         "instruction": task.instruction,
         "train": task.train.model_dump(),
+        "also": [(other.task.instruction, data.manifest.version) for other, data in other_datasets(session)],
         "judging": judging_identity(task),
         "passages": [task.opponents.retrieval.model_dump(), documents_sha256(task)]
         if task.opponents.retrieval.with_tuned
         else None,
+        "planted": task.guards.canaries,
+        "forgetting_curve": task.guards.forgetting_curve,
         "start": _start_sha256(session),
         "base": session.base().sha256,
         "precision": plan.precision,
+        "micro_batch_tokens": plan.micro_batch_tokens,
         "threads": usable_cores(),
         "processor": machine()["processor"],
     }
-    folder = session.folder.stage("train", stage_key("train", inputs, PACKAGES))
-    return cached(folder, TrainResult, lambda path: _train(session, dataset, plan, path))[0]
+    return session.folder.stage("train", stage_key("train", inputs, PACKAGES))
 
 
 def _start_sha256(session: Session) -> str | None:
@@ -133,10 +164,14 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     from tunesmith.candidates.tuned import TunedModel
     from tunesmith.data.versions import read_split
     from tunesmith.engine.adapters import continue_from, make_trainable
+    from tunesmith.engine.added_tokens import grow
+    from tunesmith.engine.classifier_head import with_head
     from tunesmith.engine.lora import trained_weights
     from tunesmith.evaluation.judging import learned_rows, questions
+    from tunesmith.evaluation.memorisation import planted_rows
     from tunesmith.models.adapters import METHOD_TITLES
     from tunesmith.models.rendering import check_rendering, instructed, render_row
+    from tunesmith.stages.general import general_text_change
     from tunesmith.training.fit import fit
     from tunesmith.training.long_rows import training_rows
 
@@ -145,14 +180,20 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     judging = judging_of(task, dataset.manifest.labels)
     train = learned_rows(judging, read_split(dataset, "train"))
     validation = learned_rows(judging, read_split(dataset, "validation"))
+    train += planted_rows(task.guards.canaries)
     # A copy of its own: an adapter that a stage before left behind must play no part.
-    loaded = session.load_again(plan.precision)
+    session.release()
+    labels = dataset.manifest.labels
+    loaded = with_head(session.load_again(plan.precision), labels, settings.seed)
+    loaded = grow(loaded, settings.add_tokens or ())
     reset_peak()
-    make_trainable(loaded.model, settings)
+    make_trainable(loaded.model, settings, loaded.head, len(loaded.tokenizer))
     if settings.start_from is not None:
         continue_from(loaded.model, task.resolve(settings.start_from), loaded.base.sha256, settings)
     trained_on = training_rows(loaded, task.instruction, train, settings)
     check_rendering(loaded, trained_on.tokens, trained_on.rows)
+    gathered = gather(loaded, session, dataset, trained_on)
+    trained_on = gathered.trained_on
     validated = [render_row(loaded, instructed(task.instruction, row), row.target) for row in validation]
     asked = questions(judging, validation)
     tuned = TunedModel(loaded, task.instruction, judging.labels)
@@ -175,13 +216,17 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
             report,
             [row.source for row in trained_on.rows],
             metric,
+            general_text_change(loaded) if task.guards.forgetting_curve else None,
+            plan.micro_batch_tokens,
+            plan.recompute,
+            gathered.mixture,
         )
     every = max(1, len(validation) // COMPARED_ROWS)
     trained, adapter_sha256, agreement = _save(loaded, folder, validated[::every][:COMPARED_ROWS])
     trained_seconds = fitted.seconds
 
-    retrieval = task.opponents.retrieval
     cards = []
+    retrieval = task.opponents.retrieval
     for passages in (0, *(retrieval.k if retrieval.with_tuned else ())):
         if writing is None:
             library = library_of(task, train) if passages else None
@@ -191,6 +236,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
             cards.append(tuned_text_card(session, writing, judging, asked, adapter_sha256, passages))
     # On a tie without passages, which is cheaper.
     card = max(cards, key=lambda one: judging.sign * one.metrics[judging.metric].value)
+    together = score_parts(loaded, session, gathered, card)
     trainable = sum(parameter.numel() for parameter in trained_weights(loaded.model))
     training = Training(
         train=fitted.train,
@@ -219,7 +265,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     )
     # What was needed to go on is no longer needed, and is several times the adapter's size.
     shutil.rmtree(checkpoints(folder), ignore_errors=True)
-    return TrainResult(training, card, files, fitted.message, time.perf_counter() - started)
+    return TrainResult(training, card, files, fitted.message, time.perf_counter() - started, together)
 
 
 def _label_card(
@@ -291,7 +337,10 @@ def _save(loaded: LoadedModel, folder: Path, rows: Sequence[Tokens]) -> tuple[Pa
     masters = master_weights(loaded.model)
     if not masters:
         path = adapter_folder(folder)
-        sha256 = save_adapter(path, read_adapter(loaded.model), loaded.base.name, loaded.base.sha256)
+        adapter = replace(read_adapter(loaded.model), added_tokens=loaded.chat.ordinary)
+        sha256 = save_adapter(path, adapter, loaded.base.name, loaded.base.sha256)
+        if adapter.added_tokens:  # whoever loads the adapter needs them
+            loaded.tokenizer.save_pretrained(path)
         return path, sha256, adapter_agreement(loaded, path, rows)
     path = folder / "model"
     shutil.rmtree(path, ignore_errors=True)  # of a run that was stopped right after saving it

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith import ledger
 from tunesmith.files import content_hash, read_record, write_json
+from tunesmith.guard_records import GuardEvidence, SliceScore
 from tunesmith.records import (
     Candidate,
     Check,
@@ -22,8 +23,9 @@ from tunesmith.records import (
     Scorecard,
     Verdict,
 )
+from tunesmith.stages.answerers import answerer
 from tunesmith.stages.answering import judging_identity, judging_of
-from tunesmith.stages.candidate_answers import candidate_answers
+from tunesmith.stages.forgotten import general_scores, own_probe_scores_of
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.session import Session
@@ -33,7 +35,7 @@ from tunesmith.task import Task
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from tunesmith.evaluation.forgetting import GeneralScores
+    pass
 
 PACKAGES = (
     "tunesmith.candidates",
@@ -41,26 +43,33 @@ PACKAGES = (
     "tunesmith.evaluation",
     "tunesmith.models",
     "tunesmith.stats",
+    "tunesmith.stages.forgotten",
     "tunesmith.data.questions",
     "tunesmith.task.kinds",
     "tunesmith.stages.answering",
     "tunesmith.stages.bases",
-    "tunesmith.stages.candidate_answers",
     "tunesmith.stages.endpoints",
     "tunesmith.stages.verdict",
     "tunesmith.stages.general",
+    "tunesmith.stages.answerers",
+    "tunesmith.guard_records",
     "tunesmith.records",
 )
 
 
 @dataclass(frozen=True)
 class VerdictResult:
-    """The verdict and what it rests on; from the test, aggregates only."""
+    """The verdict and what it rests on; from the test, aggregates only.
+
+    ``guards_sha256`` names the task's guards as they were judged.
+    """
 
     verdict: Verdict
     scorecards: tuple[Scorecard, ...]
     forgetting: tuple[Forgetting, ...]
     seconds: float
+    slices: tuple[SliceScore, ...] = ()
+    guards_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,27 +88,36 @@ def contest_id(tuned: Candidate, finalists: Sequence[Candidate], task: Task) -> 
 
 
 def reach_verdict(
-    session: Session, dataset: Dataset, plan: Plan, opponents: OpponentsResult, train: TrainResult
+    session: Session,
+    dataset: Dataset,
+    plan: Plan,
+    opponents: OpponentsResult,
+    train: TrainResult,
+    evidence: GuardEvidence | None = None,
 ) -> VerdictResult:
     """Open the sealed test for this contest, measure gains and forgetting, and decide.
 
     The ledger line is written before a test row is read. The same contest again is free; another one on
-    the same test is judged at a stricter level.
+    the same test is judged at a stricter level. ``evidence`` is what the guards stage measured on validation;
+    without it those guards are unmeasured.
     """
     task = session.task
     inputs = {
         "dataset": dataset.manifest.version,
         "contest": contest_id(train.validation.candidate, opponents.finalist_candidates(), task),
+        "seeds": [run.adapter_sha256 for run in train.training.seeds.runs] if train.training.seeds else [],
         "goal": task.goal.model_dump(),
         "judging": judging_identity(task),
         "guards": task.guards.model_dump(),
         "base": session.base().sha256,
         "precision": plan.precision,
         "strong_opponents": plan.strong_opponents,
+        "own_probes": own_probes_sha256(session),
+        "evidence": evidence and replace(evidence, latencies=()),
     }
     folder = session.folder.stage("verdict", stage_key("verdict", inputs, PACKAGES))
     return cached(
-        folder, VerdictResult, lambda path: _decide(session, dataset, plan, opponents, train, path)
+        folder, VerdictResult, lambda path: _decide(session, dataset, plan, opponents, train, evidence, path)
     )[0]
 
 
@@ -109,28 +127,50 @@ def _decide(
     plan: Plan,
     opponents: OpponentsResult,
     train: TrainResult,
+    evidence: GuardEvidence | None,
     folder: Path,
 ) -> VerdictResult:
     from tunesmith.candidates.answers import Answers
+    from tunesmith.data.curation.originals import before_review, changed_by_review, dropped_by_review
     from tunesmith.data.sealed import open_test
-    from tunesmith.evaluation.forgetting import guard_checks, measure_forgetting
+    from tunesmith.data.versions import read_repairs, read_split
+    from tunesmith.evaluation.forgetting import (
+        guard_checks,
+        measure_forgetting,
+        measure_own_probes,
+        unmeasured_checks,
+    )
+    from tunesmith.evaluation.guards import evidence_checks
     from tunesmith.evaluation.judging import goal_gain, judged, questions
+    from tunesmith.evaluation.scorecards import correctness, with_metrics_before_review
+    from tunesmith.evaluation.seeds import seed_check
+    from tunesmith.evaluation.slices import make_slicer, score_slices, slice_checks
     from tunesmith.evaluation.verdict import decide
 
     started = time.perf_counter()
     goal = session.task.goal
     tuned, finalists = train.validation.candidate, opponents.finalist_candidates()
-    general = _general_scores(session, plan, train)
+    general = general_scores(session, plan, train)
+    own = own_probe_scores_of(session, plan, train)
     contest = contest_id(tuned, finalists, session.task)
     names = [candidate.name for candidate in (tuned, *finalists)]
     rows, opening = open_test(dataset, session.folder.ledger, contest, names)
     alpha = alpha_for_opening(opening, goal.alpha)
     margins = session.task.guards
-    forgetting = measure_forgetting(
-        *general, margins.general_text.margin, margins.probes.margin, guard_level(opening)
-    )
+    text, probes = margins.general_text, margins.probes
+    forgetting: tuple[Forgetting, ...] = ()
+    if isinstance(general, str):
+        forgotten = unmeasured_checks(general, text.blocking, probes.blocking)
+    else:
+        forgetting = measure_forgetting(*general, text.margin, probes.margin, guard_level(opening))
+        if own is not None:
+            # Before the last, which is the change of all built-in probes.
+            asked_by_user = measure_own_probes(*own, probes.margin, guard_level(opening))
+            forgetting = (*forgetting[:-1], asked_by_user, forgetting[-1])
+        forgotten = guard_checks(forgetting, text.blocking, probes.blocking)
     judging = judging_of(session.task, dataset.manifest.labels)
-    asked = questions(judging, rows)
+    asked, changes = questions(judging, rows), read_repairs(dataset)
+    labelled = session.task.kind == "classify"
     cards: dict[str, Scorecard] = {}
     given: dict[str, tuple[str, ...]] = {}
     chosen: dict[str, list[int]] = {}
@@ -138,11 +178,16 @@ def _decide(
         enough = opponents.test_rows.get(candidate.id)
         chosen[candidate.id] = _fair_draw(asked.rows, enough)
         some = asked.take(chosen[candidate.id])
-        sealed = sealed_answers(session, dataset, plan, train, candidate, some.rows)
-        answers = Answers(list(sealed.answers), None, 0)
+        below = max(row.id for row in some.rows) if enough else None
+        dropped = dropped_by_review(changes, "test", below=below) if labelled else ()
+        sealed = sealed_answers(session, dataset, plan, train, candidate, [*some.rows, *dropped])
+        answers = Answers(list(sealed.answers[: len(some)]), None, 0)
         card = judged(judging, candidate, "test", some, answers, sealed.cost)
+        if labelled and changed_by_review(changes, "test"):
+            before = [*before_review(some.rows, changes), *dropped]
+            card = with_metrics_before_review(card, before, sealed.answers, judging.labels)
         cards[candidate.id] = replace(card, stopped_after_rows=len(some) if len(some) < len(asked) else None)
-        given[candidate.id] = sealed.answers
+        given[candidate.id] = tuple(answers.labels)
     gains: list[PairedGain] = [
         goal_gain(
             judging,
@@ -154,9 +199,25 @@ def _decide(
         )
         for finalist in finalists
     ]
+    slices: tuple[SliceScore, ...] = ()
+    if session.task.kind == "classify":
+        leader = opponents.leader()
+        some = asked.take(chosen[leader.id])
+        slices = score_slices(
+            make_slicer(read_split(dataset, "train"), margins.slices).masks(some.rows),
+            [row.group for row in some.rows],
+            correctness(some.rows, [given[tuned.id][index] for index in chosen[leader.id]]),
+            correctness(some.rows, given[leader.id]),
+            leader.name,
+            {one.name: one.margin for one in margins.slices},
+            alpha_for_opening(opening),
+        )
     guards = (
-        _leak_check(dataset),
-        *guard_checks(forgetting, margins.general_text.blocking, margins.probes.blocking),
+        leak_check(dataset),
+        *forgotten,
+        *slice_checks(slices, margins.slices),
+        *evidence_checks(evidence, margins, alpha_for_opening(opening)),
+        *seed_check(train.training.seeds, gains),
     )
     verdict = decide(
         gains,
@@ -171,7 +232,8 @@ def _decide(
         strong_opponents=plan.strong_opponents,
     )
     ordered = (cards[tuned.id], *(cards[finalist.id] for finalist in finalists))
-    result = VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started)
+    guarded = guards_sha256(session.task)
+    result = VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started, slices, guarded)
     ledger.append(
         session.folder.ledger,
         "verdict",
@@ -210,13 +272,27 @@ def free_names(record: Any, where: str = "") -> list[str]:
     return names
 
 
+def guards_sha256(task: Task) -> str:
+    """Names what a task asks of its guards."""
+    return content_hash(task.guards.model_dump())
+
+
+def own_probes_sha256(session: Session) -> str | None:
+    """Names the file of the user's own probes; UserError where it cannot be read."""
+    from tunesmith.evaluation.own_probes import read_own_probes
+
+    file = session.task.guards.own_probes
+    return None if file is None else content_hash(read_own_probes(session.task.resolve(file)))
+
+
 def _fair_draw(rows: Sequence[Row], count: int | None) -> list[int]:
     """Indices, in order, of ``count`` rows drawn by the hash of their content; of all rows where None."""
     drawn = sorted(range(len(rows)), key=lambda index: rows[index].id)
     return sorted(drawn[:count])
 
 
-def _leak_check(dataset: Dataset) -> Check:
+def leak_check(dataset: Dataset) -> Check:
+    """Whether the frozen version was found free of rows that are in two splits."""
     leaks = dataset.manifest.leaks
     return Check(
         name="no leak between splits",
@@ -225,20 +301,6 @@ def _leak_check(dataset: Dataset) -> Check:
         evidence=f"{leaks:,} leaking pairs found in the frozen version",
         blocking=True,
     )
-
-
-def _general_scores(session: Session, plan: Plan, train: TrainResult) -> tuple[GeneralScores, GeneralScores]:
-    """General texts and probes as scored by the base and by the tuned model."""
-    from tunesmith.candidates.tuned import put_adapter
-    from tunesmith.engine.lora import lora_disabled
-    from tunesmith.stages.general import base_general_scores, tuned_general_scores
-
-    loaded = session.loaded(plan.precision)
-    tuned_model = put_adapter(loaded, Path(train.training.adapter_folder))
-    with session.bar("verdict", "general ability of the base") as report, lora_disabled(loaded.model):
-        base = base_general_scores(loaded, plan.precision, session.cache, report)
-    with session.bar("verdict", "general ability of the tuned model") as report:
-        return base, tuned_general_scores(tuned_model, base, report)
 
 
 def sealed_answers(
@@ -260,7 +322,9 @@ def sealed_answers(
             path.unlink()
     reset_peak()
     started = time.perf_counter()
-    answers = candidate_answers(session, dataset, plan, train, candidate, rows)
+    answer = answerer(session, dataset, plan, train.training, candidate)
+    with session.bar("verdict", f"{candidate.name} on the sealed test") as report:
+        answers = answer(rows, report)
     cost = Cost(time.perf_counter() - started, len(rows), answers.tokens, peak_mb(), answers.spend)
     sealed = SealedAnswers(candidate.id, tuple(answers.labels), cost)
     write_json(path, sealed)

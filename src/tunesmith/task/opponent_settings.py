@@ -48,8 +48,8 @@ class EndpointSettings(Section):
     )
     chain_of_thought: bool = Field(
         default=True,
-        description="One more prompt: think step by step, then answer (classify, extract, answer). Its answers "
-        "are longer, and cost more.",
+        description="One more prompt: think step by step, then answer (classify, extract, answer). Its "
+        "answers are longer, and cost more.",
     )
     samples: Count = Field(
         default=1,
@@ -84,8 +84,8 @@ class RetrievalSettings(Section):
     )
     with_tuned: bool = Field(
         default=False,
-        description="The tuned model is shown passages as well, and goes on with them where it is better so on "
-        "validation. It is trained without them.",
+        description="The tuned model is shown passages as well, and goes on with them where it is better so "
+        "on validation. It is trained without them.",
     )
 
 
@@ -97,6 +97,21 @@ class OpponentSettings(Section):
         description="Word and character n-grams with a linear model: cheap, and often hard to beat. For "
         "texts: the answer of the nearest training row, the first sentences (summarise), templates "
         "(generate), a linear model for each field (extract).",
+    )
+    classical_lower_case: bool = Field(
+        default=True, description="false: classical models tell upper and lower case apart."
+    )
+    classical_stop_words: Text | None = Field(
+        default=None,
+        description="Words that classical models do not see: english, or a file with one word a line. "
+        "Language models always get the whole text: small words carry meaning for them.",
+        examples=["english"],
+    )
+    classical_spelling: Text | None = Field(
+        default=None,
+        description="Mends spelling for classical models by the words that are known: train (those of the "
+        "training rows), or a file with one word a line. Language models get the text as it is.",
+        examples=["train"],
     )
     zero_shot: bool = Field(
         default=True, description="The base model, asked with the instruction and the list of labels."

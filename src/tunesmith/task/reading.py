@@ -151,6 +151,8 @@ def _schema_at(where: Where, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _followed(at: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    sections = [member for member in at.get("anyOf", ()) if "$ref" in member]
+    at = sections[0] if sections else at  # a section that may be left out
     if "$ref" not in at:
         return at
     followed: dict[str, Any] = schema["$defs"][at["$ref"].rpartition("/")[2]]

@@ -14,6 +14,13 @@ from tunesmith.task.opponent_settings import PLACEHOLDERS
 
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_TRANSFORMATIONS = ("lower_case", "stop_words", "spelling", "classical_stop_words", "classical_spelling")
+_WHY_NOT = (
+    "a language model is never given changed text: it was trained on text as people write it, so case, small "
+    "words and mistakes mean something to it, and in use it is asked with unchanged text. For the classical "
+    "opponent there are opponents.classical_lower_case, classical_stop_words and classical_spelling"
+)
+
 _HOLDS = {"input": "what the model is given", "target": "the right answer"}
 
 
@@ -23,6 +30,10 @@ def broken_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
     ``task`` is what a file says, unvalidated: values of a wrong type are passed over, not judged.
     """
     data, split, opponents, train = (task.get(name) for name in ("data", "split", "opponents", "train"))
+    for section, settings in (("data", data), ("train", train)):
+        for name in _TRANSFORMATIONS:
+            if isinstance(settings, Mapping) and name in settings:
+                yield (section, name), _WHY_NOT
     if isinstance(data, Mapping):
         yield from _broken_data_rules(data)
     if isinstance(split, Mapping):
@@ -39,6 +50,9 @@ def broken_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
     yield from _broken_kind_rules(task)
     if isinstance(opponents, Mapping):
         yield from _broken_opponent_rules(opponents)
+    guards = task.get("guards")
+    if isinstance(guards, Mapping) and isinstance(data, Mapping):
+        yield from _broken_guard_rules(guards, data)
     if isinstance(train, Mapping):
         yield from _broken_watch_rules(train)
         yield from _broken_train_rules(train)
@@ -81,8 +95,33 @@ def _broken_kind_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
             )
             yield ("opponents", "endpoints", index, "samples"), text
     labels = data.get("most_frequent_labels") if isinstance(data, Mapping) else None
+    train = task.get("train")
+    if kind != "classify" and isinstance(train, Mapping) and train.get("also"):
+        yield ("train", "also"), f"several tasks are trained in one run with kind: classify, not {kind}"
     if kind != "classify" and labels is not None:
         yield ("data", "most_frequent_labels"), f"there are no labels with kind: {kind}: leave it out"
+
+
+def _broken_guard_rules(guards: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
+    kept = data.get("fields")
+    kept = set(map(str, kept)) if isinstance(kept, (list, tuple)) else set()
+    slices = guards.get("slices")
+    slices = [one for one in slices if isinstance(one, Mapping)] if isinstance(slices, (list, tuple)) else []
+    names = [str(one.get("name")) for one in slices]
+    if len(set(names)) < len(names):
+        yield ("guards", "slices"), "a name is given twice"
+    for one in slices:
+        try:
+            re.compile(str(one.get("pattern")))
+        except re.error as error:
+            yield ("guards", "slices"), f"{one.get('pattern')!r} is not a regular expression: {error}"
+    fairness = guards.get("fairness")
+    fields = fairness.get("fields") if isinstance(fairness, Mapping) else None
+    asked = [("slices", one.get("field")) for one in slices]
+    asked += [("fairness", name) for name in fields] if isinstance(fields, (list, tuple)) else []
+    for section, name in asked:
+        if isinstance(name, str) and name not in kept:
+            yield ("guards", section), f"the column {name!r} is not kept: add it to data.fields"
 
 
 def _broken_split_rules(split: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
@@ -133,8 +172,10 @@ def _broken_opponent_rules(opponents: Mapping[str, Any]) -> Iterator[tuple[Where
         ):
             yield ("opponents",), "all are off: a gain needs an opponent; leave at least one on"
     found_in = opponents.get("retrieval")
-    if isinstance(found_in, Mapping) and not found_in.get("k") and (
-        found_in.get("documents") is not None or found_in.get("with_tuned") is True
+    if (
+        isinstance(found_in, Mapping)
+        and not found_in.get("k")
+        and (found_in.get("documents") is not None or found_in.get("with_tuned") is True)
     ):
         yield ("opponents", "retrieval"), "k is missing: how many passages are shown, such as [3]"
     templates = opponents.get("templates")
@@ -192,7 +233,13 @@ def _broken_watch_rules(train: Mapping[str, Any]) -> Iterator[tuple[Where, str]]
 
 
 def _broken_train_rules(train: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
-    for name in ("targets", "modules_to_save"):
+    also = train.get("also")
+    if isinstance(also, (list, tuple)) and len(set(map(str, also))) < len(also):
+        yield ("train", "also"), "a task is given twice"
+    seeds = train.get("seeds")
+    if isinstance(seeds, (list, tuple)) and len(set(map(str, seeds))) < len(seeds):
+        yield ("train", "seeds"), "a seed is given twice"
+    for name in ("targets", "modules_to_save", "add_tokens"):
         given = train.get(name)
         if isinstance(given, (list, tuple)) and len(set(map(str, given))) < len(given):
             yield ("train", name), "a name is given twice"
@@ -210,6 +257,12 @@ def _broken_data_rules(data: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
     low, high = data.get("min_words"), data.get("max_words")
     if isinstance(low, int) and isinstance(high, int) and low > high:
         yield ("data", "min_words"), f"above data.max_words ({low} > {high}): no row would be left"
+    window, overlap = data.get("window_words"), data.get("window_overlap_words", 50)
+    if isinstance(window, int) and isinstance(overlap, int) and overlap >= window:
+        yield (
+            ("data", "window_words"),
+            f"not above data.window_overlap_words ({overlap}): windows would not move",
+        )
     has = {name for name, value in data.items() if value is not None}
     columns = has & {"input", "target", "messages"}
     given = data.get("input")

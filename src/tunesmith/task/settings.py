@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from tunesmith.task.guard_settings import CostSettings, GuardsSettings
 from tunesmith.task.kinds import GOAL_METRICS, Kind
 from tunesmith.task.lines import dotted
 from tunesmith.task.opponent_settings import OpponentSettings
@@ -80,6 +81,15 @@ class DataSettings(Section):
         " a prompt does not fit the model's context.",
         examples=[300],
     )
+    window_words: Annotated[int, Field(ge=2)] | None = Field(
+        default=None,
+        description="Inputs with more words than this are cut into overlapping windows, each a row with the "
+        "answer of the whole (spans are cut with their text). Windows of one document stay in one split.",
+        examples=[300],
+    )
+    window_overlap_words: Count = Field(
+        default=50, description="How many words a window shares with the next; fewer than window_words."
+    )
     most_frequent_labels: Annotated[int, Field(ge=2)] | None = Field(
         default=None,
         description="Keep only the rows of this many labels, the most frequent ones. Useful for a first try"
@@ -108,6 +118,12 @@ class DataSettings(Section):
         description="A repair plan (`tunesmith data plan` writes one): what the audit found is repaired as "
         "it says, in training rows only, before they are frozen.",
         examples=["repair-plan.yaml"],
+    )
+    train_extra: Text | Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] | None = Field(
+        default=None,
+        description="Rows made by `tunesmith data weak` or `tunesmith data augment`. They are only ever "
+        "trained on, never validated or tested with; what is like a validation or test row is left out.",
+        examples=["weak.jsonl"],
     )
     licence: str | None = Field(
         default=None,
@@ -146,31 +162,6 @@ class GoalSettings(Section):
         default=0.05,
         description="The chance, one-sided, of calling a worthless model better. Every further contest on "
         "the same test gets a stricter one.",
-    )
-
-
-class GuardSettings(Section):
-    """One thing that must not get worse, and by how much it may."""
-
-    margin: Share = Field(description="How much worse is still acceptable: 0.03 is 3 %.", examples=[0.03])
-    blocking: bool = Field(
-        default=False,
-        description="true: the verdict is not TRAIN unless this is proven. false: it is only reported.",
-    )
-
-
-class GuardsSettings(Section):
-    """What must not get worse than in the base model."""
-
-    general_text: GuardSettings = Field(
-        default=GuardSettings(margin=0.03),
-        description="General text: how many more bits per byte the tuned model may need (0.03 is 3 %). Let "
-        "it block when the model is also used for other things.",
-    )
-    probes: GuardSettings = Field(
-        default=GuardSettings(margin=0.02),
-        description="Grammar, everyday facts, arithmetic, instructions: how much accuracy the tuned model "
-        "may lose (0.02 is 2 points).",
     )
 
 
@@ -228,12 +219,13 @@ class Task(Section):
     )
     guards: GuardsSettings = Field(
         default=GuardsSettings(),
-        description="What must not get worse than in the base model, and by how much it may. blocking: true "
-        "keeps the verdict from TRAIN unless that is proven; false only reports it.",
+        description="What must not get worse than in the base model or the opponent, and by how much it may. "
+        "blocking: true keeps the verdict from TRAIN unless that is proven; false only reports it.",
     )
     base: Text = Field(
         description="The model to start from: a name from the catalog, a Hugging Face folder, a .gguf file,"
-        " or a Hub id. Try the smallest first; a larger one is slower and often better.",
+        " or a Hub id with its revision (owner/name@commit). Try the smallest first; a larger one is slower "
+        "and often better.",
         examples=["smollm2-135m-instruct"],
     )
     max_new_tokens: Count | None = Field(
@@ -263,6 +255,11 @@ class Task(Section):
         description="Blind comparison by people of the tuned model's answers with the best opponent's "
         "(`tunesmith review`).",
     )
+    cost: CostSettings | None = Field(
+        default=None,
+        description="What running models costs you: after how many requests does fine-tuning pay?",
+        examples=[CostSettings(machine_per_hour=0.6)],
+    )
 
     _folder: Path = PrivateAttr(default=Path())
 
@@ -289,6 +286,12 @@ class Task(Section):
     def data_paths(self) -> tuple[Path, ...]:
         """The resolved ``data.path``; empty for a package."""
         paths = self.data.path or ()
+        return tuple(self.resolve(path) for path in ([paths] if isinstance(paths, str) else paths))
+
+    @property
+    def extra_paths(self) -> tuple[Path, ...]:
+        """The resolved ``data.train_extra``."""
+        paths = self.data.train_extra or ()
         return tuple(self.resolve(path) for path in ([paths] if isinstance(paths, str) else paths))
 
     @model_validator(mode="after")

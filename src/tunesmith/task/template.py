@@ -122,7 +122,7 @@ def _setting(name: str, field: FieldInfo, settings: Mapping[str, Any], indent: s
 
 def _value(value: Any) -> str:
     if isinstance(value, BaseModel):
-        value = value.model_dump()
+        value = value.model_dump(exclude_none=True)
     if isinstance(value, Mapping):
         return (
             "{" + ", ".join(f"{key}: {_value(item)}" for key, item in value.items() if item is not None) + "}"

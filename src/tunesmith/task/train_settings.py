@@ -13,6 +13,7 @@ from tunesmith.task.sections import Count, Positive, Section, Share, Text
 FULL_LEARNING_RATE = 5e-5
 
 TrainMethod = Literal["lora", "rslora", "dora", "qlora", "full"]
+Mixing = Literal["proportional", "temperature", "equal"]
 
 
 class TrainSettings(Section):
@@ -49,11 +50,22 @@ class TrainSettings(Section):
         "their names.",
         examples=[["lm_head", "embed_tokens"]],
     )
+    add_tokens: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] | None = Field(
+        default=None,
+        description="Texts that become tokens of their own, such as part numbers or field names. Their rows "
+        "of embeddings and output head are trained and saved; each starts as the mean of its former tokens.",
+        examples=[["[AMOUNT]", "[DATE]"]],
+    )
     start_from: Text | None = Field(
         default=None,
         description="An adapter folder to go on from, trained on the same base with the same method, rank, "
         "alpha and layers. A relative path starts at the folder of this task file.",
         examples=["runs/first-try/stages/train-0123456789ab/adapter"],
+    )
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]+)?)$")] = Field(
+        default="cpu",
+        description="Where the models of this task compute: cpu, cuda, or cuda:1 for the second GPU.",
+        examples=["cuda"],
     )
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=1e-3,
@@ -152,8 +164,32 @@ class TrainSettings(Section):
         "you give fewer.",
         examples=[1024],
     )
+    also: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Task files whose training rows are learned together with this task's. The checkpoint is "
+        "chosen for this task, and its test is not touched by the others: rows like its held-out ones are "
+        "left out of their training rows. The report compares each task with having been trained alone.",
+        examples=[["intents.yaml"]],
+    )
+    mixing: Mixing = Field(
+        default="proportional",
+        description="With also: how much of an epoch each task gets. proportional: by its rows. equal: the "
+        "same for all. temperature: by rows^(1/mixing_temperature), between the two.",
+    )
+    mixing_temperature: Annotated[float, Field(ge=1)] = Field(
+        default=2.0, description="With mixing temperature: 1 is proportional, a large one is equal."
+    )
     seed: Annotated[int, Field(ge=0)] = Field(
         default=0, description="The seed of the adapter's start and of the order of the rows."
+    )
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=2)] | None = (
+        Field(
+            default=None,
+            description="Instead of seed: train once with each of these, and report how much they differ. "
+            "The one that is best on validation (see best_by) goes to the test; the verdict says whether "
+            "its gain is more than another seed may take away. Three or more; each takes a whole training.",
+            examples=[[0, 1, 2]],
+        )
     )
 
     @model_validator(mode="before")

@@ -10,6 +10,7 @@ import torch
 from tunesmith.engine.forward import Batch, common_prefix, make_batch
 from tunesmith.engine.scoring import batches_by_length
 from tunesmith.engine.segments import shared_openings
+from tunesmith.models.families import Family
 from tunesmith.models.rendering import Tokens
 
 BATCHES_SORTED_TOGETHER = 12
@@ -48,10 +49,14 @@ class Sharing:
         return [[chosen[at] for at in part] for part in found]
 
 
-def sharing_of(train: Sequence[Tokens], validation: Sequence[Tokens] = ()) -> Sharing:
-    """What the rows of a run share before any of them learns."""
+def sharing_of(
+    train: Sequence[Tokens], validation: Sequence[Tokens] = (), family: Family = "decoder"
+) -> Sharing:
+    """What the rows of a run share before any of them learns; an encoder reads every row whole."""
     rows = [*train, *validation]
     prefix = common_prefix([row.ids for row in rows], [row.learn.index(True) for row in rows])
+    if family != "decoder":
+        return Sharing(prefix, None)
     groups = shared_openings([_head(row, prefix) for row in train])
     saved = sum(shared * (len(members) - 1) for members, shared in groups)
     if saved < SHARE_WORTH_SAVING * sum(len(row.ids) - prefix for row in train):

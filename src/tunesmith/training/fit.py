@@ -14,6 +14,7 @@ from torch import Tensor
 from tunesmith.engine.forward import Batch, summed_loss
 from tunesmith.engine.full import masters_to_weights
 from tunesmith.engine.lora import adapter_dropout, trainable_parameters
+from tunesmith.engine.recompute import recomputing
 from tunesmith.engine.selfcheck import LossFunction, choose_loss
 from tunesmith.files import content_hash
 from tunesmith.models.loading import LoadedModel
@@ -30,6 +31,7 @@ from tunesmith.training.checkpoints import (
 )
 from tunesmith.training.guard import Guard
 from tunesmith.training.interrupts import interrupt_after_step
+from tunesmith.training.mixing import Mixture, mixed_batches
 from tunesmith.training.optimisers import Penalties, make_optimiser, optimiser_state, restore_optimiser
 from tunesmith.training.schedule import Schedule
 from tunesmith.training.validation import Metric, Watch, per_example
@@ -76,6 +78,10 @@ def fit(
     report: Report = silent,
     sources: Sequence[str] | None = None,
     metric: Metric | None = None,
+    general_text: Metric | None = None,
+    micro_batch_tokens: int = TOKENS_PER_MICRO_BATCH,
+    recompute: bool = False,
+    mixture: Mixture | None = None,
 ) -> Fit:
     """Train ``loaded`` and leave it at its best step: lowest validation loss, or highest ``metric``.
 
@@ -84,8 +90,12 @@ def fit(
     improvement. Stopped by Ctrl-C it finishes the step, writes a checkpoint and raises KeyboardInterrupt;
     called again with the same arguments it goes on and ends with the weights of an uninterrupted run, bit
     for bit on the same machine with the same number of threads. ``sources`` name the training rows in
-    messages; ``metric`` is measured at every validation, and needed by ``settings.best_by``. Raises UserError
-    when a loss or a weight is not finite, or when the checkpoints are those of another configuration.
+    messages; ``metric`` is measured at every validation, and needed by ``settings.best_by``, and so is the
+    change of ``general_text``, which decides nothing. At most ``micro_batch_tokens`` (or one row) are held
+    for the backward pass at once, and with ``recompute`` layers keep only their inputs: both as the memory
+    plan says. With ``mixture`` ``train`` holds the rows of several tasks, and ``validation`` those of the
+    first. Raises UserError when a loss or a weight is not finite, or when the checkpoints are those of
+    another configuration.
     """
     if settings.best_by == "metric" and metric is None:
         raise ValueError("the best step by a metric needs the metric")
@@ -93,12 +103,17 @@ def fit(
     optimiser = make_optimiser(parameters, settings)
     penalties = Penalties(loaded.model, parameters, settings)
     schedule = Schedule(len(train), settings)
-    sharing = sharing_of(train, validation)
+    others = list(zip(mixture.names[1:], mixture.validation, strict=True)) if mixture is not None else []
+    sharing = sharing_of(train, [*validation, *(row for _, rows in others for row in rows)], loaded.family)
     lengths = [len(row.ids) for row in train]
-    watch = Watch(train, validation, loaded.pad_token, sharing, metric)
+    watch = Watch(train, validation, loaded.pad_token, sharing, metric, general_text, others)
     config = _config(loaded, train, validation, settings)
+    config["micro-batch tokens"] = str(micro_batch_tokens)
+    if mixture is not None:
+        config["mixture"] = ", ".join(map(str, (*mixture.sizes, *mixture.shares)))
     checked = sharing.batch(train, two_short_rows(lengths, sharing), loaded.pad_token)
-    loss_of, message = choose_loss(loaded.model, checked)
+    with recomputing(loaded.model, recompute):
+        loss_of, message = choose_loss(loaded.model, checked)
     names = sources or [f"training row {index + 1}" for index in range(len(train))]
 
     progress, best = Progress(config), list[Tensor]()
@@ -121,14 +136,22 @@ def fit(
             if progress.step // schedule.steps_per_epoch != epoch:
                 epoch = progress.step // schedule.steps_per_epoch
                 rows_per_step = settings.batch_size * settings.accumulate
-                batches = epoch_batches(lengths, rows_per_step, settings.seed, epoch, sharing.documents)
+                if mixture is None:
+                    batches = epoch_batches(lengths, rows_per_step, settings.seed, epoch, sharing.documents)
+                else:
+                    batches = mixed_batches(
+                        mixture, lengths, rows_per_step, settings.seed, epoch, sharing.documents
+                    )
             chosen = batches[progress.step % schedule.steps_per_epoch]
-            parts = _parts(train, chosen, sharing, settings.batch_size)
+            parts = micro_batches_of(train, chosen, sharing, settings.batch_size, micro_batch_tokens)
             micro_batches = [sharing.batch(train, part, loaded.pad_token) for part in parts]
             guard = Guard(
                 progress.step + 1, settings, checkpoints, [[names[row] for row in p] for p in parts]
             )
-            point = _step(loaded, loss_of, micro_batches, optimiser, penalties, parameters, schedule, guard)
+            with recomputing(loaded.model, recompute):
+                point = _step(
+                    loaded, loss_of, micro_batches, optimiser, penalties, parameters, schedule, guard
+                )
             tokens = sum(part.useful_tokens for part in micro_batches)
             supervised = sum(len(part.targets) for part in micro_batches)
             progress = replace(
@@ -230,13 +253,13 @@ def _step(
     )
 
 
-def _parts(
-    train: Sequence[Tokens], chosen: Sequence[int], sharing: Sharing, batch_size: int
+def micro_batches_of(
+    train: Sequence[Tokens], chosen: Sequence[int], sharing: Sharing, batch_size: int, tokens: int
 ) -> list[list[int]]:
     """The rows of one step in parts small enough to be held for the backward pass."""
     return [
         part[start : start + batch_size]
-        for part in sharing.parts(train, chosen, TOKENS_PER_MICRO_BATCH)
+        for part in sharing.parts(train, chosen, tokens)
         for start in range(0, len(part), batch_size)
     ]
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tunesmith.errors import UserError
-from tunesmith.models.loading import LoadedModel
-from tunesmith.models.rendering import ROWS_LISTED, Tokens, instructed, render_row
+from tunesmith.models.rendering import ROWS_LISTED, Renderer, Tokens, instructed, render_row
 from tunesmith.records import Message, Row
 from tunesmith.run_records import LongRow
 from tunesmith.task.train_settings import TrainSettings
@@ -23,7 +22,7 @@ class TrainingRows:
 
 
 def training_rows(
-    loaded: LoadedModel, instruction: str, rows: Sequence[Row], settings: TrainSettings
+    loaded: Renderer, instruction: str, rows: Sequence[Row], settings: TrainSettings
 ) -> TrainingRows:
     """Render ``rows`` and treat those above ``settings.max_tokens`` as ``settings.long_rows`` says.
 
@@ -60,7 +59,7 @@ def training_rows(
     return TrainingRows(kept, tokens, tuple(long))
 
 
-def _limit(loaded: LoadedModel, settings: TrainSettings) -> int:
+def _limit(loaded: Renderer, settings: TrainSettings) -> int:
     if settings.max_tokens is None:
         return loaded.context_tokens
     if settings.max_tokens > loaded.context_tokens:
@@ -72,12 +71,12 @@ def _limit(loaded: LoadedModel, settings: TrainSettings) -> int:
     return settings.max_tokens
 
 
-def _render(loaded: LoadedModel, instruction: str, row: Row) -> Tokens:
+def _render(loaded: Renderer, instruction: str, row: Row) -> Tokens:
     return render_row(loaded, instructed(instruction, row), row.target)
 
 
 def _cut(
-    loaded: LoadedModel, instruction: str, row: Row, limit: int, at_start: bool
+    loaded: Renderer, instruction: str, row: Row, limit: int, at_start: bool
 ) -> tuple[Row, Tokens] | None:
     """The row with as much of its longest message as fits; None where not one character would."""
     prompts = [index for index, message in enumerate(row.messages) if message.role != "assistant"]
@@ -100,7 +99,7 @@ def _cut(
     return best
 
 
-def _too_long(loaded: LoadedModel, long: Sequence[LongRow], rows: int, limit: int) -> UserError:
+def _too_long(loaded: Renderer, long: Sequence[LongRow], rows: int, limit: int) -> UserError:
     listed = ", ".join(f"{row.source} ({row.tokens:,} tokens)" for row in long[:ROWS_LISTED])
     more = f" and {len(long) - ROWS_LISTED:,} more" if len(long) > ROWS_LISTED else ""
     what = f"{loaded.base.name}'s context" if limit == loaded.context_tokens else "train.max_tokens"

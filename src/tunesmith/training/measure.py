@@ -9,14 +9,25 @@ from dataclasses import dataclass
 
 import torch
 
-from tunesmith.engine.forward import summed_loss
 from tunesmith.engine.lora import trained_weights
+from tunesmith.engine.recompute import recomputing
+from tunesmith.engine.selfcheck import family_loss
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import Tokens
-from tunesmith.training.batches import epoch_batches, sharing_of
-from tunesmith.training.fit import TOKENS_PER_MICRO_BATCH
+from tunesmith.task.train_settings import TrainSettings
+from tunesmith.training.batches import Sharing, epoch_batches, sharing_of
+from tunesmith.training.fit import TOKENS_PER_MICRO_BATCH, micro_batches_of
+from tunesmith.training.memory import MicroBatch, micro_batch
 
 TIMED_STEPS = 2
+
+
+@dataclass(frozen=True)
+class SizedRows:
+    """The indices of the rows of one micro-batch, and its size."""
+
+    rows: tuple[int, ...]
+    size: MicroBatch
 
 
 @dataclass(frozen=True)
@@ -31,28 +42,77 @@ class StepRates:
     read_tokens_per_second: float
 
 
-def measure_steps(loaded: LoadedModel, rows: Sequence[Tokens], batch_size: int, seed: int) -> StepRates:
-    """Time forward and backward on typical batches, after one on the longest rows (the peak of memory).
+def largest_micro_batches(
+    rows: Sequence[Tokens], settings: TrainSettings, sharing: Sharing, micro_batch_tokens: int
+) -> list[SizedRows]:
+    """The micro-batches of the first epoch with the most tokens, and with the largest attention."""
+    lengths = [len(row.ids) for row in rows]
+    rows_per_step = settings.batch_size * settings.accumulate
+    found = [
+        SizedRows(tuple(part), _size(rows, part, sharing))
+        for batch in epoch_batches(lengths, rows_per_step, settings.seed, 0, sharing.documents)
+        for part in micro_batches_of(rows, batch, sharing, settings.batch_size, micro_batch_tokens)
+    ]
+    return [max(found, key=lambda part: part.size.tokens), max(found, key=lambda part: part.size.scores)]
+
+
+def _size(rows: Sequence[Tokens], chosen: Sequence[int], sharing: Sharing) -> MicroBatch:
+    if sharing.documents is None:
+        lengths = [len(rows[row].ids) for row in chosen]
+        return micro_batch(lengths, [sum(rows[row].learn) for row in chosen], sharing.prefix)
+    batch = sharing.batch(rows, chosen, pad_token=0)
+    # Rows of one document are shown each other's keys, too.
+    return MicroBatch(batch.computed_tokens, batch.computed_tokens**2, len(batch.targets))
+
+
+def checked_rows(rows: Sequence[Tokens]) -> MicroBatch:
+    """The two shortest rows, padded and unshared, which are compared with the model's own forward."""
+    shortest = sorted(len(row.ids) for row in rows)[:2]
+    return MicroBatch(max(shortest) * len(shortest), 0, max(shortest) * len(shortest))
+
+
+def probe_step(
+    loaded: LoadedModel, rows: Sequence[Tokens], chosen: Sequence[int], sharing: Sharing, recompute: bool
+) -> None:
+    """Forward and backward on one micro-batch of ``rows``; no weight changes."""
+    batch = sharing.batch(rows, chosen, loaded.pad_token)
+    with recomputing(loaded.model, recompute):
+        loss = family_loss(loaded.model)(loaded.model, batch)
+        torch.autograd.grad(loss, trained_weights(loaded.model), materialize_grads=True)
+
+
+def measure_steps(
+    loaded: LoadedModel,
+    rows: Sequence[Tokens],
+    settings: TrainSettings,
+    largest: Sequence[int] | None = None,
+    recompute: bool = False,
+) -> StepRates:
+    """Time forward and backward on typical batches, after one on the ``largest`` (the peak of memory),
+    which are found where None.
 
     The adapter must be attached to ``loaded``; its weights are not changed.
     """
-    sharing = sharing_of(rows)
+    sharing = sharing_of(rows, family=loaded.family)
     lengths = [len(row.ids) for row in rows]
-    longest = sorted(range(len(rows)), key=lambda index: -lengths[index])[:batch_size]
-    longest = sharing.parts(rows, longest, TOKENS_PER_MICRO_BATCH)[-1]
-    typical = epoch_batches(lengths, batch_size, seed, 0, sharing.documents)[:TIMED_STEPS]
+    if largest is None:
+        found = largest_micro_batches(rows, settings, sharing, TOKENS_PER_MICRO_BATCH)
+        largest = max(found, key=lambda part: part.size.tokens).rows
+    probe_step(loaded, rows, largest, sharing, recompute)
+    typical = epoch_batches(lengths, settings.batch_size, settings.seed, 0, sharing.documents)[:TIMED_STEPS]
+    loss_of = family_loss(loaded.model)
     rates: dict[str, list[float]] = {"train": [], "validation": [], "read": []}
-    for number, chosen in enumerate([longest, *typical]):
+    for chosen in typical:
         batch = sharing.batch(rows, chosen, loaded.pad_token)
         started = time.perf_counter()
-        loss = summed_loss(loaded.model, batch)
-        torch.autograd.grad(loss, trained_weights(loaded.model), materialize_grads=True)
+        with recomputing(loaded.model, recompute):
+            loss = loss_of(loaded.model, batch)
+            torch.autograd.grad(loss, trained_weights(loaded.model), materialize_grads=True)
         trained = time.perf_counter()
         with torch.no_grad():
-            summed_loss(loaded.model, batch)
-        if number:  # the first also warms up
-            rates["train"].append(batch.useful_tokens / (trained - started))
-            seconds = time.perf_counter() - trained
-            rates["validation"].append(batch.useful_tokens / seconds)
-            rates["read"].append(batch.computed_tokens / seconds)
+            loss_of(loaded.model, batch)
+        rates["train"].append(batch.useful_tokens / (trained - started))
+        seconds = time.perf_counter() - trained
+        rates["validation"].append(batch.useful_tokens / seconds)
+        rates["read"].append(batch.computed_tokens / seconds)
     return StepRates(*(statistics.median(measured) for measured in rates.values()))

@@ -76,7 +76,8 @@ def restore_optimiser(
     """Give the optimiser the memory that :func:`optimiser_state` read."""
     for parameter, remembered in zip(parameters, state, strict=True):
         optimiser.state[parameter] = {
-            name: int(value) if value.dtype == torch.int64 else value for name, value in remembered.items()
+            name: int(value) if value.dtype == torch.int64 else value.to(parameter.device)
+            for name, value in remembered.items()
         }
 
 

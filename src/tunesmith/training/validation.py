@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tunesmith.engine.forward import Batch, plain_token_losses, summed_loss, token_losses
+from tunesmith.engine.forward import Batch
 from tunesmith.engine.head import POSITIONS_PER_CHUNK
 from tunesmith.engine.scoring import TOKENS_PER_BATCH
-from tunesmith.engine.selfcheck import LossFunction
+from tunesmith.engine.selfcheck import LossFunction, token_losses_by
 from tunesmith.models.rendering import Tokens
 from tunesmith.records import Estimate
-from tunesmith.run_records import TrainPoint, ValidationPoint
+from tunesmith.run_records import TaskLoss, TrainPoint, ValidationPoint
 from tunesmith.training.batches import Sharing
 
 # Enough to see whether training rows are learned by heart, few enough to cost next to nothing.
@@ -40,11 +40,14 @@ class Watch:
         pad_token: int,
         sharing: Sharing,
         metric: Metric | None,
+        general_text: Metric | None = None,
+        others: Sequence[tuple[str, Sequence[Tokens]]] = (),
     ) -> None:
         self.training_rows = watched_training_rows(len(train))
         self._validation = _batches(validation, pad_token, sharing)
         self._training = _batches([train[row] for row in self.training_rows], pad_token, sharing)
-        self._metric = metric
+        self._others = [(name, _batches(rows, pad_token, sharing)) for name, rows in others]
+        self._metric, self._general_text = metric, general_text
         self.validation_losses = torch.empty(0, len(validation), dtype=torch.float64)
         self.training_losses = torch.empty(0, len(self.training_rows), dtype=torch.float64)
 
@@ -55,7 +58,9 @@ class Watch:
         self.validation_losses = torch.cat([self.validation_losses, by_row[None]])
         self.training_losses = torch.cat([self.training_losses, training_by_row[None]])
         metric = self._metric() if self._metric is not None and math.isfinite(loss) else None
-        return ValidationPoint(point.step, point.epoch, loss, training_loss, metric)
+        general = self._general_text() if self._general_text is not None and math.isfinite(loss) else None
+        others = [TaskLoss(name, _losses(model, loss_of, batches)[0]) for name, batches in self._others]
+        return ValidationPoint(point.step, point.epoch, loss, training_loss, metric, general, tuple(others))
 
 
 def watched_training_rows(rows: int) -> list[int]:
@@ -82,7 +87,7 @@ def _losses(
     model: PreTrainedModel, loss_of: LossFunction, batches: Sequence[tuple[list[int], Batch]]
 ) -> tuple[float, Tensor]:
     """Mean −log p per learned token, and its sum in every row [rows], in nats."""
-    by_token = token_losses if loss_of is summed_loss else plain_token_losses
+    by_token = token_losses_by(loss_of)
     total, tokens = 0.0, 0
     rows = torch.zeros(sum(len(part) for part, _ in batches), dtype=torch.float64)
     for part, batch in batches:

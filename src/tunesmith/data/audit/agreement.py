@@ -16,35 +16,37 @@ MINIMUM_ITEMS = 20
 TENTATIVE_ALPHA = 0.667
 POOR_ACCURACY = 0.6
 
+# By annotator: the row, and the label given.
+Given = dict[str, tuple[int, str]]
+
 
 def check_agreement(data: AuditData) -> CheckResult:
     """Agreement of annotators on the inputs that several of them labelled.
 
-    The data has one row per annotation and a column with the annotator (``annotator``, ``rater``,
-    ``worker``, …). Unmeasured without such a column, or with fewer than 20 inputs labelled twice.
+    Either rows carry the answers of several annotators (exports of Label Studio and Prodigy), or the data has
+    one row per annotation and a column with the annotator (``annotator``, ``rater``, ``worker``, …).
+    Unmeasured without both, or with fewer than 20 inputs labelled twice.
     """
+    exported = any(row.annotations for row in data.rows)
     column = next((name for name in data.fields if name.lower() in ANNOTATOR_COLUMNS), None)
-    if column is None:
+    if column is None and not exported:
         return CheckResult(
             CHECK, "unmeasured", f"no column names the annotators ({', '.join(ANNOTATOR_COLUMNS)})"
         )
-    items: defaultdict[tuple[str, ...], dict[str, int]] = defaultdict(dict)
-    for index, (row, annotator) in enumerate(zip(data.rows, data.fields[column], strict=True)):
-        if annotator:
-            items[words(compared_text(row))][annotator] = index
-    several = [given for given in items.values() if len(given) > 1]
+    several = _exported(data) if exported or column is None else _by_column(data, column)
     if len(several) < MINIMUM_ITEMS:
         return CheckResult(
             CHECK,
             "unmeasured",
             f"only {len(several)} inputs were labelled by two annotators or more (needs {MINIMUM_ITEMS})",
         )
-    labelled = [[data.rows[index].target for index in given.values()] for given in several]
+    labelled = [[label for _, label in given.values()] for given in several]
     alpha = krippendorff_alpha(labelled)
     if alpha is None:
         return CheckResult(CHECK, "unmeasured", "all annotators gave one and the same label to everything")
     findings: list[Finding] = []
-    everyone = tuple(sorted(index for given in several for index in given.values()))
+    labels = sum(len(given) for given in several)
+    everyone = tuple(sorted({index for given in several for index, _ in given.values()}))
     if alpha.low < TENTATIVE_ALPHA:
         findings.append(
             Finding(
@@ -57,9 +59,9 @@ def check_agreement(data: AuditData) -> CheckResult:
             )
         )
     annotations = [
-        (item, annotator, data.rows[index].target)
+        (item, annotator, label)
         for item, given in enumerate(several)
-        for annotator, index in given.items()
+        for annotator, (_, label) in given.items()
     ]
     consensus = dawid_skene(annotations, len(several))
     against = [
@@ -67,7 +69,7 @@ def check_agreement(data: AuditData) -> CheckResult:
         for given, answer, probabilities in zip(
             several, consensus.answers(), consensus.probabilities, strict=True
         )
-        for index in given.values()
+        for index in {index for index, _ in given.values()}
         if data.rows[index].target != answer
     ]
     against.sort(key=lambda found: (-found[2], found[0]))
@@ -77,8 +79,8 @@ def check_agreement(data: AuditData) -> CheckResult:
                 "against the consensus",
                 "warning",
                 tuple(index for index, _, _ in against),
-                f"{len(against):,} of {len(everyone):,} labels differ from what the annotators together say "
-                f"(Dawid-Skene)",
+                f"the targets of {len(against):,} of {len(everyone):,} rows differ from what the annotators "
+                f"together say (Dawid-Skene over {labels:,} labels)",
                 "fix",
                 "target",
                 tuple(answer for _, answer, _ in against),
@@ -86,7 +88,7 @@ def check_agreement(data: AuditData) -> CheckResult:
         )
     accuracy = consensus.accuracy()
     for annotator in sorted(name for name, share in accuracy.items() if share < POOR_ACCURACY):
-        rows = tuple(given[annotator] for given in several if annotator in given)
+        rows = tuple(given[annotator][0] for given in several if annotator in given)
         findings.append(
             Finding(
                 f"annotator {annotator} is unreliable",
@@ -97,15 +99,36 @@ def check_agreement(data: AuditData) -> CheckResult:
             )
         )
     told = f"Krippendorff's alpha {alpha.value:.2f} [{alpha.low:.2f}, {alpha.high:.2f}]"
-    return answered(CHECK, f"{_kappas(several, labelled, data)}; {told}", findings)
+    if exported:
+        # Rows without a majority are set aside when the export is read, and these agreed least.
+        told += "; rows whose annotators tied were set aside before, so this is an upper limit"
+    return answered(CHECK, f"{_kappas(several, labelled)}; {told}", findings)
 
 
-def _kappas(several: list[dict[str, int]], labelled: list[list[str]], data: AuditData) -> str:
+def _by_column(data: AuditData, column: str) -> list[Given]:
+    """Inputs that stand in several rows, each by another annotator."""
+    items: defaultdict[tuple[str, ...], Given] = defaultdict(dict)
+    for index, (row, annotator) in enumerate(zip(data.rows, data.fields[column], strict=True)):
+        if annotator:
+            items[words(compared_text(row))][annotator] = (index, row.target)
+    return [given for given in items.values() if len(given) > 1]
+
+
+def _exported(data: AuditData) -> list[Given]:
+    """Rows that several annotators answered."""
+    several = [
+        {annotator: (index, label) for annotator, label in row.annotations}
+        for index, row in enumerate(data.rows)
+    ]
+    return [given for given in several if len(given) > 1]
+
+
+def _kappas(several: list[Given], labelled: list[list[str]]) -> str:
     annotators = sorted({name for given in several for name in given})
     told = f"{len(annotators)} annotators, {len(several):,} inputs labelled more than once"
     if len(annotators) == 2:
         first, second = annotators
-        pairs = [(data.rows[given[first]].target, data.rows[given[second]].target) for given in several]
+        pairs = [(given[first][1], given[second][1]) for given in several]
         kappa = cohen_kappa([one for one, _ in pairs], [other for _, other in pairs])
         return told + (f"; Cohen's kappa {kappa:.2f}" if kappa is not None else "")
     if len({len(labels) for labels in labelled}) == 1:

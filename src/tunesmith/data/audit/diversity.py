@@ -41,7 +41,7 @@ def check_diversity(data: AuditData, most_rows: int = MOST_ROWS) -> CheckResult:
             CHECK, "unmeasured", f"the inputs of {len(rows):,} rows hold no words and no characters in common"
         )
     texts = [words(compared_text(row)) for row in rows]
-    clusters = _clusters(vectors)
+    clusters = clusters_of(vectors)
     findings = [*_balance(data), *_thin_clusters(clusters, texts, sampled)]
     redundant = _redundant_share(vectors, clusters)
     variety = lexical_variety(texts)
@@ -73,7 +73,7 @@ def lexical_variety(texts: Sequence[Sequence[str]]) -> dict[str, float]:
     return found
 
 
-def _clusters(vectors: Floats) -> npt.NDArray[np.intp]:
+def clusters_of(vectors: Floats) -> npt.NDArray[np.intp]:
     """The cluster of each row, shape (rows,)."""
     number = max(2, min(100, round(math.sqrt(len(vectors) / 2))))
     model = MiniBatchKMeans(number, random_state=0, n_init=3, batch_size=1024, max_iter=50)
@@ -126,6 +126,13 @@ def _label_text(data: AuditData) -> str:
     return f"{len(counts):,} labels of {ordered[-1][1]:,} to {ordered[0][1]:,} rows"
 
 
+def naming_words(members: Sequence[Sequence[str]], everywhere: Counter[str]) -> str:
+    """Three words that most texts of a cluster have and few others; ``everywhere`` counts texts by word."""
+    inside = Counter(word for text in members for word in set(text))
+    best = sorted(inside, key=lambda word: (-(inside[word] ** 2) / everywhere[word], word))[:3]
+    return " ".join(best)
+
+
 def _thin_clusters(
     clusters: npt.NDArray[np.intp], texts: Sequence[Sequence[str]], sampled: Sequence[int]
 ) -> list[Finding]:
@@ -137,10 +144,7 @@ def _thin_clusters(
     named = []
     for cluster in sorted(thin.tolist(), key=lambda cluster: (sizes[cluster], cluster))[:NAMED]:
         members = [texts[index] for index in np.flatnonzero(clusters == cluster).tolist()]
-        inside = Counter(word for text in members for word in set(text))
-        # Words that most of its rows have and few others do.
-        best = sorted(inside, key=lambda word: (-(inside[word] ** 2) / everywhere[word], word))[:3]
-        named.append(f"{' '.join(best)} ({len(members)} rows)")
+        named.append(f"{naming_words(members, everywhere)} ({len(members)} rows)")
     rows = tuple(sampled[index] for index in np.flatnonzero(np.isin(clusters, thin)).tolist())
     evidence = f"{len(thin)} of {len(sizes)} clusters are thin: {'; '.join(named)}"
     return [Finding("thin clusters", "note", rows, evidence, "keep")]

@@ -36,6 +36,7 @@ SCHEMA = pa.schema(
         pa.field("field", pa.string()),
         pa.field("before", pa.string(), nullable=False),
         pa.field("after", pa.string()),
+        pa.field("group", pa.string(), nullable=False),
     ]
 )
 
@@ -45,7 +46,8 @@ class Change:
     """One change of one row. ``row`` is its id, which it keeps.
 
     ``field`` is "input" or "target" of a ``fix``; ``before`` and ``after`` are its texts. Of a row that was
-    removed ``field`` and ``after`` are None, and ``before`` is the JSON of its messages and target.
+    removed ``field`` and ``after`` are None, and ``before`` is the JSON of its messages and target. ``group``
+    is empty in versions that were frozen before it was recorded.
     """
 
     row: str
@@ -57,6 +59,7 @@ class Change:
     field: Literal["input", "target"] | None
     before: str
     after: str | None
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ def _repaired(row: Row, proposed: Sequence[_Proposal], skipped: Counter[str]) ->
         else:
             made[proposal.field] = Change(
                 row.id, row.source, "train", proposal.check, proposal.finding, "fix", proposal.field,
-                before, proposal.fixed,
+                before, proposal.fixed, row.group,
             )  # fmt: skip
     return list(made.values())
 
@@ -209,6 +212,7 @@ def _answered(row: Row, split: SplitName, answer: ReviewAnswer) -> list[Change]:
                 "target",
                 row.target,
                 answer.target,
+                row.group,
             )
         ]
     return []
@@ -216,7 +220,7 @@ def _answered(row: Row, split: SplitName, answer: ReviewAnswer) -> list[Change]:
 
 def _removal(row: Row, split: SplitName, check: str, finding: str, action: Action) -> Change:
     before = canonical_json({"messages": row.messages, "target": row.target})
-    return Change(row.id, row.source, split, check, finding, action, None, before, None)
+    return Change(row.id, row.source, split, check, finding, action, None, before, None, row.group)
 
 
 def _removes(made: Sequence[Change]) -> bool:

@@ -1,0 +1,40 @@
+"""``tunesmith data show --mask``: learned tokens in colour, or in brackets where there is none."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tunesmith.stages.masks import MaskedRow
+
+LEARNED_STYLE = "bold green"
+OPEN, CLOSE = "⟦", "⟧"
+# Characters that would steer a terminal are shown as their pictures.
+_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
+
+
+def print_masked(head: str, rows: Sequence[MaskedRow]) -> None:
+    """Print every row under its source, with the tokens that are learned marked.
+
+    Colour only on a terminal that takes it; with NO_COLOR, in pipes and files brackets stand around them.
+    """
+    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    coloured = console.is_terminal and not console.no_color and console.color_system is not None
+    legend = Text("learned", LEARNED_STYLE) if coloured else Text(f"{OPEN}learned{CLOSE}")
+    console.print(Text.assemble(head, ", ", legend, " marked"))
+    for row in rows:
+        console.print(Text(f"\n{row.source}  {row.tokens:,} tokens, {row.learned_tokens:,} learned"))
+        shown = Text()
+        for part in row.parts:
+            text = part.text.translate(_VISIBLE)
+            if part.learned and coloured:
+                shown.append(text, LEARNED_STYLE)
+            else:
+                shown.append(f"{OPEN}{text}{CLOSE}" if part.learned else text)
+        console.print(shown)

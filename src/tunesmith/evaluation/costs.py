@@ -1,0 +1,143 @@
+"""The decision table: what each candidate that ran has cost and brought, and when fine-tuning pays.
+
+Everything in it was measured in this run. What did not run is named, never estimated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tunesmith.errors import UserError
+from tunesmith.guard_records import BreakEven, CandidateCost, Costs, Latency
+from tunesmith.records import Estimate, Forgetting, PairedGain, Scorecard
+from tunesmith.run_records import Training
+from tunesmith.stats.break_even import break_even, scaled
+from tunesmith.stats.intervals import mean_interval
+from tunesmith.task.guard_settings import CostSettings
+
+SECONDS_PER_HOUR = 3600
+MILLION = 1_000_000
+
+
+def decision_table(
+    opponents: Sequence[Scorecard],
+    tuned: Scorecard,
+    training: Training,
+    latencies: Sequence[Latency],
+    gains: Sequence[PairedGain],
+    forgetting: Sequence[Forgetting],
+    gap: Estimate | None,
+    prices: CostSettings | None,
+    not_run: Sequence[str],
+) -> Costs:
+    """One line for each candidate, and the break-even against each one that was timed.
+
+    ``opponents`` and ``tuned`` are scorecards on validation; ``gains`` are the verdict's; ``latencies`` are
+    of single requests, on the same rows for every candidate. Without ``prices`` the break-even is in time of
+    one machine that trains and answers.
+    """
+    timed = {latency.candidate: latency for latency in latencies}
+    gain_over = {gain.opponent: gain for gain in gains}
+    lines = []
+    for card in (*opponents, tuned):
+        name, is_tuned = card.candidate.name, card is tuned
+        latency = timed.get(name)
+        seconds = _mean(latency.seconds, latency) if latency else None
+        tokens = _mean(latency.tokens, latency) if latency and any(latency.tokens) else None
+        lines.append(
+            CandidateCost(
+                name=name,
+                kind=card.candidate.kind,
+                fixed_seconds=card.cost.seconds + (training.cost.seconds if is_tuned else 0.0),
+                memory_mb=max(card.cost.peak_memory_mb, training.cost.peak_memory_mb if is_tuned else 0.0),
+                latency=seconds,
+                tokens=tokens,
+                score=card.metrics.get("accuracy"),
+                gain=gain_over.get(name),
+                forgetting=_text_change(forgetting) if is_tuned else None,
+                gap=gap if is_tuned else None,
+                price=_price(card.candidate.kind, seconds, tokens, prices),
+            )
+        )
+    own = timed.get(tuned.candidate.name)
+    kinds = {card.candidate.name: card.candidate.kind for card in opponents}
+    pays = [
+        _break_even(latency, kinds[latency.candidate], own, training.cost.seconds, prices)
+        for latency in latencies
+        if own is not None and latency.candidate in kinds
+    ]
+    return Costs(tuple(lines), tuple(one for one in pays if one is not None), tuple(not_run))
+
+
+def _break_even(
+    opponent: Latency, kind: str, tuned: Latency, train_seconds: float, prices: CostSettings | None
+) -> BreakEven | None:
+    """None where the two were not timed on at least two groups of rows."""
+    hourly = prices.machine_per_hour / SECONDS_PER_HOUR if prices else 1.0
+    theirs = np.asarray(opponent.seconds) * hourly
+    if prices and prices.endpoint_per_million_tokens is not None and kind == "prompt":
+        theirs = np.asarray(opponent.tokens) * (prices.endpoint_per_million_tokens / MILLION)
+    try:
+        saved = mean_interval(theirs - np.asarray(tuned.seconds) * hourly, tuned.groups)
+    except UserError:
+        return None
+    fixed = train_seconds * hourly
+    requests, low, high = break_even(fixed, saved)
+    unit = prices.currency if prices else "s"
+    sentence = _sentence(opponent.candidate, requests, low, high, prices)
+    return BreakEven(opponent.candidate, saved, unit, fixed, requests, low, high, sentence)
+
+
+def _sentence(
+    opponent: str, requests: float | None, low: float | None, high: float | None, prices: CostSettings | None
+) -> str:
+    if low is None:
+        return f"against {opponent}, fine-tuning never pays by cost alone: each of its requests costs more"
+    least = f"{_rounded(low)} at the earliest"
+    if requests is None:
+        return (
+            f"against {opponent}, fine-tuning does not pay by cost alone, as far as these requests can tell: "
+            f"perhaps after {least}, perhaps never"
+        )
+    most = f"{_rounded(high)} at the latest" if high is not None else "perhaps never"
+    told = f"against {opponent}, fine-tuning pays after {_rounded(requests)} requests ({least}, {most})"
+    if prices is None or prices.requests_per_day is None:
+        return told
+    return f"{told}: {_days(requests / prices.requests_per_day)} at {_rounded(prices.requests_per_day)} a day"
+
+
+def _rounded(number: float) -> str:
+    """Three digits are more than it is known to."""
+    if number < 1000:
+        return f"{number:,.0f}" if number >= 1 else "1"
+    digits = len(str(int(number))) - 3
+    return f"{round(number, -digits):,.0f}"
+
+
+def _days(days: float) -> str:
+    return "less than a day" if days < 1 else f"{_rounded(days)} days"
+
+
+def _price(
+    kind: str, seconds: Estimate | None, tokens: Estimate | None, prices: CostSettings | None
+) -> Estimate | None:
+    """The price of a million requests."""
+    if prices is None:
+        return None
+    if kind == "prompt" and prices.endpoint_per_million_tokens is not None:
+        return scaled(tokens, prices.endpoint_per_million_tokens) if tokens else None
+    return scaled(seconds, prices.machine_per_hour / SECONDS_PER_HOUR * MILLION) if seconds else None
+
+
+def _mean(values: Sequence[float], latency: Latency) -> Estimate | None:
+    try:
+        return mean_interval(values, latency.groups)
+    except UserError:  # all rows of one group
+        return None
+
+
+def _text_change(forgetting: Sequence[Forgetting]) -> Estimate | None:
+    texts = [item for item in forgetting if item.kind == "text"]
+    return texts[-1].change if texts else None  # the last is that of all texts

@@ -1,0 +1,58 @@
+"""Guards, costs and the next step for the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+
+from tunesmith.evaluation.robustness import MEAN
+from tunesmith.guard_records import Guarded
+from tunesmith.report import numbers
+from tunesmith.report.terminal import stage_block
+from tunesmith.run_records import RunSummary
+
+
+def guard_lines(guarded: Guarded) -> RenderableType:
+    """The worst and the mean attack, exchanged groups, and the slices that are worse than the rest."""
+    lines = []
+    measured = [(one, one.gain) for one in guarded.attacks if one.gain is not None and one.tuned is not None]
+    shown = [pair for pair in measured if pair[0].name == MEAN]
+    single = [pair for pair in measured if pair[0].name != MEAN]
+    if single:
+        shown.append(min(single, key=lambda pair: pair[0].tuned.value if pair[0].tuned else 1.0))
+    for score, gain in shown:
+        which = "spoiled inputs, mean" if score.name == MEAN else f"worst attack: {score.name}"
+        assert score.tuned is not None  # only measured ones are shown
+        lines.append(
+            f"{which}: {numbers.estimate(score.tuned)}, {numbers.gain(gain)} over {guarded.opponent} on the "
+            f"same, n = {numbers.number(gain.rows)}"
+        )
+    if guarded.swaps:
+        lines.append(
+            f"exchanged groups of people: {numbers.estimate(guarded.swaps.tuned)} of answers changed, "
+            f"n = {numbers.number(guarded.swaps.tuned.rows)}"
+        )
+    flagged = [score for score in guarded.validation_slices if score.flagged]
+    tested = [score for score in guarded.validation_slices if score.p_adjusted is not None]
+    names = "; ".join(f"{score.name} {numbers.estimate(score.tuned)}" for score in flagged)
+    lines.append(
+        f"{len(flagged)} of {len(tested)} slices of validation are surely worse than the rest"
+        + (f": {names}" if flagged else "")
+    )
+    return stage_block("guards", lines)
+
+
+def closing_lines(summary: RunSummary) -> RenderableType:
+    """When fine-tuning pays, and the one thing that is worth most next."""
+    blocks = []
+    if summary.costs is not None and summary.costs.break_even:
+        sentences = [one.sentence for one in summary.costs.break_even]
+        blocks.append(stage_block("cost", [sentence[:1].upper() + sentence[1:] for sentence in sentences]))
+    if summary.guarded is not None:
+        troubles = [step for step in summary.guarded.steps if step.answer == "failed"]
+        if troubles:
+            step = troubles[0]
+            worth = f"at most {numbers.estimate(step.worth)} of rows: " if step.worth else ""
+            blocks.append(stage_block("next", [step.advice, f"({worth}{numbers.typeset(step.evidence)})"]))
+        else:
+            blocks.append(stage_block("next", ["no trouble was found on validation that a step would mend"]))
+    return Group(*blocks)

@@ -1,0 +1,55 @@
+"""General ability and the user's own probes, of the base and of the tuned model, for the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunesmith.records import Plan
+from tunesmith.stages.session import Session
+from tunesmith.stages.train import TrainResult
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from tunesmith.evaluation.forgetting import GeneralScores, ProbeScores
+    from tunesmith.evaluation.probes import ProbeItem
+
+
+def general_scores(
+    session: Session, plan: Plan, train: TrainResult
+) -> tuple[GeneralScores, GeneralScores] | str:
+    """General texts and probes as scored by the base and by the tuned model; or why they cannot be."""
+    from tunesmith.candidates.tuned import put_adapter
+    from tunesmith.engine.lora import lora_disabled
+    from tunesmith.models.families import NO_LIKELIHOOD_OF_TEXT
+    from tunesmith.stages.general import base_general_scores, tuned_general_scores
+
+    loaded = session.loaded(plan.precision)
+    if loaded.family != "decoder":
+        return NO_LIKELIHOOD_OF_TEXT[loaded.family]
+    tuned_model = put_adapter(loaded, Path(train.training.adapter_folder))
+    with session.bar("verdict", "general ability of the base") as report, lora_disabled(loaded.model):
+        base = base_general_scores(loaded, plan.precision, session.cache, report)
+    with session.bar("verdict", "general ability of the tuned model") as report:
+        return base, tuned_general_scores(tuned_model, base, report)
+
+
+def own_probe_scores_of(
+    session: Session, plan: Plan, train: TrainResult
+) -> tuple[Sequence[ProbeItem], ProbeScores, ProbeScores] | None:
+    """The user's own probes as scored by the base and by the tuned model; None without any."""
+    from tunesmith.candidates.tuned import put_adapter
+    from tunesmith.engine.lora import lora_disabled
+    from tunesmith.evaluation.own_probes import read_own_probes
+    from tunesmith.stages.general import own_probe_scores
+
+    file = session.task.guards.own_probes
+    if file is None:
+        return None
+    items = read_own_probes(session.task.resolve(file))
+    loaded = session.loaded(plan.precision)
+    tuned_model = put_adapter(loaded, Path(train.training.adapter_folder))
+    with session.bar("verdict", "own probes") as report:
+        with lora_disabled(loaded.model):
+            base = own_probe_scores(loaded, items, report)
+        return items, base, own_probe_scores(tuned_model, items, report)

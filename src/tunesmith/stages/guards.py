@@ -1,0 +1,256 @@
+"""Stage 5: the guards that need no sealed test, measured on validation and training rows.
+
+The verdict judges the evidence at the level of its contest; what is described here are 95 % intervals.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tunesmith.guard_records import Attack, Guarded, GuardEvidence, Latency, Sureness, Swaps
+from tunesmith.progress import silent
+from tunesmith.records import Candidate, Dataset, Plan, Row, Scorecard
+from tunesmith.stages.answerers import answerer
+from tunesmith.stages.attacking import Ask, Before, answers_of, attack, label_order, right, scores_of
+from tunesmith.stages.general_guards import measure_refusals, measure_secrets
+from tunesmith.stages.opponents import OpponentsResult
+from tunesmith.stages.session import Session
+from tunesmith.stages.train import CALIBRATION_MASS, TrainResult
+from tunesmith.workspace import cached, stage_key
+
+if TYPE_CHECKING:
+    from tunesmith.candidates.answers import Answers
+    from tunesmith.data.audit.groups import CounterfactualPair
+
+PACKAGES = (
+    "tunesmith.candidates",
+    "tunesmith.data.audit",
+    "tunesmith.engine",
+    "tunesmith.evaluation",
+    "tunesmith.models",
+    "tunesmith.stats",
+    "tunesmith.stages.answerers",
+    "tunesmith.stages.attacking",
+    "tunesmith.stages.guards",
+    "tunesmith.stages.general",
+    "tunesmith.stages.general_guards",
+    "tunesmith.guard_records",
+    "tunesmith.records",
+)
+
+ALPHA = 0.025  # one-sided: described intervals hold 95 %
+TRAIN_SAMPLE = 64  # training rows whose score shows how far it lies above that of validation
+TIMED_ROWS = 16  # requests asked alone, one after the other
+AMBIGUOUS_ROWS = 60  # validation rows joined into half as many inputs
+SURE = 0.9
+
+
+@dataclass(frozen=True)
+class GuardsResult:
+    """What was measured: row by row for the verdict, and in numbers for people."""
+
+    evidence: GuardEvidence
+    guarded: Guarded
+    seconds: float
+
+
+def measure_guards(
+    session: Session, dataset: Dataset, plan: Plan, opponents: OpponentsResult, train: TrainResult
+) -> GuardsResult:
+    """Slices of validation, spoiled inputs, groups of people, secrets, the gap to training rows, latencies.
+
+    Everything is measured against the finalist that is best on validation. No test row is read.
+    """
+    task = session.task
+    inputs = {
+        "dataset": dataset.manifest.version,
+        "instruction": task.instruction,
+        "tuned": train.validation.candidate,
+        "finalists": opponents.finalist_candidates(),
+        "guards": task.guards.model_dump(),
+        "base": session.base().sha256,
+        "precision": plan.precision,
+    }
+    folder = session.folder.stage("guards", stage_key("guards", inputs, PACKAGES))
+    return cached(folder, GuardsResult, lambda _: _measure(session, dataset, plan, opponents, train))[0]
+
+
+def _measure(
+    session: Session, dataset: Dataset, plan: Plan, opponents: OpponentsResult, train: TrainResult
+) -> GuardsResult:
+    from tunesmith.data.versions import read_split
+    from tunesmith.evaluation.attacks import ambiguous_rows, off_topic_rows
+    from tunesmith.evaluation.diagnosis import diagnose
+    from tunesmith.evaluation.fairness import group_gaps, swap_score, swaps_to_ask
+    from tunesmith.evaluation.robustness import attack_scores
+    from tunesmith.evaluation.slices import make_slicer, score_estimate, score_slices
+    from tunesmith.stats.parts import part_difference
+    from tunesmith.stats.rates import codes_of
+
+    started = time.perf_counter()
+    guards = session.task.guards
+    training, validation = read_split(dataset, "train"), read_split(dataset, "validation")
+    leader = opponents.leader()
+    card = next(card for card in opponents.scorecards if card.candidate.id == leader.id)
+    groups = [row.group for row in validation]
+    own, other = scores_of(train.validation), scores_of(card)
+    slices = score_slices(
+        make_slicer(training, guards.slices).masks(validation),
+        groups,
+        own,
+        other,
+        leader.name,
+        {one.name: one.margin for one in guards.slices},
+        ALPHA,
+    )
+
+    ask = partial(_asker, session, dataset, plan, train)
+    tuned, rival = ask(train.validation.candidate), ask(leader)
+    attacks: list[Attack] = []
+    sureness: tuple[Sureness, ...] = ()
+    if guards.robustness.rows:
+        drawn = _drawn(validation, guards.robustness.rows)
+        before = Before(answers_of(train.validation), answers_of(card))
+        attacks = attack(drawn, dataset.manifest.labels, before, tuned, rival)
+        if leader.kind == "prompt" and leader.settings["examples"] == 0:
+            order = tuple(reversed(dataset.manifest.labels))
+            attacks.append(label_order(drawn, before, ask(leader, labels=order)))
+        unsure = {
+            "off topic": off_topic_rows(),
+            "two rows in one": ambiguous_rows(_drawn(validation, AMBIGUOUS_ROWS)),
+        }
+        calibrated = ask(train.validation.candidate, mass=CALIBRATION_MASS)
+        sureness = _sureness(train.validation, groups, unsure, dataset.manifest.labels, calibrated)
+    swaps = _swaps(swaps_to_ask(validation), validation, train.validation, card, tuned, rival)
+
+    sample = _drawn(training, TRAIN_SAMPLE)
+    learned = right(sample, tuned(sample).labels)
+    gap = part_difference(
+        [*learned, *own],
+        [True] * len(sample) + [False] * len(validation),
+        codes_of([*(row.group for row in sample), *groups]),
+    )
+    timed = _drawn(validation, TIMED_ROWS)
+    latencies = [_latency(candidate, ask(candidate), timed) for candidate in opponents.finalist_candidates()]
+    latencies.append(_latency(train.validation.candidate, tuned, timed))
+    refused = measure_refusals(session, plan, train)
+    evidence = GuardEvidence(leader.name, tuple(attacks), swaps, refused, tuple(latencies))
+    answers = [prediction.answer for prediction in train.validation.predictions]
+    course = train.training.course
+    train_score = score_estimate(learned, [row.group for row in sample])
+    steps = diagnose(
+        training, validation, answers, train_score, gap.difference if gap else None, slices, course
+    )
+    guarded = Guarded(
+        opponent=leader.name,
+        validation_slices=slices,
+        attacks=attack_scores(attacks, leader.name, ALPHA),
+        sureness=sureness,
+        swaps=swap_score(swaps, leader.name, ALPHA) if swaps else None,
+        gaps=group_gaps(validation, own, guards.fairness.fields),
+        exposure=measure_secrets(session, plan, train),
+        train_score=train_score,
+        gap=gap.difference if gap else None,
+        steps=steps,
+    )
+    return GuardsResult(evidence, guarded, time.perf_counter() - started)
+
+
+def _asker(
+    session: Session,
+    dataset: Dataset,
+    plan: Plan,
+    train: TrainResult,
+    candidate: Candidate,
+    labels: tuple[str, ...] | None = None,
+    mass: float | None = None,
+) -> Ask:
+    """Asks a candidate, with a progress bar where there is more than one row."""
+    answer = answerer(session, dataset, plan, train.training, candidate, labels, mass)
+
+    def ask(rows: Sequence[Row]) -> Answers:
+        if len(rows) == 1:
+            return answer(rows, silent)
+        with session.bar("guards", f"{candidate.name} on {len(rows):,} inputs") as report:
+            return answer(rows, report)
+
+    return ask
+
+
+def _swaps(
+    pairs: Sequence[CounterfactualPair],
+    validation: Sequence[Row],
+    own: Scorecard,
+    other: Scorecard,
+    tuned: Ask,
+    rival: Ask,
+) -> Swaps | None:
+    from tunesmith.evaluation.fairness import changed
+
+    if not pairs:
+        return None
+    asked = [pair.counterpart for pair in pairs]
+
+    def changes(card: Scorecard, ask: Ask) -> tuple[bool, ...]:
+        before = answers_of(card)
+        after = ask(asked).labels
+        return tuple(
+            changed(pair, before[validation[pair.row].id], answer)
+            for pair, answer in zip(pairs, after, strict=True)
+        )
+
+    groups = tuple(validation[pair.row].group for pair in pairs)
+    return Swaps(groups, changes(own, tuned), changes(other, rival))
+
+
+def _sureness(
+    card: Scorecard,
+    groups: Sequence[str],
+    inputs: dict[str, list[Row]],
+    labels: Sequence[str],
+    ask: Ask,
+) -> tuple[Sureness, ...]:
+    """How surely inputs without a right answer are answered, beside the rows of validation."""
+    from tunesmith.evaluation.attacks import none_label
+    from tunesmith.stats.intervals import proportion_interval
+
+    none = none_label(labels)
+
+    def one(name: str, answers: Sequence[str], sure: Sequence[float], members: Sequence[str]) -> Sureness:
+        share = proportion_interval([probability >= SURE for probability in sure], members)
+        given = [answer == none for answer in answers]
+        return Sureness(name, share, proportion_interval(given, members) if none else None)
+
+    known = [prediction.probability or 0.0 for prediction in card.predictions]
+    found = [one("validation", [prediction.answer for prediction in card.predictions], known, groups)]
+    asked = {name: rows for name, rows in inputs.items() if rows}
+    answers = ask([row for rows in asked.values() for row in rows])
+    assert answers.probabilities is not None  # the tuned candidate always has them
+    start = 0
+    for name, rows in asked.items():
+        part = slice(start, start + len(rows))
+        members = [row.group for row in rows]
+        found.append(one(name, answers.labels[part], answers.probabilities[part].tolist(), members))
+        start += len(rows)
+    return tuple(found)
+
+
+def _latency(candidate: Candidate, ask: Ask, rows: Sequence[Row]) -> Latency:
+    """Each row asked alone, after one that warms up."""
+    ask([rows[0]])
+    seconds, tokens = [], []
+    for row in rows:
+        started = time.perf_counter()
+        answers = ask([row])
+        seconds.append(time.perf_counter() - started)
+        tokens.append(answers.tokens)
+    return Latency(candidate.name, tuple(row.group for row in rows), tuple(seconds), tuple(tokens))
+
+
+def _drawn(rows: Sequence[Row], count: int) -> list[Row]:
+    """The first ``count`` rows by the hash of their content: a fair draw, the same in every run."""
+    return sorted(rows, key=lambda row: row.id)[:count]

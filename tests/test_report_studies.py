@@ -1,0 +1,80 @@
+"""What several seeds and several tasks add to the report and to the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from report_samples import gain, share, summary
+from tunesmith.evaluation.seeds import seed_check
+from tunesmith.report.page import write_report
+from tunesmith.report.terminal import print_summary
+from tunesmith.run_records import Interference, RunSummary, SeedRun, SeedStudy, TaskLoss
+from tunesmith.stats.seeds import mean_over_seeds, spread_over_seeds
+
+
+def studied() -> RunSummary:
+    """A run with three seeds and two tasks, one of which was never trained alone."""
+    run = summary()
+    scores = [0.88, 0.87, 0.89]
+    runs = tuple(
+        SeedRun(seed, 40, 0.2, share(score, 400, 300), f"sha-{seed}") for seed, score in enumerate(scores)
+    )
+    study = SeedStudy(
+        runs, "accuracy", 2, "lowest validation loss", mean_over_seeds(scores), spread_over_seeds(scores)
+    )
+    points = tuple(replace(point, others=(TaskLoss("<mood>", 0.75),)) for point in run.training.validation)
+    change = gain("alone", -0.02, 3, 7)
+    interference = (
+        Interference("notices", 1500, 0.75, 0, share(0.88, 400, 300), None, None, "it was not trained alone"),
+        Interference(
+            "<mood>",
+            500,
+            0.25,
+            7,
+            share(0.7, 200, 150),
+            share(0.72, 200, 150),
+            change,
+            None,
+        ),
+    )
+    checks = (*run.verdict.checks, *seed_check(study, run.verdict.gains))
+    return replace(
+        run,
+        training=replace(run.training, seeds=study, validation=points),
+        interference=interference,
+        verdict=replace(run.verdict, checks=checks),
+    )
+
+
+def test_the_page_tells_the_spread_over_seeds_and_what_training_together_did(tmp_path: Path) -> None:
+    write_report(studied(), tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8").replace("\u00a0", " ")
+    assert "3 seeds (0, 1, 2): accuracy on validation 88.0 % [85.5, 90.5] on average" in page
+    assert "standard deviation 1.0 [0.5, 6.3] points over seeds; seed 2 goes to the test" in page
+    assert "more than training with another seed may take away?" in page
+    assert "against alone: unmeasured, it was not trained alone" in page
+    assert "7 left out as they are like this task" in page
+    assert "&lt;mood&gt;" in page
+    assert "<mood>" not in page
+    assert page.count("<td>0.750</td>") == len(studied().training.validation)
+
+
+def test_the_terminal_tells_both(tmp_path: Path) -> None:
+    console = Console(width=500)
+    with console.capture() as capture:
+        print_summary(studied(), console)
+    told = capture.get()
+    assert "3 seeds (0, 1, 2)" in told
+    assert "gain beyond seed noise: " in told
+    assert "alone 72.0 %" in told
+    assert "change −2.0 points" in told
+
+
+def test_a_run_of_one_seed_and_one_task_says_nothing_of_either(tmp_path: Path) -> None:
+    write_report(summary(), tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "seed noise" not in page
+    assert "Interference" not in page
