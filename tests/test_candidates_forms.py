@@ -233,11 +233,11 @@ def test_without_new_settings_the_prompts_are_those_of_before_and_with_them_each
     endpoint = EndpointSettings(
         name="e", url="https://x", model="m", price_in=0.0, price_out=0.0, few_shot=(0,)
     )
-    plain = [names[0], names[3], *names[6:]]
+    wanted = [names[0], names[3], *names[6:]]
     free = endpoint_forms(settings, endpoint, "generate")
-    assert [form_name(form) for form in free] == plain
+    assert [form_name(form) for form in free] == wanted
     reasoned = endpoint_forms(settings, endpoint, "classify")
-    assert [form_name(form) for form in reasoned] == [*plain, "zero-shot, step by step"]
+    assert [form_name(form) for form in reasoned] == [*wanted, "zero-shot, step by step"]
     for form in (*own_forms(settings), *reasoned):
         assert form_of(form_settings(form)) == form
 

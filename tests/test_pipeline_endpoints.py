@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,8 @@ from rich.console import Console
 
 from endpoint_server import KEY, KEY_ENV, Sent, serving
 from tiny import load_tiny, make_tiny_base, toy_rows
+from tunesmith.candidates.answers import Answers
+from tunesmith.candidates.tuned_prompts import passages_of
 from tunesmith.data.sealed import open_test
 from tunesmith.data.versions import read_split
 from tunesmith.errors import UserError
@@ -147,3 +150,27 @@ def test_bases_that_do_not_fit_or_share_a_name_are_refused(
     (tmp_path / "bad.safetensors").write_bytes(b"12345678 no header")
     with pytest.raises(UserError, match="no safetensors file"):
         count_parameters(tmp_path)
+
+
+def test_the_tuned_model_goes_on_with_passages_only_where_they_help_on_validation(home: Path) -> None:
+    session, _ = session_of(home, "few_shot: []\n  retrieval: {k: [1], with_tuned: true}")
+    run = run_stages(session, "train")
+    assert run.plan is not None
+    assert run.train is not None
+    card, training = run.train.validation, run.train.training
+    rows, plan = read_split(run.dataset, "validation"), run.plan.plan
+
+    def asked_with(passages: int) -> Answers:
+        settings = {**card.candidate.settings, "passages": passages}
+        candidate = replace(card.candidate, settings=settings)
+        return answerer(session, run.dataset, plan, training, candidate)(rows, silent)
+
+    plain, shown = asked_with(0), asked_with(1)
+    assert shown.tokens > plain.tokens
+    reached = [
+        sum(answer == row.target for answer, row in zip(answers.labels, rows, strict=True))
+        for answers in (plain, shown)
+    ]
+    assert passages_of(card.candidate) == int(reached[1] > reached[0])
+    chosen = shown if reached[1] > reached[0] else plain
+    assert chosen.labels == [prediction.answer for prediction in card.predictions]
