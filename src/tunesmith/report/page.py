@@ -148,11 +148,11 @@ def best_finalist(summary: RunSummary) -> str | None:
     metric = summary.verdict.metric
     sign = -1 if metric in SMALLER_IS_BETTER else 1
     measured = [
-        (sign * card.metrics[metric].value, card.candidate.name)
+        (card.stopped_after_rows is None, sign * card.metrics[metric].value, card.candidate.name)
         for card in summary.opponents
         if card.candidate.id in summary.finalists and metric in card.metrics
     ]
-    return max(measured)[1] if measured else None
+    return max(measured)[2] if measured else None
 
 
 def all_candidates(summary: RunSummary) -> list[Candidate]:

@@ -238,7 +238,8 @@ def _values(cards: Sequence[Scorecard], metric: str, finalists: Sequence[str] = 
         value = card.metrics.get(metric)
         mark = " (finalist)" if card.candidate.id in finalists else ""
         if card.stopped_after_rows is not None:
-            mark = f" (clearly behind: {card.stopped_after_rows} rows)"
+            finalist = "finalist, " if card.candidate.id in finalists else ""
+            mark = f" ({finalist}clearly behind: {card.stopped_after_rows} rows)"
         if card.cost.spend:
             mark += f", {card.cost.spend:.4f} spent"
         if (unparsed := card.metrics.get("unparsed")) is not None:

@@ -25,9 +25,17 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 
 def label_prompt_cards(
-    session: Session, loaded: LoadedModel, judging: Judging, train: Sequence[Row], asked: Questions
+    session: Session,
+    loaded: LoadedModel,
+    judging: Judging,
+    train: Sequence[Row],
+    asked: Questions,
+    rivals: Sequence[Scorecard] = (),
 ) -> list[Scorecard]:
-    """Every prompt on some rows of validation; on the rest only those not clearly behind the best."""
+    """Every prompt on some rows of validation; on the rest only those not clearly behind the best.
+
+    ``rivals`` are scorecards on all of validation that prompts are compared with, too.
+    """
     from tunesmith.candidates.forms import own_forms
     from tunesmith.candidates.prompts import Prompting, choose_variant, content_free_prior
     from tunesmith.engine.lora import lora_disabled
@@ -42,7 +50,7 @@ def label_prompt_cards(
     value = value_of_labels(judging)
     # An id is the hash of a row's content: ordered by it, the first rows are a fair draw.
     order = sorted(range(len(asked)), key=lambda index: asked.rows[index].id)
-    stop = RACE_QUESTIONS if len(forms) > 1 else len(asked)
+    stop = RACE_QUESTIONS if len(forms) + len(rivals) > 1 else len(asked)
     first, rest = asked.take(order[:stop]), asked.take(order[stop:])
     cards = []
     with lora_disabled(loaded.model):
@@ -55,7 +63,8 @@ def label_prompt_cards(
             choose_variant(prompting, form, scores, first.rows, prior, value)[1].labels
             for form, prior, (scores, _) in zip(forms, priors, heats, strict=True)
         ]
-        leader = max(given, key=lambda labels: goal_value(judging, first, labels))
+        others = [[card.predictions[index].answer for index in order[:stop]] for card in rivals]
+        leader = max([*given, *others], key=lambda labels: goal_value(judging, first, labels))
         for form, prior, labels, (scores, cost) in zip(forms, priors, given, heats, strict=True):
             if len(rest) and is_behind(judging, first, labels, leader, RACE_ALPHA):
                 candidate, answers = choose_variant(prompting, form, scores, first.rows, prior, value)

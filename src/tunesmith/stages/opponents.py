@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tunesmith.data.questions import Questions
     from tunesmith.evaluation.judging import Judging
 
-TEST_ROWS_OF_THE_BEHIND = 400
+TEST_ROWS_OF_THE_BEHIND = 250
 
 PACKAGES = (
     "tunesmith.candidates",
@@ -70,7 +70,9 @@ class OpponentsResult:
     def leader(self) -> Candidate:
         """The finalist with the highest accuracy on validation: guards are judged against it."""
         cards = [card for card in self.scorecards if card.candidate.id in self.finalists]
-        return max(cards, key=lambda card: card.metrics["accuracy"].value).candidate
+        return max(
+            cards, key=lambda card: (card.stopped_after_rows is None, card.metrics["accuracy"].value)
+        ).candidate
 
 
 def strong_opponents(session: Session) -> tuple[str, ...]:
@@ -122,12 +124,11 @@ def _measure(session: Session, dataset: Dataset, plan: Plan) -> OpponentsResult:
     else:
         cards = plain_text_cards(session, judging, train, asked)
     if own_forms(session.task.opponents):
-        cards += prompt_cards(session, session.loaded(plan.precision), judging, train, asked)
+        cards += prompt_cards(session, session.loaded(plan.precision), judging, train, asked, rivals=cards)
         cards += other_base_cards(session, plan.precision, judging, train, asked)
     cards += endpoints
     finalists = _finalists(cards, judging, session.base().name)
-    whole = [card for card in cards if card.stopped_after_rows is None]
-    enough = _enough_test_rows([card for card in whole if card.candidate.id in finalists], judging, asked)
+    enough = _enough_test_rows([card for card in cards if card.candidate.id in finalists], judging, asked)
     seconds = time.perf_counter() - started
     return OpponentsResult(tuple(cards), finalists, enough, grid, seconds, _message(session, plan))
 
@@ -158,28 +159,34 @@ def _enough_test_rows(finalists: Sequence[Scorecard], judging: Judging, asked: Q
     from tunesmith.evaluation.judging import goal_value, is_behind
 
     answers = {
-        card.candidate.id: [prediction.answer for prediction in card.predictions] for card in finalists
+        card.candidate.id: [prediction.answer for prediction in card.predictions]
+        for card in finalists
+        if card.stopped_after_rows is None
     }
     leader = max(answers.values(), key=lambda one: goal_value(judging, asked, one))
     return {
-        finalist: TEST_ROWS_OF_THE_BEHIND
-        for finalist, own in answers.items()
-        if is_behind(judging, asked, own, leader, RACE_ALPHA)
+        card.candidate.id: TEST_ROWS_OF_THE_BEHIND
+        for card in finalists
+        if card.stopped_after_rows is not None
+        or is_behind(judging, asked, answers[card.candidate.id], leader, RACE_ALPHA)
     }
 
 
 def _finalists(cards: Sequence[Scorecard], judging: Judging, base: str) -> tuple[str, ...]:
-    """The best of each family: without a model, prompts on the task's base, on other bases, endpoints."""
+    """The best of each family: without a model, prompts on the task's base, on other bases, endpoints.
+
+    One that was stopped, as it was clearly behind, stands for its family only where all of it were.
+    """
     best: dict[str, Scorecard] = {}
 
-    def reached(card: Scorecard) -> float:
-        return judging.sign * card.metrics[judging.metric].value
+    def reached(card: Scorecard) -> tuple[bool, float]:
+        return card.stopped_after_rows is None, judging.sign * card.metrics[judging.metric].value
 
     for card in cards:
         family: str = card.candidate.kind
         if family == "prompt" and card.candidate.base != base:
             family = "other base"
-        if card.stopped_after_rows is None and (family not in best or reached(card) > reached(best[family])):
+        if family not in best or reached(card) > reached(best[family]):
             best[family] = card
     families = ("classical", "prompt", "other base", "endpoint")
     chosen = [best[family] for family in families if family in best] or [best["constant"]]
