@@ -104,6 +104,7 @@ def write_report(summary: RunSummary, path: Path) -> None:
         accounting=row_accounting(summary.manifest),
         comparisons=planned_and_happened(summary),
         stages=stage_costs(summary),
+        spends=any(card.cost.spend for card in (*summary.opponents, *summary.test_scorecards)),
         plots=_plots(summary),
         mean_of_attacks=MEAN,
         smaller_is_better=SMALLER_IS_BETTER,
@@ -150,11 +151,11 @@ def best_finalist(summary: RunSummary) -> str | None:
     metric = summary.verdict.metric
     sign = -1 if metric in SMALLER_IS_BETTER else 1
     measured = [
-        (sign * card.metrics[metric].value, card.candidate.name)
+        (card.stopped_after_rows is None, sign * card.metrics[metric].value, card.candidate.name)
         for card in summary.opponents
         if card.candidate.id in summary.finalists and metric in card.metrics
     ]
-    return max(measured)[1] if measured else None
+    return max(measured)[2] if measured else None
 
 
 def all_candidates(summary: RunSummary) -> list[Candidate]:
@@ -215,6 +216,7 @@ def _total(costs: Sequence[Cost]) -> Cost:
         sum(cost.rows for cost in costs),
         sum(cost.tokens for cost in costs),
         max((cost.peak_memory_mb for cost in costs), default=0.0),
+        sum(cost.spend for cost in costs),
     )
 
 

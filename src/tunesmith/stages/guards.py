@@ -49,7 +49,7 @@ PACKAGES = (
 
 ALPHA = 0.025  # one-sided: described intervals hold 95 %
 TRAIN_SAMPLE = 64  # training rows whose score shows how far it lies above that of validation
-TIMED_ROWS = 16  # requests asked alone, one after the other
+TIMED_ROWS = 8  # requests asked alone, one after the other
 AMBIGUOUS_ROWS = 60  # validation rows joined into half as many inputs
 SURE = 0.9
 
