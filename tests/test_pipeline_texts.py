@@ -259,7 +259,7 @@ def test_guards_are_measured_on_what_was_written_and_reach_the_verdict_the_page_
     assert "fewer than 50 groups" in checks["robustness: mean"].evidence
     assert checks["slice: hotels"].estimate is None  # too few groups
     assert checks["slice: all"].estimate is not None
-    assert {score.kind for score in run.verdict.slices} >= {"length", "named"}
+    assert {score.kind for score in run.verdict.slices} >= {"cluster", "named"}
     # A mean of rows is near the metric of all rows together.
     score = run.train.validation.metrics["chrf"].value if run.train is not None else 0.0
     (everything,) = [one for one in guarded.validation_slices if one.name == "all"]
