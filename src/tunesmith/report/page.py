@@ -23,6 +23,7 @@ RULES = {
 }
 LONGEST_EXAMPLE = 700
 LONG_ROWS_SHOWN = 50
+STOCK_PHRASES_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ def write_report(summary: RunSummary, path: Path) -> None:
         spends=any(card.cost.spend for card in (*summary.opponents, *summary.test_scorecards)),
         plots=_plots(summary),
         mean_of_attacks=MEAN,
+        smaller_is_better=SMALLER_IS_BETTER,
+        stock_phrases_shown=STOCK_PHRASES_SHOWN,
     )
     write_text(path, page)
 

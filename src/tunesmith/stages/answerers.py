@@ -42,6 +42,7 @@ def answerer(
     see :func:`tunesmith.candidates.tuned.score_tuned`).
     """
     from tunesmith.candidates.classical import answer_classical, answer_majority, fit_classical
+    from tunesmith.candidates.texts import answer_by_tuned
     from tunesmith.candidates.tuned import TunedModel, answer_tuned, put_adapter, score_tuned
     from tunesmith.candidates.tuned_prompts import passages_of
     from tunesmith.data.versions import read_split
@@ -66,7 +67,10 @@ def answerer(
     loaded, adapter = session.loaded(plan.precision), Path(training.adapter_folder)
     if task.kind != "classify":
         writing = writing_of(session, loaded, judging, learned)
-        return lambda rows, report: written_answers(writing, candidate, rows, adapter, report)
+        if candidate.kind != "tuned":
+            return lambda rows, report: written_answers(writing, candidate, rows, adapter, report)
+        writer = replace(writing, loaded=put_adapter(loaded, adapter))  # read once, not at every call
+        return lambda rows, report: answer_by_tuned(writer, rows, report, passages_of(candidate))
     passages = passages_of(candidate)
     library = library_of(task, learned) if passages else None
     tuned = TunedModel(put_adapter(loaded, adapter), task.instruction, names, passages, library)

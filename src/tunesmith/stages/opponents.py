@@ -67,11 +67,12 @@ class OpponentsResult:
         by_id = {card.candidate.id: card.candidate for card in self.scorecards}
         return tuple(by_id[finalist] for finalist in self.finalists)
 
-    def leader(self) -> Candidate:
-        """The finalist with the highest accuracy on validation: guards are judged against it."""
+    def leader(self, metric: str = "accuracy", sign: int = 1) -> Candidate:
+        """The finalist that does best on validation: guards are judged against it. ``sign`` −1: less is
+        better."""
         cards = [card for card in self.scorecards if card.candidate.id in self.finalists]
         return max(
-            cards, key=lambda card: (card.stopped_after_rows is None, card.metrics["accuracy"].value)
+            cards, key=lambda card: (card.stopped_after_rows is None, sign * card.metrics[metric].value)
         ).candidate
 
 

@@ -18,7 +18,10 @@ _FIELDS = (
     *("field_f1", "field_f1_by_value", "entity_f1", "entity_f1_by_value", "exact_match", "schema_valid"),
 )
 _TEXTS = ("rouge_1", "rouge_2", "rouge_l", "bleu", "bleu_lowercase", "chrf", "cider", "exact_match")
-_GROUNDED = (*_TEXTS, "unsupported_words", "unsupported_numbers", "unsupported_names")
+# What an answer says that its source does not; kinds whose answers must rest on their source are guarded.
+GROUNDING_METRICS = ("unsupported_words", "unsupported_numbers", "unsupported_names")
+GROUNDED_KINDS: tuple[Kind, ...] = ("summarise", "answer")
+_GROUNDED = (*_TEXTS, *GROUNDING_METRICS)
 
 # What goal.metric may name, the default first; or a function of the user's own.
 GOAL_METRICS: dict[Kind, tuple[str, ...]] = {

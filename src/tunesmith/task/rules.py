@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from tunesmith.task.kinds import GOAL_METRICS, KINDS, SMALLER_IS_BETTER
+from tunesmith.task.kinds import GOAL_METRICS, GROUNDED_KINDS, KINDS, SMALLER_IS_BETTER
 from tunesmith.task.lines import Where
 from tunesmith.task.opponent_settings import PLACEHOLDERS
 
@@ -79,6 +79,12 @@ def _broken_kind_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
         yield ("json_schema",), f"only for kind: extract, not {kind}: leave it out"
     if kind == "extract" and metric == "schema_valid" and task.get("json_schema") is None:
         yield ("goal", "metric"), "schema_valid needs a schema: give json_schema"
+    guards = task.get("guards")
+    if kind not in GROUNDED_KINDS and isinstance(guards, Mapping) and guards.get("grounding"):
+        yield (
+            ("guards", "grounding"),
+            f"only for kind: {' and '.join(GROUNDED_KINDS)}, not {kind}: leave it out",
+        )
     opponents = task.get("opponents")
     templates = opponents.get("templates") if isinstance(opponents, Mapping) else None
     for index, template in enumerate(templates if isinstance(templates, (list, tuple)) else ()):
