@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -29,7 +30,7 @@ SAID = {
     },
 }
 OPENINGS = ["There is {name}", "You will find {name}", "{name} is a place", "Try {name}"]
-WRITTEN = {
+WRITTEN: dict[str, Callable[[dict[str, str]], str]] = {
     "brackets": lambda given: ", ".join(f"{name}[{value}]" for name, value in given.items()),
     "json": json.dumps,
     "lines": lambda given: "\n".join(f"{name}: {value}" for name, value in given.items()),
@@ -38,7 +39,7 @@ ROWS = 400
 
 
 def described(seed: int, form: str = "brackets", left_out: int = 0, changed: int = 0) -> AuditData:
-    """Faithful rows, but the first ``left_out`` do not say one value, and the next ``changed`` say another."""
+    """Faithful rows, but the first ``left_out`` lack one value, and the next ``changed`` say another."""
     chance = random.Random(seed)
     pairs = []
     for number in range(ROWS):
