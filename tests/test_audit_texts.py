@@ -65,6 +65,14 @@ def test_what_is_a_property_of_labels_is_asked_of_labels_only() -> None:
             assert kind == "classify" or result.answer == "unmeasured"
 
 
+def test_a_sentence_that_texts_from_attributes_share_is_no_boilerplate() -> None:
+    ending = " Its customer rating is three out of five."
+    pairs = [(text, f"So {text[3:]}{'' if n % 4 else ending}") for n, (text, _) in enumerate(texts(200))]
+    answers = {kind: run_check("boilerplate", replace(audit_data(pairs), kind=kind))[0] for kind in KINDS}
+    assert answers["generate"].answer == "passed"
+    assert answers["summarise"].answer == answers["chat"].answer == "failed"
+
+
 def test_an_answer_may_stand_in_its_passage_and_a_label_may_not() -> None:
     pairs = [
         (f"{text} The answer is number {n} of all.", f"number {n} of all") for n, text in enumerate(INPUTS)

@@ -78,11 +78,11 @@ def run_check(name: str, data: AuditData) -> tuple[CheckResult, bool]:
 
     What is a property of labels is not asked of kinds of task that write texts: *unmeasured*, and why.
     """
-    unasked = {} if data.kind == "classify" else _OF_LABELS
-    if data.kind in SEVERAL_REFERENCES:
-        unasked = unasked | _OF_EXACT_ANSWERS
-    if name in unasked:
-        told = f"not asked of kind: {data.kind}, which has no labels: {unasked[name]}"
+    if data.kind != "classify" and name in _OF_LABELS:
+        told = f"not asked of kind: {data.kind}, which has no labels: {_OF_LABELS[name]}"
+        return CheckResult(name, "unmeasured", told), True
+    if data.kind in SEVERAL_REFERENCES and name in _OF_EXACT_ANSWERS:
+        told = f"not asked of kind: {data.kind}, where right answers differ: {_OF_EXACT_ANSWERS[name]}"
         return CheckResult(name, "unmeasured", told), True
     try:
         return CHECKS[name](data), True
