@@ -10,6 +10,7 @@ from tunesmith.data.questions import Questions, distinct_inputs, each_row, with_
 from tunesmith.engine.automaton import DEAD
 from tunesmith.errors import UserError
 from tunesmith.records import Candidate, Cost, Estimate, PairedGain, Prediction, Row, Scorecard, SplitName
+from tunesmith.stats.intervals import proportion_interval
 from tunesmith.stats.paired import clearly_behind
 from tunesmith.task.kinds import SHOWN_METRICS, SMALLER_IS_BETTER, Kind
 
@@ -135,6 +136,8 @@ def judged(
     from tunesmith.evaluation.scorecards import scorecard
 
     card = scorecard(candidate, split, asked.rows, answers, judging.labels, cost)
+    if candidate.kind == "endpoint":
+        card = replace(card, metrics=card.metrics | {"unparsed": _unparsed(judging, asked, answers)})
     if judging.metric == "accuracy":
         return card
     clean = [index for index, row in enumerate(asked.rows) if not row.conflict]
@@ -144,6 +147,14 @@ def judged(
         metrics=card.metrics | {judging.metric: goal_estimate(judging, asked, answers.labels)},
         metrics_without_conflicts=card.metrics_without_conflicts
         | _goal_if_measured(judging, asked.take(clean), texts),
+    )
+
+
+def _unparsed(judging: Judging, asked: Questions, answers: Answers) -> Estimate:
+    """The share of answers that are no label; they count as wrong."""
+    known = set(judging.labels)
+    return proportion_interval(
+        [float(answer not in known) for answer in answers.labels], [row.group for row in asked.rows]
     )
 
 
