@@ -9,6 +9,9 @@ from typing import Literal, get_args
 
 Kind = Literal["classify", "extract", "generate", "summarise", "answer", "chat"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+# Kinds with many right answers: several targets of one input are several references there. A label, or the
+# fields of a text, are right or wrong: several targets contradict each other.
+SEVERAL_REFERENCES: frozenset[Kind] = frozenset({"generate", "summarise", "answer", "chat"})
 
 _LABELS = (
     *("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "micro_precision"),
