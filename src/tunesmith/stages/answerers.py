@@ -31,29 +31,33 @@ def answerer(
 ) -> Answerer:
     """What answers rows as ``candidate`` does.
 
-    ``labels`` are those of the dataset, in another order where a prompt shall list them so; ``mass`` is the
+    ``labels`` are those that are learned, in another order where a prompt shall list them so; ``mass`` is the
     probability that the tuned model's scoring may leave out (None: all that the best label does not need,
-    see :func:`tunesmith.candidates.tuned.score_tuned`).
+    see :func:`tunesmith.candidates.tuned.score_tuned`); where there is a threshold, nothing is left out.
     """
     from tunesmith.candidates.classical import answer_classical, answer_majority, fit_classical
     from tunesmith.candidates.prompts import Prompting, answer_prompt, candidate_rules, score_prompt
+    from tunesmith.candidates.scope import threshold_of
     from tunesmith.candidates.tuned import TunedModel, answer_tuned, put_adapter, score_tuned
     from tunesmith.data.versions import read_split
     from tunesmith.engine.lora import lora_disabled
+    from tunesmith.evaluation.judging import taught_rows
 
     if session.task.kind != "classify":
         return _writer(session, dataset, plan, training, candidate)
-    instruction, names = session.task.instruction, labels or dataset.manifest.labels
-    candidate = _relabelled(candidate, dataset.manifest.labels, names)
+    judging = judging_of(session.task, dataset.manifest.labels)
+    instruction, names = session.task.instruction, labels or judging.labels
+    candidate = _relabelled(candidate, judging.labels, names)
     if candidate.kind == "constant":
         return lambda rows, report: answer_majority(candidate, rows)
     if candidate.kind == "classical":
-        train = read_split(dataset, "train")
+        train = taught_rows(judging, read_split(dataset, "train"))
         model = fit_classical(candidate, train, classical_text(session, train))
         return lambda rows, report: answer_classical(model, rows)
     loaded = session.loaded(plan.precision)
     if candidate.kind == "prompt":
-        prompting = Prompting(loaded, instruction, names, read_split(dataset, "train"))
+        shown = taught_rows(judging, read_split(dataset, "train"))
+        prompting = Prompting(loaded, instruction, names, shown)
         examples = int(str(candidate.settings["examples"]))
         rules = candidate_rules(prompting, candidate)
 
@@ -63,6 +67,8 @@ def answerer(
             return answer_prompt(prompting, candidate, scores)
 
         return prompted
+    if threshold_of(candidate) is not None:
+        mass = 0.0
     tuned = TunedModel(put_adapter(loaded, Path(training.adapter_folder)), instruction, names)
     return lambda rows, report: answer_tuned(candidate, names, score_tuned(tuned, rows, mass, report))
 

@@ -96,12 +96,13 @@ def measure_opponents(session: Session, dataset: Dataset, plan: Plan) -> Opponen
 
 def _measure(session: Session, dataset: Dataset, plan: Plan) -> OpponentsResult:
     from tunesmith.data.versions import read_split
-    from tunesmith.evaluation.judging import learned_rows, questions
+    from tunesmith.evaluation.judging import check_scope, questions, taught_rows
 
     started = time.perf_counter()
     judging = judging_of(session.task, dataset.manifest.labels)
-    train = learned_rows(judging, read_split(dataset, "train"))
+    train = taught_rows(judging, read_split(dataset, "train"))
     asked = questions(judging, read_split(dataset, "validation"))
+    check_scope(judging, asked.rows)
     grid: tuple[tuple[str, float], ...] = ()
     if session.task.kind == "classify":
         cards, grid = _label_cards(session, plan, judging, train, asked)
@@ -185,13 +186,14 @@ def _classical_card(
     session: Session, judging: Judging, train: list[Row], asked: Questions
 ) -> tuple[Scorecard, tuple[tuple[str, float], ...]]:
     from tunesmith.candidates.classical import answer_classical, tune_classical
-    from tunesmith.evaluation.judging import judged, value_of_labels
+    from tunesmith.evaluation.judging import judged, scoping_of, value_of_labels
 
     reset_peak()
     started = time.perf_counter()
     with session.bar("opponents", "tuning classical models") as report:
         text = classical_text(session, train)
-        model, table = tune_classical(train, asked.rows, report, text, value_of_labels(judging))
+        value, scoping = value_of_labels(judging), scoping_of(judging)
+        model, table = tune_classical(train, asked.rows, report, text, value, scoping)
     answers = answer_classical(model, asked.rows)
     cost = Cost(time.perf_counter() - started, len(asked), 0, peak_mb())
     return judged(judging, model.candidate, "validation", asked, answers, cost), tuple(table)
@@ -227,7 +229,7 @@ def _prompt_cards(
     from tunesmith.candidates.prompts import Prompting, choose_variant, content_free_prior
     from tunesmith.engine.lora import lora_disabled
     from tunesmith.engine.scoring import joined_scores
-    from tunesmith.evaluation.judging import goal_value, is_behind, judged, value_of_labels
+    from tunesmith.evaluation.judging import goal_value, is_behind, judged, scoping_of, value_of_labels
 
     prompts = session.task.opponents
     if not (prompts.zero_shot or prompts.few_shot):
@@ -237,20 +239,21 @@ def _prompt_cards(
     if not counts:
         return []
     prompting = Prompting(loaded, session.task.instruction, judging.labels, train)
-    value = value_of_labels(judging)
+    value, scoping = value_of_labels(judging), scoping_of(judging)
     # An id is the hash of a row's content: ordered by it, the first rows are a fair draw.
     order = sorted(range(len(asked)), key=lambda index: asked.rows[index].id)
-    stop = RACE_ROWS if len(counts) > 1 else len(asked)
+    # A threshold needs more rows out of scope than a race has.
+    stop = RACE_ROWS if len(counts) > 1 and scoping is None else len(asked)
     first, rest = asked.take(order[:stop]), asked.take(order[stop:])
     cards = []
     with lora_disabled(loaded.model):
         priors = [content_free_prior(prompting, count, session.task.train.seed) for count in counts]
         heats = [
-            _score_prompt(session, prompting, count, first.rows, prior)
+            _score_prompt(session, prompting, count, first.rows, prior, scoping is not None)
             for count, prior in zip(counts, priors, strict=True)
         ]
         given = [
-            choose_variant(prompting, count, scores, first.rows, prior, value)[1].labels
+            choose_variant(prompting, count, scores, first.rows, prior, value, scoping)[1].labels
             for count, prior, (scores, _) in zip(counts, priors, heats, strict=True)
         ]
         leader = max(given, key=lambda labels: goal_value(judging, first, labels))
@@ -264,18 +267,24 @@ def _prompt_cards(
                 more, more_cost = _score_prompt(session, prompting, count, rest.rows, prior)
                 scores, cost = joined_scores([scores, more]), cost.plus(more_cost)
             in_order = replace(scores, log_probabilities=scores.log_probabilities[np.argsort(order)])
-            candidate, answers = choose_variant(prompting, count, in_order, asked.rows, prior, value)
+            candidate, answers = choose_variant(prompting, count, in_order, asked.rows, prior, value, scoping)
             cards.append(judged(judging, candidate, "validation", asked, answers, cost))
     return cards
 
 
 def _score_prompt(
-    session: Session, prompting: Prompting, examples: int, rows: Sequence[Row], prior: list[float]
+    session: Session,
+    prompting: Prompting,
+    examples: int,
+    rows: Sequence[Row],
+    prior: list[float],
+    every_label: bool = False,
 ) -> tuple[LabelScores, Cost]:
     from tunesmith.candidates.prompts import prompt_name, score_prompt, variant_rules
 
     reset_peak()
     started = time.perf_counter()
     with session.bar("opponents", f"{prompt_name(examples)} on validation") as report:
-        scores = score_prompt(prompting, examples, rows, variant_rules(prompting, prior), report)
+        rules = None if every_label else variant_rules(prompting, prior)
+        scores = score_prompt(prompting, examples, rows, rules, report)
     return scores, Cost(time.perf_counter() - started, len(rows), scores.tokens, peak_mb())

@@ -39,6 +39,8 @@ PACKAGES = (
     "tunesmith.models",
     "tunesmith.training",
     "tunesmith.candidates.tuned",
+    "tunesmith.candidates.calibration",
+    "tunesmith.candidates.scope",
     "tunesmith.candidates.answers",
     "tunesmith.evaluation.memorisation",
     "tunesmith.evaluation.metrics",
@@ -159,7 +161,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     from tunesmith.engine.added_tokens import grow
     from tunesmith.engine.classifier_head import with_head
     from tunesmith.engine.lora import trained_weights
-    from tunesmith.evaluation.judging import learned_rows, questions
+    from tunesmith.evaluation.judging import learned_rows, questions, taught_rows
     from tunesmith.evaluation.memorisation import planted_rows
     from tunesmith.models.adapters import METHOD_TITLES
     from tunesmith.models.rendering import check_rendering, instructed, render_row
@@ -170,13 +172,13 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     started = time.perf_counter()
     task, settings = session.task, session.task.train
     judging = judging_of(task, dataset.manifest.labels)
-    train = learned_rows(judging, read_split(dataset, "train"))
+    train = taught_rows(judging, read_split(dataset, "train"))
     validation = learned_rows(judging, read_split(dataset, "validation"))
+    watched = taught_rows(judging, validation)
     train += planted_rows(task.guards.canaries)
     # A copy of its own: an adapter that a stage before left behind must play no part.
     session.release()
-    labels = dataset.manifest.labels
-    loaded = with_head(session.load_again(plan.precision), labels, settings.seed)
+    loaded = with_head(session.load_again(plan.precision), judging.labels, settings.seed)
     loaded = grow(loaded, settings.add_tokens or ())
     reset_peak()
     make_trainable(loaded.model, settings, loaded.head, len(loaded.tokenizer))
@@ -186,7 +188,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     check_rendering(loaded, trained_on.tokens, trained_on.rows)
     gathered = gather(loaded, session, dataset, trained_on)
     trained_on = gathered.trained_on
-    validated = [render_row(loaded, instructed(task.instruction, row), row.target) for row in validation]
+    validated = [render_row(loaded, instructed(task.instruction, row), row.target) for row in watched]
     asked = questions(judging, validation)
     tuned = TunedModel(loaded, task.instruction, judging.labels)
     writing = None if task.kind == "classify" else writing_of(session, loaded, judging, train)
@@ -213,7 +215,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
             plan.recompute,
             gathered.mixture,
         )
-    every = max(1, len(validation) // COMPARED_ROWS)
+    every = max(1, len(watched) // COMPARED_ROWS)
     trained, adapter_sha256, agreement = _save(loaded, folder, validated[::every][:COMPARED_ROWS])
     trained_seconds = fitted.seconds
 
@@ -241,7 +243,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
         adapter_folder=str(trained),
         adapter_sha256=adapter_sha256,
         long_rows=trained_on.long,
-        course=_course(fitted, trained_on, validation, validated),
+        course=_course(fitted, trained_on, watched, validated),
         agreement=agreement,
     )
     files = tuple(
@@ -256,15 +258,21 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
 def _label_card(
     session: Session, tuned: TunedModel, judging: Judging, asked: Questions, adapter_sha256: str
 ) -> Scorecard:
-    from tunesmith.candidates.tuned import answer_tuned, fit_temperature, score_tuned, tuned_candidate
-    from tunesmith.evaluation.judging import judged
+    from tunesmith.candidates.calibration import fit_temperature
+    from tunesmith.candidates.scope import answers_in_scope, scoped
+    from tunesmith.candidates.tuned import answer_tuned, score_tuned, tuned_candidate
+    from tunesmith.evaluation.judging import judged, scoping_of
 
     labels, method = judging.labels, session.task.train.method
+    scoping = scoping_of(judging)
     scoring = time.perf_counter()
     with session.bar("train", "tuned model on validation") as report:
-        scores = score_tuned(tuned, asked.rows, CALIBRATION_MASS, report)
+        scores = score_tuned(tuned, asked.rows, CALIBRATION_MASS if scoping is None else 0.0, report)
     temperature = fit_temperature(scores.log_probabilities, labels, asked.rows)
     candidate = tuned_candidate(tuned, adapter_sha256, temperature, method)
+    if scoping is not None:
+        best = answers_in_scope(scores.log_probabilities / temperature, labels, scoping.none_label)
+        candidate = scoped(candidate, scoping, asked.rows, best, {"temperature": temperature})
     answers = answer_tuned(candidate, labels, scores)
     cost = Cost(time.perf_counter() - scoring, len(asked), scores.tokens, peak_mb())
     return judged(judging, candidate, "validation", asked, answers, cost)

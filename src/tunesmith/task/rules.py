@@ -75,6 +75,14 @@ def _broken_kind_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
         yield ("json_schema",), f"only for kind: extract, not {kind}: leave it out"
     if kind == "extract" and metric == "schema_valid" and task.get("json_schema") is None:
         yield ("goal", "metric"), "schema_valid needs a schema: give json_schema"
+    if task.get("none_of_these") is not None:
+        if kind != "classify":
+            yield ("none_of_these",), f"there are no labels with kind: {kind}: leave it out"
+        if isinstance(train, Mapping) and train.get("also"):
+            yield ("none_of_these",), "not together with train.also: leave one of the two out"
+        if watches:
+            why = "the threshold is chosen after training, so the metric cannot be watched: leave it out"
+            yield ("train", "watch_metric"), why
     labels = data.get("most_frequent_labels") if isinstance(data, Mapping) else None
     train = task.get("train")
     if kind != "classify" and isinstance(train, Mapping) and train.get("also"):
