@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
-from tiny import make_tiny_base, toy_rows
-from tunesmith.candidates.scope import threshold_of
+from tiny import load_tiny, make_tiny_base, toy_rows
+from tunesmith.candidates.classical import answer_classical, fit_classical, tune_classical
+from tunesmith.candidates.prompts import Prompting, answer_prompt, choose_variant
+from tunesmith.candidates.scope import answers_in_scope, threshold_of
 from tunesmith.data.versions import read_split
-from tunesmith.evaluation.judging import Judging, taught_rows
+from tunesmith.engine.scoring import LabelScores
+from tunesmith.errors import UserError
+from tunesmith.evaluation.judging import Judging, check_scope, scoping_of, taught_rows, value_of_labels
 from tunesmith.pipeline import Run, run_stages
 from tunesmith.records import Row
 from tunesmith.stages.ask import ask
 from tunesmith.stages.session import Session
 from tunesmith.task import load_task
+from tunesmith.task.scope_settings import NoneOfTheseSettings
 from tunesmith.workspace import Workspace
 
 LABELS = ("billing", "delivery", "refund")
@@ -56,6 +62,76 @@ def session_of(home: Path, in_training: str, name: str = "task") -> Session:
     folder = Workspace(home / name).task("toy")
     folder.keep_task_file(path)
     return Session(load_task(path), folder, Console(quiet=True), home / "cache")
+
+
+def judging_of_none(in_training: bool, rate: float = 0.1) -> Judging:
+    labels = (*LABELS, NONE) if in_training else LABELS
+    settings = NoneOfTheseSettings(label=NONE, in_training=in_training, false_accept_rate=rate)
+    return Judging("classify", "accuracy", labels, None, settings)
+
+
+@pytest.mark.parametrize("in_training", [True, False])
+def test_a_classical_model_keeps_to_the_rate_on_rows_it_has_not_seen(in_training: bool) -> None:
+    judging = judging_of_none(in_training)
+    train, validation, later = (planted(count, seed) for count, seed in ((240, 1), (200, 2), (400, 3)))
+    taught = taught_rows(judging, train)
+    value, scoping = value_of_labels(judging), scoping_of(judging)
+    model, table = tune_classical(taught, validation, value=value, scoping=scoping)
+    answers = answer_classical(fit_classical(model.candidate, taught), later)
+    outside = np.array([row.target == NONE for row in later])
+    accepted = np.array(answers.labels) != NONE
+    # The rate is what is expected: 0.1, and three standard errors of 200 rows.
+    assert accepted[outside].mean() <= 0.1 + 3 * np.sqrt(0.1 * 0.9 / outside.sum())
+    assert accepted[~outside].mean() > 0.6
+    assert {name.rpartition(" ")[2] for name, _ in table} == {"share", "margin"}
+    plain, _ = tune_classical(taught, validation, value=value)
+    assert value(later, answers.labels) > value(later, answer_classical(plain, later).labels) - 0.02
+
+
+def test_a_prompt_declines_where_its_best_label_holds_too_little(home: Path) -> None:
+    judging = judging_of_none(in_training=False)
+    prompting = Prompting(load_tiny(home / "base"), "Name the team.", LABELS, [])
+    rows = planted(60, seed=5)
+    sure = np.array([[0.0, -4.0, -4.0]])
+    place = {label: index for index, label in enumerate(LABELS)}
+    planted_scores = np.stack(
+        [np.roll(sure[0], place[row.target]) if row.target in place else np.full(3, -1.0) for row in rows]
+    )
+    scores = LabelScores(planted_scores, 1)
+    value = value_of_labels(judging)
+    candidate, answers = choose_variant(prompting, 0, scores, rows, [0.0] * 3, value, scoping_of(judging))
+    assert answers.labels == [row.target for row in rows]
+    assert answer_prompt(prompting, candidate, scores).labels == answers.labels
+    plain, _ = choose_variant(prompting, 0, scores, rows, [0.0] * 3, value)
+    assert plain.id != candidate.id
+
+
+def test_the_score_is_the_share_of_the_best_label_that_is_not_none() -> None:
+    scores = np.log(np.array([[0.2, 0.1, 0.7], [0.6, 0.3, 0.1]]))
+    best = answers_in_scope(scores, ("a", "b", NONE), NONE)
+    assert best.labels == ["a", "a"]
+    assert best.probabilities is not None
+    np.testing.assert_allclose(best.probabilities, [0.2, 0.6])
+
+
+def test_too_few_such_validation_rows_stop_the_run_before_training() -> None:
+    rows = [row for row in planted(40, seed=6) if row.target != NONE]
+    with pytest.raises(UserError, match="out-of-scope validation rows in at least 9 groups, found 0"):
+        check_scope(judging_of_none(in_training=True), rows)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("kind: classify", "kind: summarise"), "there are no labels with kind: summarise"),
+        (("epochs: 2", "epochs: 2, watch_metric: true"), "chosen after training"),
+    ],
+)
+def test_what_cannot_be_asked_together_is_said(tmp_path: Path, change: tuple[str, str], reason: str) -> None:
+    path = tmp_path / "task.yaml"
+    path.write_text(TASK.format(in_training="true").replace(*change), encoding="utf-8")
+    with pytest.raises(UserError, match=reason):
+        load_task(path)
 
 
 @pytest.fixture(scope="module")
