@@ -20,7 +20,7 @@ from sklearn.svm import LinearSVC
 
 from tunesmith.candidates.answers import Answers, Value, accuracy
 from tunesmith.candidates.calibration import fit_temperature
-from tunesmith.candidates.scope import Scoping, answers_in_scope, scoped, threshold_of, with_none
+from tunesmith.candidates.scope import InScope, Scoping, best_in_scope, scoped, threshold_of, with_none
 from tunesmith.candidates.transformations import UNCHANGED, Transformations, transformed
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash
@@ -104,7 +104,7 @@ def tune_classical(
             table.append((able.candidate.name, reached))
             if best is None or reached > best[0]:
                 best = (reached, able)
-        report(done + 1, len(grid), f"best {best[0]:.1%}")
+        report(done + 1, len(grid), f"best {max(reached for _, reached in table):.1%}")
     if best is None:
         raise UserError(
             f"the inputs of {len(train):,} training rows hold no words and no characters in common",
@@ -150,7 +150,8 @@ def answer_classical(model: ClassicalModel, rows: Sequence[Row]) -> Answers:
 
 def _answers(model: ClassicalModel, matrix: csr_matrix) -> Answers:
     if threshold_of(model.candidate) is not None:
-        return with_none(model.candidate, _in_scope(model, matrix, model.candidate.settings))
+        best = _in_scope(model, matrix, model.candidate.settings)
+        return with_none(model.candidate, best, 0)
     labels = [str(label) for label in model.classifier.predict(matrix)]
     if model.candidate.settings["classifier"] == "linear SVM":
         return Answers(labels, None, 0)
@@ -175,12 +176,12 @@ def _scoped(
     return able
 
 
-def _in_scope(model: ClassicalModel, matrix: csr_matrix, settings: Settings) -> Answers:
+def _in_scope(model: ClassicalModel, matrix: csr_matrix, settings: Settings) -> InScope:
     decisions, none_label = _decisions(model, matrix), str(settings["none_label"])
     if settings["scope_score"] == "share":
         temperature = float(str(settings["temperature"]))
-        return answers_in_scope(decisions / temperature, _classes(model), none_label)
-    best = answers_in_scope(decisions, _classes(model), none_label)
+        return best_in_scope(decisions / temperature, _classes(model), none_label)
+    best = best_in_scope(decisions, _classes(model), none_label)
     inside = [index for index, label in enumerate(_classes(model)) if label != none_label]
     return replace(best, probabilities=1 / (1 + np.exp(-decisions[:, inside].max(axis=1))))
 

@@ -17,7 +17,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from tunesmith.candidates.answers import Answers, Value, accuracy, answers_from_scores, task_tree
 from tunesmith.candidates.calibration import fit_temperature
-from tunesmith.candidates.scope import Scoping, answers_in_scope, scoped, threshold_of, with_none
+from tunesmith.candidates.scope import Scoping, best_in_scope, scoped, threshold_of, with_none
 from tunesmith.engine.pruning import Pruning
 from tunesmith.engine.scoring import LabelScores, score_labels
 from tunesmith.files import content_hash
@@ -130,8 +130,8 @@ def answer_prompt(prompting: Prompting, candidate: Candidate, scores: LabelScore
     if threshold_of(candidate) is not None:
         none_label, temperature = (str(candidate.settings[name]) for name in ("none_label", "temperature"))
         cooled = adjusted / float(temperature)
-        best = answers_in_scope(cooled, prompting.labels, none_label, scores.tokens)
-        return with_none(candidate, best)
+        best = best_in_scope(cooled, prompting.labels, none_label)
+        return with_none(candidate, best, scores.tokens)
     return answers_from_scores(adjusted, prompting.labels, scores.tokens)
 
 
@@ -161,7 +161,7 @@ def _scoped(
 ) -> Candidate:
     adjusted = _adjusted(prompting, candidate, scores)
     temperature = fit_temperature(adjusted, prompting.labels, rows)
-    best = answers_in_scope(adjusted / temperature, prompting.labels, scoping.none_label)
+    best = best_in_scope(adjusted / temperature, prompting.labels, scoping.none_label)
     return scoped(candidate, scoping, rows, best, {"temperature": temperature})
 
 

@@ -1,8 +1,9 @@
 """ "None of these": every kind of candidate gives no label to a row that it is not sure enough of.
 
-The score is the probability, over all labels, of the best label other than "none of these"; a candidate that
-was trained on such rows as a label of their own gives them little of it. Whoever makes a candidate chooses
-its threshold on validation; from then on its settings hold it, and its id says so.
+The score is the probability, over all labels, of the best label other than "none of these". A label is given
+where it reaches the threshold and, with a candidate that learned such rows as a label of their own, is
+likelier than that one. Whoever makes a candidate chooses its threshold on validation; from then on its
+settings hold it, and its id says so.
 """
 
 from __future__ import annotations
@@ -26,9 +27,17 @@ class Scoping:
     threshold: Callable[[Sequence[Row], NDArray[np.float64]], float]
 
 
-def answers_in_scope(
-    scores: NDArray[np.float64], labels: Sequence[str], none_label: str, tokens: int = 0
-) -> Answers:
+@dataclass(frozen=True)
+class InScope:
+    """For each row the best label that is not "none of these", its probability, and whether it is the
+    likeliest of all."""
+
+    labels: list[str]
+    probabilities: NDArray[np.float64]
+    likeliest: NDArray[np.bool_]
+
+
+def best_in_scope(scores: NDArray[np.float64], labels: Sequence[str], none_label: str) -> InScope:
     """The best label other than ``none_label``, with its probability over all ``labels``.
 
     ``scores`` [rows, labels] are log-probabilities, or decision values, already divided by a temperature.
@@ -37,7 +46,8 @@ def answers_in_scope(
     shares /= shares.sum(axis=1, keepdims=True)
     inside = np.array([index for index, label in enumerate(labels) if label != none_label])
     best = inside[scores[:, inside].argmax(axis=1)]
-    return Answers([labels[index] for index in best], shares[np.arange(len(best)), best], tokens)
+    likeliest = best == scores.argmax(axis=1)
+    return InScope([labels[index] for index in best], shares[np.arange(len(best)), best], likeliest)
 
 
 def threshold_of(candidate: Candidate) -> float | None:
@@ -47,27 +57,24 @@ def threshold_of(candidate: Candidate) -> float | None:
 
 
 def scoped(
-    candidate: Candidate, scoping: Scoping, rows: Sequence[Row], best: Answers, more: Settings
+    candidate: Candidate, scoping: Scoping, rows: Sequence[Row], best: InScope, more: Settings
 ) -> Candidate:
-    """``candidate`` with the threshold that suits its answers ``best`` to validation ``rows``.
+    """``candidate`` with the threshold that suits its ``best`` labels of validation ``rows``.
 
     ``more`` are further settings that decide these answers.
     """
-    assert best.probabilities is not None  # of answers_in_scope
-    threshold = scoping.threshold(rows, best.probabilities)
+    threshold = scoping.threshold(rows, np.where(best.likeliest, best.probabilities, 0.0))
     chosen: Settings = {**more, "none_label": scoping.none_label, "threshold": threshold}
     identity = content_hash([candidate.id, chosen])
     return replace(candidate, id=identity, settings={**candidate.settings, **chosen})
 
 
-def with_none(candidate: Candidate, best: Answers) -> Answers:
-    """``best`` as the candidate answers it: "none of these" below its threshold.
+def with_none(candidate: Candidate, best: InScope, tokens: int) -> Answers:
+    """``best`` as a candidate with a threshold answers it.
 
-    The probability of such an answer is that the best label does not fit.
+    The probability of "none of these" is that the best label does not fit.
     """
-    threshold, none_label = threshold_of(candidate), str(candidate.settings["none_label"])
-    assert threshold is not None
-    assert best.probabilities is not None
-    given = best.probabilities >= threshold
+    threshold, none_label = float(str(candidate.settings["threshold"])), str(candidate.settings["none_label"])
+    given = best.likeliest & (best.probabilities >= threshold)
     labels = [label if fits else none_label for label, fits in zip(best.labels, given, strict=True)]
-    return Answers(labels, np.where(given, best.probabilities, 1 - best.probabilities), best.tokens)
+    return Answers(labels, np.where(given, best.probabilities, 1 - best.probabilities), tokens)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith.candidates.answers import Answers, answers_from_scores, task_tree
-from tunesmith.candidates.scope import answers_in_scope, threshold_of, with_none
+from tunesmith.candidates.scope import best_in_scope, threshold_of, with_none
 from tunesmith.engine.adapters import attach_adapter
 from tunesmith.engine.added_tokens import grow
 from tunesmith.engine.classifier_head import with_head
@@ -99,8 +99,8 @@ def answer_tuned(candidate: Candidate, labels: tuple[str, ...], scores: LabelSco
     temperature = float(str(candidate.settings["temperature"]))
     if threshold_of(candidate) is not None:
         none_label = str(candidate.settings["none_label"])
-        best = answers_in_scope(scores.log_probabilities / temperature, labels, none_label, scores.tokens)
-        return with_none(candidate, best)
+        best = best_in_scope(scores.log_probabilities / temperature, labels, none_label)
+        return with_none(candidate, best, scores.tokens)
     return answers_from_scores(scores.log_probabilities / temperature, labels, scores.tokens)
 
 

@@ -85,7 +85,8 @@ def scoping_of(judging: Judging) -> Scoping | None:
 
 
 def check_scope(judging: Judging, validation: Sequence[Row]) -> None:
-    """UserError where "none of these" cannot be told: with one label, or too few such validation rows."""
+    """UserError where "none of these" cannot be told: with one label, or too few such validation rows (exit
+    code 3)."""
     scoping = scoping_of(judging)
     if scoping is None:
         return
@@ -94,6 +95,11 @@ def check_scope(judging: Judging, validation: Sequence[Row]) -> None:
         raise UserError(
             f"none_of_these: {len(inside)} label is left beside {scoping.none_label!r}",
             "give rows of two labels or more, or leave none_of_these out",
+        )
+    if not any(row.target == scoping.none_label for row in validation):
+        raise UserError(
+            f"none_of_these.label: no validation row has the target {scoping.none_label!r}",
+            "write it as the target column does, or add rows that no label fits",
         )
     scoping.threshold(validation, np.zeros(len(validation)))
 

@@ -259,7 +259,7 @@ def _label_card(
     session: Session, tuned: TunedModel, judging: Judging, asked: Questions, adapter_sha256: str
 ) -> Scorecard:
     from tunesmith.candidates.calibration import fit_temperature
-    from tunesmith.candidates.scope import answers_in_scope, scoped
+    from tunesmith.candidates.scope import best_in_scope, scoped
     from tunesmith.candidates.tuned import answer_tuned, score_tuned, tuned_candidate
     from tunesmith.evaluation.judging import judged, scoping_of
 
@@ -271,7 +271,7 @@ def _label_card(
     temperature = fit_temperature(scores.log_probabilities, labels, asked.rows)
     candidate = tuned_candidate(tuned, adapter_sha256, temperature, method)
     if scoping is not None:
-        best = answers_in_scope(scores.log_probabilities / temperature, labels, scoping.none_label)
+        best = best_in_scope(scores.log_probabilities / temperature, labels, scoping.none_label)
         candidate = scoped(candidate, scoping, asked.rows, best, {"temperature": temperature})
     answers = answer_tuned(candidate, labels, scores)
     cost = Cost(time.perf_counter() - scoring, len(asked), scores.tokens, peak_mb())

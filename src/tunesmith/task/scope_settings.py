@@ -22,6 +22,7 @@ class NoneOfTheseSettings(Section):
     )
     false_accept_rate: Share = Field(
         default=0.1,
-        description="Every candidate gets the lowest threshold at which so many rows that no label fits are "
-        "expected to be given one all the same. Validation must hold 1 / false_accept_rate − 1 such groups.",
+        description="Every candidate gets the lowest threshold at which at most so many rows that no label "
+        "fits are expected to be given one all the same. Validation must hold 1 / false_accept_rate − 1 such "
+        "groups.",
     )
