@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from tiny import load_tiny, make_tiny_base, toy_rows
+from tunesmith.candidates import nearest as nearest_module
 from tunesmith.candidates import prompts as prompts_module
+from tunesmith.candidates.forms import PromptForm
+from tunesmith.candidates.nearest import most_similar
 from tunesmith.candidates.prompts import (
     CONTENT_FREE,
     VARIANTS,
@@ -17,9 +20,9 @@ from tunesmith.candidates.prompts import (
     answer_prompt,
     choose_variant,
     content_free_prior,
-    most_similar,
     score_prompt,
 )
+from tunesmith.candidates.shown import shown_with
 from tunesmith.engine.scoring import LabelScores
 from tunesmith.errors import UserError
 from tunesmith.models.loading import LoadedModel
@@ -41,14 +44,14 @@ def prompting(tiny: LoadedModel) -> Prompting:
 
 
 def scored(prompting: Prompting, examples: int, rows: list[Row]) -> LabelScores:
-    return score_prompt(prompting, examples, rows, None)
+    return score_prompt(prompting, PromptForm(examples), rows, None)
 
 
 def seen_prompts(prompting: Prompting, examples: int, rows: list[Row]) -> list[str]:
     """The prompts as the model sees them."""
-    shown = prompts_module.nearest(prompting.train, rows, examples) if examples else [[] for _ in rows]
+    shown = shown_with(PromptForm(examples), prompting.train, rows)
     return [
-        prompting.loaded.tokenizer.decode(prompts_module._render(prompting, row, near))
+        prompting.loaded.tokenizer.decode(prompts_module._render(prompting, PromptForm(), row, near))
         for row, near in zip(rows, shown, strict=True)
     ]
 
@@ -101,7 +104,7 @@ def test_similarity_does_not_depend_on_how_many_rows_are_compared_together(
 ) -> None:
     rows = toy_rows(7, LABELS, 1)
     whole = most_similar(prompting.train, rows, 3)
-    monkeypatch.setattr(prompts_module, "ROWS_COMPARED_TOGETHER", 2)
+    monkeypatch.setattr(nearest_module, "ROWS_COMPARED_TOGETHER", 2)
     assert most_similar(prompting.train, rows, 3) == whole
 
 
@@ -119,9 +122,9 @@ def test_scores_are_the_exact_log_probabilities_of_label_and_end_token(
     rows = toy_rows(3, LABELS, 1)
     scores = scored(prompting, examples, rows)
     loaded = prompting.loaded
-    shown = prompts_module.nearest(prompting.train, rows, examples) if examples else [[] for _ in rows]
+    shown = shown_with(PromptForm(examples), prompting.train, rows)
     for at, row in enumerate(rows):
-        prompt = prompts_module._render(prompting, row, shown[at])
+        prompt = prompts_module._render(prompting, PromptForm(), row, shown[at])
         for index, label in enumerate(LABELS):
             answer = render_answer(loaded, label)
             with torch.no_grad():
@@ -135,7 +138,7 @@ def test_every_variant_answers_with_a_valid_label_and_a_probability(
     prompting: Prompting, examples: int
 ) -> None:
     rows = toy_rows(12, LABELS, 1)
-    prior = content_free_prior(prompting, examples, seed=0)
+    prior = content_free_prior(prompting, PromptForm(examples), seed=0)
     scores = scored(prompting, examples, rows)
     answers = {
         variant: answer_prompt(
@@ -160,12 +163,12 @@ def test_the_content_free_prior_is_what_the_prompt_answers_to_inputs_that_say_no
 ) -> None:
     rows = [Row(str(index), "s", (Message("user", text),), "") for index, text in enumerate(CONTENT_FREE)]
     expected = scored(prompting, 0, rows).log_probabilities.mean(axis=0)
-    np.testing.assert_allclose(content_free_prior(prompting, 0, seed=0), expected, atol=1e-4)
-    shown = content_free_prior(prompting, 2, seed=0)
-    assert shown == content_free_prior(prompting, 2, seed=0)
-    assert shown != content_free_prior(prompting, 2, seed=1)
+    np.testing.assert_allclose(content_free_prior(prompting, PromptForm(0), seed=0), expected, atol=1e-4)
+    shown = content_free_prior(prompting, PromptForm(2), seed=0)
+    assert shown == content_free_prior(prompting, PromptForm(2), seed=0)
+    assert shown != content_free_prior(prompting, PromptForm(2), seed=1)
     few = replace(prompting, train=prompting.train[:1])
-    assert len(content_free_prior(few, 3, seed=0)) == len(LABELS)
+    assert len(content_free_prior(few, PromptForm(3), seed=0)) == len(LABELS)
 
 
 def planted(*scores: tuple[float, ...]) -> LabelScores:
@@ -178,11 +181,13 @@ def test_the_variant_is_the_best_on_validation_and_the_plainest_of_equals(tiny: 
     rows = toy_rows(2, ("x",), 1)
     # As it stands "billing" wins; per token too; against a prior that favours it, "x".
     scores = planted((-1.0, -4.0), (-1.0, -5.0))
-    chosen, answers = choose_variant(prompting, 0, scores, rows, [-1.0, -9.0])
+    chosen, answers = choose_variant(prompting, PromptForm(0), scores, rows, [-1.0, -9.0])
     assert chosen.settings["variant"] == "calibrated"
     assert chosen.settings["prior"] == [-1.0, -9.0]
     assert answers.labels == ["x", "x"]
-    plain, answers = choose_variant(prompting, 0, planted((-9.0, -1.0), (-9.0, -1.0)), rows, [-1.0, -1.0])
+    plain, answers = choose_variant(
+        prompting, PromptForm(0), planted((-9.0, -1.0), (-9.0, -1.0)), rows, [-1.0, -1.0]
+    )
     assert plain.settings["variant"] == "log-probability"
     assert "prior" not in plain.settings
     assert plain.id != chosen.id
@@ -198,7 +203,7 @@ def test_prompts_with_other_examples_or_another_instruction_are_other_candidates
     scores, prior = scored(prompting, 0, rows), [0.0] * len(LABELS)
 
     def identity(given: Prompting, examples: int) -> str:
-        return choose_variant(given, examples, scores, rows, prior)[0].id
+        return choose_variant(given, PromptForm(examples), scores, rows, prior)[0].id
 
     fewer = replace(prompting, train=prompting.train[1:])
     assert identity(prompting, 0) == identity(fewer, 0)  # zero-shot shows none of them
@@ -212,7 +217,7 @@ def test_prompts_longer_than_the_context_are_refused_with_the_rows(prompting: Pr
     with pytest.raises(UserError, match=r"20-shot nearest prompt: 3 of 3 rows do not fit .*toy\.jsonl:1"):
         scored(prompting, 20, rows)
     with pytest.raises(UserError, match=r"20-shot nearest prompt: .* content-free prompt 'N/A'"):
-        content_free_prior(prompting, 20, seed=0)
+        content_free_prior(prompting, PromptForm(20), seed=0)
 
 
 def test_the_zero_shot_prompt_and_the_tuned_prompt_agree_on_instruction_and_row(

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tiny import load_tiny, make_tiny_base, toy_rows
 from tunesmith.candidates.classical import answer_classical, fit_classical, tune_classical
+from tunesmith.candidates.forms import PromptForm
 from tunesmith.candidates.prompts import Prompting, answer_prompt, choose_variant
 from tunesmith.candidates.scope import best_in_scope, threshold_of
 from tunesmith.data.versions import read_split
@@ -99,10 +100,12 @@ def test_a_prompt_declines_where_its_best_label_holds_too_little(home: Path) -> 
     )
     scores = LabelScores(planted_scores, 1)
     value = value_of_labels(judging)
-    candidate, answers = choose_variant(prompting, 0, scores, rows, [0.0] * 3, value, scoping_of(judging))
+    candidate, answers = choose_variant(
+        prompting, PromptForm(), scores, rows, [0.0] * 3, value, scoping_of(judging)
+    )
     assert answers.labels == [row.target for row in rows]
     assert answer_prompt(prompting, candidate, scores).labels == answers.labels
-    plain, _ = choose_variant(prompting, 0, scores, rows, [0.0] * 3, value)
+    plain, _ = choose_variant(prompting, form, scores, rows, [0.0] * 3, value)
     assert plain.id != candidate.id
 
 

@@ -242,7 +242,9 @@ def test_prompts_race_and_one_clearly_behind_is_no_finalist(
     home: Path, finished: tuple[Session, Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tunesmith.candidates import prompts
+    from tunesmith.candidates.forms import PromptForm
     from tunesmith.engine.scoring import LabelScores
+    from tunesmith.stages import label_prompts
     from tunesmith.stages import opponents as stage
 
     session, run = finished
@@ -250,18 +252,18 @@ def test_prompts_race_and_one_clearly_behind_is_no_finalist(
     labels = run.dataset.manifest.labels
     asked: list[tuple[int, int]] = []
 
-    def score(prompting: object, examples: int, rows: list[Row], *_: object) -> LabelScores:
+    def score(prompting: object, form: PromptForm, rows: list[Row], *_: object) -> LabelScores:
         """Zero-shot is always wrong and one example always right, whatever the tiny model thinks."""
-        asked.append((examples, len(rows)))
+        asked.append((form.examples, len(rows)))
         right = np.array([labels.index(row.target) for row in rows])
-        chosen = right if examples else (right + 1) % len(labels)
+        chosen = right if form.examples else (right + 1) % len(labels)
         scores = np.full((len(rows), len(labels)), -9.0)
         scores[np.arange(len(rows)), chosen] = -0.1
         return LabelScores(scores, 10 * len(rows))
 
     monkeypatch.setattr(prompts, "score_prompt", score)
     monkeypatch.setattr(prompts, "content_free_prior", lambda *_: [0.0] * len(labels))
-    monkeypatch.setattr(stage, "RACE_ROWS", 52)
+    monkeypatch.setattr(label_prompts, "RACE_QUESTIONS", 52)
     result = stage._measure(session, run.dataset, run.plan.plan)
     by_examples = {card.candidate.settings.get("examples"): card for card in result.scorecards}
     assert asked == [(0, 52), (1, 52), (1, 8)]

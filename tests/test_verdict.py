@@ -106,7 +106,8 @@ def test_the_margin_rule_needs_the_lower_bound_at_the_goal() -> None:
 def test_the_train_sentence_reads_as_designed() -> None:
     assert verdict(WORTH_IT).sentence == (
         "TRAIN. Tuned 88.8 % [86.8, 90.6]; "
-        "gain over the best opponent (tuned classical) +4.4 points [2.3, 6.5]. "
+        "gain over the best opponent (tuned classical) +4.4 points [2.3, 6.5]. It beat: 8-shot; "
+        "tuned classical. No strong opponent (an endpoint, or a base of 1B parameters or more) was tried. "
         "(Bounds of the gain at one-sided 3 %: opening 1 of this test.)"
     )
 

@@ -12,7 +12,7 @@ Role = Literal["system", "user", "assistant"]
 SplitName = Literal["train", "validation", "test"]
 Answer = Literal["passed", "failed", "unmeasured"]
 Decision = Literal["TRAIN", "DON'T", "CANNOT TELL YET"]
-CandidateKind = Literal["constant", "classical", "prompt", "tuned"]
+CandidateKind = Literal["constant", "classical", "prompt", "endpoint", "tuned"]
 
 # JSON-like settings of a candidate; only the code that made them reads them again.
 Settings = dict[str, str | int | float | bool | list[str] | list[int] | list[float] | None]
@@ -202,12 +202,16 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Cost:
-    """What scoring or training took. ``tokens`` counts useful (non-padding) tokens, 0 without a model."""
+    """What scoring or training took. ``tokens`` counts useful (non-padding) tokens, 0 without a model.
+
+    ``spend`` is what an endpoint charged, in the currency of the task's prices.
+    """
 
     seconds: float
     rows: int
     tokens: int
     peak_memory_mb: float
+    spend: float = 0.0
 
     def plus(self, other: Cost) -> Cost:
         """The cost of both, one after the other."""
@@ -216,6 +220,7 @@ class Cost:
             self.rows + other.rows,
             self.tokens + other.tokens,
             max(self.peak_memory_mb, other.peak_memory_mb),
+            self.spend + other.spend,
         )
 
 
@@ -277,6 +282,7 @@ class Plan:
     """What can be known before anything is trained. Times and memory are for this machine.
 
     ``power`` is empty where nothing is known of ``metric`` before there are answers to look at (a pilot).
+    ``strong_opponents`` are endpoints, and prompted models of a billion parameters or more.
     To fit the memory ``micro_batch_tokens`` are held for the backward pass at once, and with ``recompute``
     layers keep only their inputs.
     """
@@ -300,6 +306,7 @@ class Plan:
     recompute: bool = False
     guards: tuple[JointPower, ...] = ()  # one for each spread that is assumed; empty when none blocks
     metric: str = "accuracy"
+    strong_opponents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
                   datasets/<version>/     frozen dataset versions
                   stages/<stage>-<key>/   one folder per stage and inputs; result.json is written last
                   curation/               changes, rows set aside and review queue of the last applied plan
+                  endpoints/              what endpoints answered on validation, and what it cost
                   sealed/                 what was scored on the sealed test
                   review/<pairs>/         pairs.jsonl, and one file of judgements for each reviewer
                   task.yaml, origin.json  the task as it was last run, and where its file lies
@@ -58,6 +59,11 @@ class TaskFolder:
     @property
     def sealed(self) -> Path:
         return self.path / "sealed"
+
+    def endpoint_answers(self, endpoint: str, sealed: bool) -> Path:
+        """What one endpoint answered and cost, on validation or on the sealed test."""
+        folder = self.sealed if sealed else self.path / "endpoints"
+        return folder / f"endpoint-{endpoint}.jsonl"
 
     @property
     def curation(self) -> Path:

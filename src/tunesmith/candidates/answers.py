@@ -19,12 +19,13 @@ class Answers:
     """``labels[i]`` answers row i: a label, or a text that was written.
 
     ``probabilities`` [rows] belong to the answers and are None where a candidate has none; ``tokens`` went
-    through a language model.
+    through a language model; ``spend`` is what an endpoint charged for them.
     """
 
     labels: list[str]
     probabilities: NDArray[np.float64] | None
     tokens: int
+    spend: float = 0.0
 
 
 # What choices on validation go by, larger when better: of rows and the answers to them.

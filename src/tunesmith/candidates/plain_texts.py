@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from tunesmith.candidates.answers import Answers
 from tunesmith.candidates.fields import FieldModels, can_learn_fields
-from tunesmith.candidates.prompts import most_similar
+from tunesmith.candidates.nearest import most_similar
 from tunesmith.candidates.templates import Templates, can_learn_templates
 from tunesmith.files import content_hash
 from tunesmith.records import Candidate, Row, Settings

@@ -13,18 +13,28 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from tunesmith.candidates.answers import Answers, Value, accuracy, answers_from_scores, task_tree
 from tunesmith.candidates.calibration import fit_temperature
+from tunesmith.candidates.forms import (
+    PromptForm,
+    Shown,
+    Wording,
+    form_name,
+    form_settings,
+    label_request,
+    turns_of,
+)
+from tunesmith.candidates.retrieval import Library
 from tunesmith.candidates.scope import Scoping, best_in_scope, scoped, threshold_of, with_none
+from tunesmith.candidates.shown import ever_shorter, shown_with
 from tunesmith.engine.pruning import Pruning
 from tunesmith.engine.scoring import LabelScores, score_labels
 from tunesmith.files import content_hash
 from tunesmith.models.loading import LoadedModel
-from tunesmith.models.rendering import check_lengths, instructed, render_prompt
+from tunesmith.models.rendering import check_lengths, render_prompt
 from tunesmith.progress import Report, silent
-from tunesmith.records import Candidate, Message, Row, Settings
+from tunesmith.records import Candidate, Message, Row
 
 Variant = Literal["log-probability", "length-normalised", "calibrated"]
 VARIANTS: tuple[Variant, ...] = ("log-probability", "length-normalised", "calibrated")
@@ -32,9 +42,6 @@ VARIANTS: tuple[Variant, ...] = ("log-probability", "length-normalised", "calibr
 # Inputs that say nothing: what the prompt answers to them is its bias (Zhao et al. 2021).
 CONTENT_FREE = ("N/A", "[MASK]", "…")
 CALIBRATION_EXAMPLE_SETS = 4
-
-# Similarities to all of train are held for this many rows at a time.
-ROWS_COMPARED_TOGETHER = 256
 
 
 @dataclass(frozen=True)
@@ -45,55 +52,61 @@ class Prompting:
     instruction: str
     labels: tuple[str, ...]
     train: Sequence[Row]
-
-
-def prompt_name(examples: int) -> str:
-    """``zero-shot`` or ``3-shot nearest``."""
-    return f"{examples}-shot nearest" if examples else "zero-shot"
+    library: Library | None = None
 
 
 def score_prompt(
     prompting: Prompting,
-    examples: int,
+    form: PromptForm,
     rows: Sequence[Row],
     rules: Sequence[Pruning] | None,
     report: Report = silent,
 ) -> LabelScores:
-    """Exact log-probabilities [rows, labels] under the prompt with ``examples`` nearest training rows.
+    """Exact log-probabilities [rows, labels] under the prompts of ``form``.
 
-    With ``rules`` only what they need is scored; without, every label.
-    Raises UserError naming the rows whose prompt does not fit the base's context.
+    With ``rules`` only what they need is scored; without, every label. Passages that do not fit the base's
+    context are left out, the least alike first.
+    Raises UserError naming the rows whose prompt does not fit even so.
     """
-    shown = nearest(prompting.train, rows, examples) if examples else [[] for _ in rows]
-    prompts = [_render(prompting, row, near) for row, near in zip(rows, shown, strict=True)]
     tree = task_tree(prompting.loaded, prompting.labels)
     longest = max(tree.lengths)
+    room = prompting.loaded.context_tokens - longest
+    shown = shown_with(form, prompting.train, rows, prompting.library)
+    prompts = [_fitting(prompting, form, row, one, room) for row, one in zip(rows, shown, strict=True)]
     lengths = [len(prompt) + longest for prompt in prompts]
-    check_lengths(prompting.loaded, rows, lengths, f"{prompt_name(examples)} prompt")
+    check_lengths(prompting.loaded, rows, lengths, f"{form_name(form)} prompt")
     return score_labels(prompting.loaded.model, prompts, tree, prompting.loaded.pad_token, rules, report)
 
 
-def content_free_prior(prompting: Prompting, examples: int, seed: int) -> list[float]:
+def content_free_prior(prompting: Prompting, form: PromptForm, seed: int) -> list[float]:
     """Mean log-probability of every label for inputs that say nothing, over a few sets of examples."""
     generator = np.random.default_rng(seed)
     rows, prompts = [], []
     for text in CONTENT_FREE:
         row = Row("", f"content-free prompt {text!r}", (Message("user", text),), "")
-        for _ in range(CALIBRATION_EXAMPLE_SETS if examples else 1):
-            order = generator.permutation(len(prompting.train))[:examples].tolist()
-            prompts.append(_render(prompting, row, [prompting.train[index] for index in order]))
+        for _ in range(CALIBRATION_EXAMPLE_SETS if form.examples or form.passages else 1):
+            order = generator.permutation(len(prompting.train))[: form.examples].tolist()
+            shown = Shown(tuple(prompting.train[index] for index in order), _some(prompting, form, generator))
+            prompts.append(_render(prompting, form, row, shown))
             rows.append(row)
     tree = task_tree(prompting.loaded, prompting.labels)
     lengths = [len(prompt) + max(tree.lengths) for prompt in prompts]
-    check_lengths(prompting.loaded, rows, lengths, f"{prompt_name(examples)} prompt")
+    check_lengths(prompting.loaded, rows, lengths, f"{form_name(form)} prompt")
     scores = score_labels(prompting.loaded.model, prompts, tree, prompting.loaded.pad_token, None)
     means: list[float] = scores.log_probabilities.mean(axis=0).tolist()
     return means
 
 
+def _some(prompting: Prompting, form: PromptForm, generator: np.random.Generator) -> tuple[str, ...]:
+    if not form.passages or prompting.library is None:
+        return ()
+    passages = prompting.library.passages
+    return tuple(passages[index].text for index in generator.permutation(len(passages))[: form.passages])
+
+
 def choose_variant(
     prompting: Prompting,
-    examples: int,
+    form: PromptForm,
     scores: LabelScores,
     rows: Sequence[Row],
     prior: list[float],
@@ -106,13 +119,15 @@ def choose_variant(
     """
     best: tuple[float, Candidate, Answers] | None = None
     for variant in VARIANTS:
-        settings: Settings = {"examples": examples, "variant": variant, "instruction": prompting.instruction}
+        settings = form_settings(form) | {"variant": variant, "instruction": prompting.instruction}
         if variant == "calibrated":
             settings["prior"] = prior
-        shown = sorted(row.id for row in prompting.train) if examples else []
+        shown = sorted(row.id for row in prompting.train) if form.examples else []
+        if form.passages and prompting.library is not None:
+            shown.append(prompting.library.sha256)
         base = prompting.loaded.base
         identity = content_hash(["prompt", settings, list(prompting.labels), shown, base.sha256])
-        name = f"{prompt_name(examples)} ({variant})"
+        name = f"{form_name(form)} ({variant})"
         candidate = Candidate(identity, "prompt", name, settings, base.name)
         if scoping is not None:
             candidate = _scoped(prompting, candidate, scores, rows, scoping)
@@ -176,50 +191,18 @@ def _rule(prompting: Prompting, variant: object, prior: object) -> Pruning:
     return Pruning(weights, offsets)
 
 
-def _render(prompting: Prompting, row: Row, examples: Sequence[Row]) -> list[int]:
-    # One a line where commas would not part them.
-    commas = any("," in label for label in prompting.labels)
-    labels = "\n".join(["", *prompting.labels]) if commas else f" {', '.join(prompting.labels)}"
-    instruction = f"{prompting.instruction}\nAnswer with exactly one of:{labels}"
-    if examples:
+def _fitting(prompting: Prompting, form: PromptForm, row: Row, shown: Shown, room: int) -> list[int]:
+    for less in ever_shorter(shown):
+        prompt = _render(prompting, form, row, less)
+        if len(prompt) <= room or not less.passages:
+            break
+    return prompt
+
+
+def _render(prompting: Prompting, form: PromptForm, row: Row, shown: Shown) -> list[int]:
+    request = label_request(prompting.labels)
+    if shown.examples:
         # Examples show the labels; the whole list would only make every prompt longer.
-        instruction = f"{prompting.instruction}\nAnswer like the examples."
-    turns = list(instructed(instruction, row))
-    shown = [turn for example in examples for turn in example_turns(example)]
-    return render_prompt(prompting.loaded, [turns[0], *shown, *turns[1:]])
-
-
-def example_turns(row: Row) -> tuple[Message, ...]:
-    """A training row as turns of a prompt: what was asked, and its answer."""
-    asked = (message for message in row.messages if message.role != "system")
-    return (*asked, Message("assistant", row.target))
-
-
-def most_similar(train: Sequence[Row], rows: Sequence[Row], count: int) -> list[list[tuple[Row, float]]]:
-    """The ``count`` training rows most like each row, the most similar first, with their TF-IDF cosine.
-
-    A row is never shown itself, nor a near-duplicate of its group.
-    """
-    vectorizer = TfidfVectorizer(token_pattern=r"\b\w+\b", ngram_range=(1, 2), sublinear_tf=True)
-    try:
-        known = vectorizer.fit_transform([row.text for row in train]).T.tocsr()
-    except ValueError:  # no words at all ("👍👍"): characters then
-        vectorizer = TfidfVectorizer(analyzer="char", sublinear_tf=True)
-        known = vectorizer.fit_transform([row.text for row in train]).T.tocsr()
-    ids, groups = np.array([row.id for row in train]), np.array([row.group for row in train])
-    near: list[list[tuple[Row, float]]] = []
-    for start in range(0, len(rows), ROWS_COMPARED_TOGETHER):
-        asked = rows[start : start + ROWS_COMPARED_TOGETHER]
-        similar = (vectorizer.transform([row.text for row in asked]) @ known).toarray()
-        for row, cosines in zip(asked, similar, strict=True):
-            own = (ids == row.id) | ((groups == row.group) & (row.group != ""))
-            order = np.argsort(np.where(own, np.inf, -cosines), kind="stable")[
-                : min(count, int((~own).sum()))
-            ]
-            near.append([(train[index], float(cosines[index])) for index in order])
-    return near
-
-
-def nearest(train: Sequence[Row], rows: Sequence[Row], count: int) -> list[list[Row]]:
-    """The most similar training rows, the nearest last, next to the question."""
-    return [[row for row, _ in reversed(near)] for near in most_similar(train, rows, count)]
+        request = "Answer like the examples."
+    wording = Wording(prompting.instruction, request, prompting.labels, form.template)
+    return render_prompt(prompting.loaded, turns_of(wording, row, shown))

@@ -6,7 +6,6 @@ schema while it writes.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +13,26 @@ from functools import cached_property
 from typing import Any
 
 from tunesmith.candidates.answers import Answers
-from tunesmith.candidates.prompts import example_turns, nearest, prompt_name
+from tunesmith.candidates.forms import (
+    PromptForm,
+    Shown,
+    Wording,
+    form_name,
+    form_settings,
+    schema_text,
+    text_request,
+    turns_of,
+)
+from tunesmith.candidates.retrieval import Library
+from tunesmith.candidates.shown import ever_shorter, shown_with
+from tunesmith.candidates.tuned_prompts import tuned_prompts
 from tunesmith.engine.constrained import TokenFilter, json_filter
 from tunesmith.engine.forward import common_prefix
 from tunesmith.engine.generation import Decoding, generate
 from tunesmith.files import content_hash
 from tunesmith.models.adapters import METHOD_TITLES
 from tunesmith.models.loading import LoadedModel
-from tunesmith.models.rendering import check_lengths, instructed, render_answer, render_prompt
+from tunesmith.models.rendering import check_lengths, render_answer, render_prompt
 from tunesmith.progress import Report, silent
 from tunesmith.records import Candidate, Row, Settings
 
@@ -38,6 +49,7 @@ class Writing:
     max_new_tokens: int
     schema: Mapping[str, Any] | None
     train: Sequence[Row]
+    library: Library | None = None
 
     @cached_property
     def grammar(self) -> TokenFilter | None:
@@ -55,85 +67,92 @@ def answer_limit(loaded: LoadedModel, train: Sequence[Row], asked: int | None) -
     return lengths[math.ceil(COVERED_SHARE * len(lengths)) - 1]
 
 
-def prompt_candidate(writing: Writing, examples: int) -> Candidate:
-    """The untuned base with ``examples`` nearest training rows in its prompt."""
-    settings = _settings(writing) | {"examples": examples}
-    shown = sorted([row.id, row.target] for row in writing.train) if examples else []
+def prompt_candidate(writing: Writing, form: PromptForm) -> Candidate:
+    """The untuned base under the prompts of ``form``."""
+    settings = _settings(writing) | form_settings(form)
+    shown = sorted([row.id, row.target] for row in writing.train) if form.examples else []
     base = writing.loaded.base
-    identity = content_hash(["prompt that writes", settings, shown, base.sha256])
-    return Candidate(identity, "prompt", prompt_name(examples), settings, base.name)
+    found = [writing.library.sha256] if form.passages and writing.library is not None else []
+    identity = content_hash(["prompt that writes", settings, shown, base.sha256, *found])
+    return Candidate(identity, "prompt", form_name(form), settings, base.name)
 
 
-def tuned_candidate(writing: Writing, adapter_sha256: str, method: str) -> Candidate:
+def tuned_candidate(writing: Writing, adapter_sha256: str, method: str, passages: int = 0) -> Candidate:
     """The tuned model, named by what decides its answers."""
     settings = _settings(writing) | {"adapter_sha256": adapter_sha256}
     base = writing.loaded.base
-    identity = content_hash(["tuned to write", base.sha256, settings])
-    return Candidate(identity, "tuned", f"{base.name} + {METHOD_TITLES[method]}", settings, base.name)
+    name = f"{base.name} + {METHOD_TITLES[method]}"
+    found = []
+    if passages and writing.library is not None:
+        settings["passages"] = passages
+        found = [writing.library.sha256]
+        name += f" + {form_name(PromptForm(passages=passages))}"
+    identity = content_hash(["tuned to write", base.sha256, settings, *found])
+    return Candidate(identity, "tuned", name, settings, base.name)
 
 
 def answer_by_prompt(
-    writing: Writing, examples: int, rows: Sequence[Row], report: Report = silent
+    writing: Writing, form: PromptForm, rows: Sequence[Row], report: Report = silent
 ) -> Answers:
-    """Answers under the prompt with up to ``examples`` nearest training rows, the nearest last.
+    """Answers under the prompts of ``form``.
 
-    Where a prompt with all of them is longer than the base's context, its farthest ones are left out. Raises
-    UserError naming the rows that do not fit even without examples.
+    Where a prompt is longer than the base's context, passages and examples least like the row are left out.
+    Raises UserError naming the rows that do not fit even without any.
     """
-    shown = nearest(writing.train, rows, examples) if examples else [[] for _ in rows]
-    prompts = [_fitting(writing, row, near) for row, near in zip(rows, shown, strict=True)]
-    return _written(writing, prompts, rows, f"{prompt_name(examples)} prompt", report)
+    shown = shown_with(form, writing.train, rows, writing.library)
+    prompts = [_fitting(writing, form, row, one) for row, one in zip(rows, shown, strict=True)]
+    return _written(writing, prompts, rows, f"{form_name(form)} prompt", report)
 
 
-def fewer_examples(writing: Writing, examples: int, rows: Sequence[Row]) -> int:
-    """How many prompts show fewer than ``examples`` rows, as all of them do not fit the base's context."""
-    shown = nearest(writing.train, rows, examples) if examples else [[] for _ in rows]
+def fewer_examples(writing: Writing, form: PromptForm, rows: Sequence[Row]) -> int:
+    """How many prompts show less than ``form`` wants, as all of it does not fit the base's context."""
+    shown = shown_with(form, writing.train, rows, writing.library)
     room = writing.loaded.context_tokens - writing.max_new_tokens
-    return sum(len(_prompt(writing, row, near)) > room for row, near in zip(rows, shown, strict=True) if near)
+    return sum(
+        len(_prompt(writing, form, row, one)) > room
+        for row, one in zip(rows, shown, strict=True)
+        if one != Shown()
+    )
 
 
-def prompt_lengths(writing: Writing, examples: int, rows: Sequence[Row]) -> list[int]:
-    """Tokens of each row's prompt with up to ``examples`` nearest training rows."""
-    shown = nearest(writing.train, rows, examples) if examples else [[] for _ in rows]
-    return [len(_fitting(writing, row, near)) for row, near in zip(rows, shown, strict=True)]
+def prompt_lengths(writing: Writing, form: PromptForm, rows: Sequence[Row]) -> list[int]:
+    """Tokens of each row's prompt of ``form``."""
+    shown = shown_with(form, writing.train, rows, writing.library)
+    return [len(_fitting(writing, form, row, one)) for row, one in zip(rows, shown, strict=True)]
 
 
-def answer_by_tuned(writing: Writing, rows: Sequence[Row], report: Report = silent) -> Answers:
-    """Answers of the tuned model in ``writing.loaded``, after the same prompt as in training."""
-    prompts = [render_prompt(writing.loaded, instructed(writing.instruction, row)) for row in rows]
+def answer_by_tuned(
+    writing: Writing, rows: Sequence[Row], report: Report = silent, passages: int = 0
+) -> Answers:
+    """Answers of the tuned model in ``writing.loaded``, after the same prompt as in training.
+
+    With ``passages`` up to so many, as fit, stand before each row's text.
+    """
+    limit, library = writing.max_new_tokens, writing.library
+    prompts = tuned_prompts(writing.loaded, writing.instruction, rows, limit, passages, library)
     return _written(writing, prompts, rows, "prompt", report)
 
 
 def _settings(writing: Writing) -> Settings:
     settings: Settings = {"instruction": writing.instruction, "max_new_tokens": writing.max_new_tokens}
     if writing.schema is not None:
-        settings["json_schema"] = _as_json(writing.schema)
+        settings["json_schema"] = schema_text(writing.schema)
     return settings
 
 
-def _as_json(schema: Mapping[str, Any]) -> str:
-    # In the order of the file, which is that of the answers.
-    return json.dumps(schema, ensure_ascii=False)
-
-
-def _fitting(writing: Writing, row: Row, near: Sequence[Row]) -> list[int]:
+def _fitting(writing: Writing, form: PromptForm, row: Row, shown: Shown) -> list[int]:
     room = writing.loaded.context_tokens - writing.max_new_tokens
-    for left_out in range(len(near) + 1):
-        prompt = _prompt(writing, row, near[left_out:])
+    for less in ever_shorter(shown):
+        prompt = _prompt(writing, form, row, less)
         if len(prompt) <= room:
             break
     return prompt
 
 
-def _prompt(writing: Writing, row: Row, examples: Sequence[Row]) -> list[int]:
-    instruction = writing.instruction
-    if examples:
-        instruction += "\nAnswer like the examples."
-    elif writing.schema is not None:
-        instruction += f"\nAnswer with JSON of this schema: {_as_json(writing.schema)}"
-    turns = list(instructed(instruction, row))
-    shown = [turn for example in examples for turn in example_turns(example)]
-    return render_prompt(writing.loaded, [turns[0], *shown, *turns[1:]])
+def _prompt(writing: Writing, form: PromptForm, row: Row, shown: Shown) -> list[int]:
+    request = text_request(writing.schema, bool(shown.examples))
+    wording = Wording(writing.instruction, request, (), form.template)
+    return render_prompt(writing.loaded, turns_of(wording, row, shown))
 
 
 def _written(

@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith.candidates.answers import Answers, answers_from_scores, task_tree
+from tunesmith.candidates.forms import PromptForm, form_name
+from tunesmith.candidates.retrieval import Library
 from tunesmith.candidates.scope import best_in_scope, threshold_of, with_none
+from tunesmith.candidates.tuned_prompts import tuned_prompts
 from tunesmith.engine.adapters import attach_adapter
 from tunesmith.engine.added_tokens import grow
 from tunesmith.engine.classifier_head import with_head
@@ -21,18 +24,23 @@ from tunesmith.files import content_hash
 from tunesmith.models.adapters import METHOD_TITLES, load_adapter, read_trained_on
 from tunesmith.models.loading import LoadedModel, load_base
 from tunesmith.models.quantised import quantise
-from tunesmith.models.rendering import check_lengths, instructed, render_prompt
+from tunesmith.models.rendering import check_lengths
 from tunesmith.progress import Report, silent
 from tunesmith.records import Candidate, Row, Settings
 
 
 @dataclass(frozen=True)
 class TunedModel:
-    """A base with its adapter in memory, the labels it chooses from, and the instruction it was given."""
+    """A base with its adapter in memory, the labels it chooses from, and the instruction it was given.
+
+    It is shown up to ``passages`` of ``library`` for each row.
+    """
 
     loaded: LoadedModel
     instruction: str
     labels: tuple[str, ...]
+    passages: int = 0
+    library: Library | None = None
 
 
 def put_adapter(loaded: LoadedModel, folder: Path) -> LoadedModel:
@@ -70,8 +78,9 @@ def score_tuned(
     """
     loaded = tuned.loaded
     tree = task_tree(loaded, tuned.labels)
-    prompts = [render_prompt(loaded, instructed(tuned.instruction, row)) for row in rows]
-    lengths = [len(prompt) + max(tree.lengths) for prompt in prompts]
+    longest = max(tree.lengths)
+    prompts = tuned_prompts(loaded, tuned.instruction, rows, longest, tuned.passages, tuned.library)
+    lengths = [len(prompt) + longest for prompt in prompts]
     check_lengths(loaded, rows, lengths, "prompt")
     rules = [plain_pruning(len(tuned.labels), mass)]
     return score_labels(loaded.model, prompts, tree, loaded.pad_token, rules, report)
@@ -88,7 +97,12 @@ def tuned_candidate(
         "temperature": temperature,
         "adapter_sha256": adapter_sha256,
     }
-    return Candidate(identity, "tuned", f"{base.name} + {METHOD_TITLES[method]}", settings, base.name)
+    name = f"{base.name} + {METHOD_TITLES[method]}"
+    if tuned.passages and tuned.library is not None:
+        settings["passages"] = tuned.passages
+        identity = content_hash([identity, tuned.passages, tuned.library.sha256])
+        name += f" + {form_name(PromptForm(passages=tuned.passages))}"
+    return Candidate(identity, "tuned", name, settings, base.name)
 
 
 def answer_tuned(candidate: Candidate, labels: tuple[str, ...], scores: LabelScores) -> Answers:

@@ -13,6 +13,7 @@ from tunesmith.data.questions import Questions, distinct_inputs, each_row, with_
 from tunesmith.engine.automaton import DEAD
 from tunesmith.errors import UserError
 from tunesmith.records import Candidate, Cost, Estimate, PairedGain, Prediction, Row, Scorecard, SplitName
+from tunesmith.stats.intervals import proportion_interval
 from tunesmith.stats.paired import clearly_behind
 from tunesmith.task.kinds import SHOWN_METRICS, SMALLER_IS_BETTER, Kind
 from tunesmith.task.scope_settings import NoneOfTheseSettings
@@ -192,6 +193,8 @@ def judged(
     if judging.none_of_these is not None:
         shown = _measured_if_possible(SCOPE_METRICS, _answered(judging, asked, answers.labels))
         card = replace(card, metrics=card.metrics | shown)
+    if candidate.kind == "endpoint":
+        card = replace(card, metrics=card.metrics | {"unparsed": _unparsed(judging, asked, answers)})
     if judging.metric == "accuracy":
         return card
     clean = [index for index, row in enumerate(asked.rows) if not row.conflict]
@@ -201,6 +204,14 @@ def judged(
         metrics=card.metrics | {judging.metric: goal_estimate(judging, asked, answers.labels)},
         metrics_without_conflicts=card.metrics_without_conflicts
         | _goal_if_measured(judging, asked.take(clean), texts),
+    )
+
+
+def _unparsed(judging: Judging, asked: Questions, answers: Answers) -> Estimate:
+    """The share of answers that are no label; they count as wrong."""
+    known = set(judging.labels)
+    return proportion_interval(
+        [float(answer not in known) for answer in answers.labels], [row.group for row in asked.rows]
     )
 
 

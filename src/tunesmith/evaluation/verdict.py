@@ -30,6 +30,7 @@ def decide(
     tuned: Estimate,
     opponents: Sequence[Scorecard],
     metric: str = "accuracy",
+    strong_opponents: Sequence[str] = (),
 ) -> Verdict:
     """Reach the verdict on the tuned candidate from its test results.
 
@@ -37,6 +38,7 @@ def decide(
     (leaks, forgetting); only blocking ones count, and an unmeasured one blocks like a failed one.
     ``metric``: the goal's. ``tuned``: the tuned model in it on the sealed test. ``opponents``: the finalists'
     scorecards on it, with that metric; their candidates' names are the gains' opponents.
+    ``strong_opponents``: what was tried of endpoints and large models, finalist or not; TRAIN tells of it.
 
     TRAIN when every gain is worth it by ``rule`` and every blocking guard passed. DON'T when the upper bound
     of any gain is below ``goal_gain`` (``use_instead``: the best of those finalists) or a blocking guard
@@ -76,7 +78,7 @@ def decide(
         best = ranked[0]
         sentence = (
             f"TRAIN. Tuned {value_words(tuned, metric)}; gain over the best opponent ({best.opponent}) "
-            f"{gain_words(best, goal_gain, metric)}."
+            f"{gain_words(best, goal_gain, metric)}. {_beaten(opponents, strong_opponents)}"
         )
     return Verdict(
         decision=decision,
@@ -94,6 +96,19 @@ def decide(
         goal_gain=goal_gain,
         metric=metric,
     )
+
+
+def _beaten(opponents: Sequence[Scorecard], strong: Sequence[str]) -> str:
+    """Whom it beat, each with the model behind it, and whether that says much."""
+    candidates = [card.candidate for card in opponents]
+    names = [
+        one.name if one.base is None or one.name.endswith(one.base) else f"{one.name} on {one.base}"
+        for one in candidates
+    ]
+    sentence = f"It beat: {'; '.join(names)}."
+    if strong:
+        return f"{sentence} Strong opponents that were tried: {', '.join(strong)}."
+    return f"{sentence} No strong opponent (an endpoint, or a base of 1B parameters or more) was tried."
 
 
 def _dont(

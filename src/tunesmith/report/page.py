@@ -103,6 +103,7 @@ def write_report(summary: RunSummary, path: Path) -> None:
         accounting=row_accounting(summary.manifest),
         comparisons=planned_and_happened(summary),
         stages=stage_costs(summary),
+        spends=any(card.cost.spend for card in (*summary.opponents, *summary.test_scorecards)),
         plots=_plots(summary),
         mean_of_attacks=MEAN,
     )
@@ -212,6 +213,7 @@ def _total(costs: Sequence[Cost]) -> Cost:
         sum(cost.rows for cost in costs),
         sum(cost.tokens for cost in costs),
         max((cost.peak_memory_mb for cost in costs), default=0.0),
+        sum(cost.spend for cost in costs),
     )
 
 

@@ -109,6 +109,11 @@ def plan_lines(plan: Plan) -> RenderableType:
         f"{numbers.memory(plan.available_memory_mb)} memory; {plan.precision}, "
         f"{numbers.number(plan.tokens_per_second)} tokens/s",
     ]
+    if not plan.strong_opponents:
+        lines.append(
+            "no strong opponent is tried: beating prompts of a small base says little; name an endpoint or a "
+            "base of 1B parameters or more under opponents"
+        )
     if plan.recompute or plan.micro_batch_tokens != Plan.micro_batch_tokens:
         again = ", layers computed again in the backward pass" if plan.recompute else ""
         lines.append(
@@ -246,6 +251,10 @@ def _values(cards: Sequence[Scorecard], metric: str, finalists: Sequence[str] = 
         mark = " (finalist)" if card.candidate.id in finalists else ""
         if card.stopped_after_rows is not None:
             mark = f" (clearly behind: {card.stopped_after_rows} rows)"
+        if card.cost.spend:
+            mark += f", {card.cost.spend:.4f} spent"
+        if (unparsed := card.metrics.get("unparsed")) is not None:
+            mark += f", {numbers.estimate(unparsed)} no label"
         shown = numbers.estimate(value, metric) if value else "unmeasured"
         table.add_row(_plain(shown), _plain(card.candidate.name + mark))
     return table

@@ -7,15 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunesmith.errors import UserError
 from tunesmith.progress import Report
 from tunesmith.records import Candidate, Dataset, Plan, Row
 from tunesmith.run_records import Training
 from tunesmith.stages.answering import judging_of, writing_of, written_answers
+from tunesmith.stages.bases import check_memory, other_bases
+from tunesmith.stages.endpoints import sealed_endpoint_answers
 from tunesmith.stages.opponents import classical_text
+from tunesmith.stages.passages import library_of
 from tunesmith.stages.session import Session
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from tunesmith.candidates.answers import Answers
+    from tunesmith.evaluation.judging import Judging
+    from tunesmith.models.loading import LoadedModel
 
 Answerer = Callable[[Sequence[Row], Report], "Answers"]
 
@@ -36,54 +42,80 @@ def answerer(
     see :func:`tunesmith.candidates.tuned.score_tuned`); where there is a threshold, nothing is left out.
     """
     from tunesmith.candidates.classical import answer_classical, answer_majority, fit_classical
-    from tunesmith.candidates.prompts import Prompting, answer_prompt, candidate_rules, score_prompt
     from tunesmith.candidates.scope import threshold_of
     from tunesmith.candidates.tuned import TunedModel, answer_tuned, put_adapter, score_tuned
+    from tunesmith.candidates.tuned_prompts import passages_of
     from tunesmith.data.versions import read_split
-    from tunesmith.engine.lora import lora_disabled
     from tunesmith.evaluation.judging import taught_rows
 
-    if session.task.kind != "classify":
-        return _writer(session, dataset, plan, training, candidate)
-    judging = judging_of(session.task, dataset.manifest.labels)
-    instruction, names = session.task.instruction, labels or judging.labels
-    candidate = _relabelled(candidate, judging.labels, names)
-    if candidate.kind == "constant":
+    task, usual = session.task, judging_of(session.task, dataset.manifest.labels).labels
+    names = labels or usual
+    judging = judging_of(task, names)
+    learned = taught_rows(judging, read_split(dataset, "train"))
+    if candidate.kind == "endpoint":
+        return lambda rows, report: sealed_endpoint_answers(
+            session, judging, candidate, learned, rows, report
+        )
+    if task.kind == "classify" and candidate.kind == "constant":
         return lambda rows, report: answer_majority(candidate, rows)
-    if candidate.kind == "classical":
-        train = taught_rows(judging, read_split(dataset, "train"))
-        model = fit_classical(candidate, train, classical_text(session, train))
+    if task.kind == "classify" and candidate.kind == "classical":
+        model = fit_classical(candidate, learned, classical_text(session, learned))
         return lambda rows, report: answer_classical(model, rows)
-    loaded = session.loaded(plan.precision)
     if candidate.kind == "prompt":
-        shown = taught_rows(judging, read_split(dataset, "train"))
-        prompting = Prompting(loaded, instruction, names, shown)
-        examples = int(str(candidate.settings["examples"]))
-        rules = candidate_rules(prompting, candidate)
-
-        def prompted(rows: Sequence[Row], report: Report) -> Answers:
-            with lora_disabled(loaded.model):
-                scores = score_prompt(prompting, examples, rows, rules, report)
-            return answer_prompt(prompting, candidate, scores)
-
-        return prompted
+        candidate = _relabelled(candidate, usual, names)
+        loaded = _base_of(session, plan, candidate)
+        return prompt_answerer(session, loaded, judging, learned, candidate)
+    loaded, adapter = session.loaded(plan.precision), Path(training.adapter_folder)
+    if task.kind != "classify":
+        writing = writing_of(session, loaded, judging, learned)
+        return lambda rows, report: written_answers(writing, candidate, rows, adapter, report)
     if threshold_of(candidate) is not None:
         mass = 0.0
-    tuned = TunedModel(put_adapter(loaded, Path(training.adapter_folder)), instruction, names)
+    passages = passages_of(candidate)
+    library = library_of(task, learned) if passages else None
+    tuned = TunedModel(put_adapter(loaded, adapter), task.instruction, names, passages, library)
     return lambda rows, report: answer_tuned(candidate, names, score_tuned(tuned, rows, mass, report))
 
 
-def _writer(
-    session: Session, dataset: Dataset, plan: Plan, training: Training, candidate: Candidate
+def prompt_answerer(
+    session: Session,
+    loaded: LoadedModel,
+    judging: Judging,
+    learned: Sequence[Row],
+    candidate: Candidate,
 ) -> Answerer:
-    from tunesmith.data.versions import read_split
-    from tunesmith.evaluation.judging import learned_rows
+    """What answers rows as a prompt on ``loaded`` does. ``learned`` are the training rows as taught."""
+    from tunesmith.candidates.forms import form_of
+    from tunesmith.candidates.prompts import Prompting, answer_prompt, candidate_rules, score_prompt
+    from tunesmith.engine.lora import lora_disabled
 
-    judging = judging_of(session.task)
-    learned = learned_rows(judging, read_split(dataset, "train"))
-    writing = writing_of(session, session.loaded(plan.precision), judging, learned)
-    adapter = Path(training.adapter_folder)
-    return lambda rows, report: written_answers(writing, candidate, rows, adapter, report)
+    task = session.task
+    if task.kind != "classify":
+        writing = writing_of(session, loaded, judging, learned)
+        return lambda rows, report: written_answers(writing, candidate, rows, Path(), report)
+    prompting = Prompting(loaded, task.instruction, judging.labels, learned, library_of(task, learned))
+    rules = candidate_rules(prompting, candidate)
+
+    def prompted(rows: Sequence[Row], report: Report) -> Answers:
+        with lora_disabled(loaded.model):
+            scores = score_prompt(prompting, form_of(candidate.settings), rows, rules, report)
+        return answer_prompt(prompting, candidate, scores)
+
+    return prompted
+
+
+def _base_of(session: Session, plan: Plan, candidate: Candidate) -> LoadedModel:
+    """The task's base, or the other base that the prompt was tried on."""
+    if candidate.base == session.base().name:
+        return session.loaded(plan.precision)
+    base = next((base for base in other_bases(session) if base.name == candidate.base), None)
+    if base is None:
+        raise UserError(
+            f"opponents.bases: {candidate.base} is a finalist, and the task names it no more",
+            "put it back into the task, or run the opponents again",
+        )
+    check_memory(base, plan.precision)
+    return session.load_again(plan.precision, base)
 
 
 def _relabelled(candidate: Candidate, usual: Sequence[str], names: Sequence[str]) -> Candidate:

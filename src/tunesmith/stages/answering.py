@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.errors import UserError
 from tunesmith.records import Candidate, Cost, Row, Scorecard
 from tunesmith.stages.memory import peak_mb, reset_peak
+from tunesmith.stages.passages import documents_sha256, library_of
 from tunesmith.stages.session import Session
 from tunesmith.task import Task
 
@@ -64,6 +65,13 @@ def judging_identity(task: Task) -> list[Any]:
     return identity if task.none_of_these is None else [*identity, task.none_of_these.model_dump()]
 
 
+def opponents_identity(task: Task) -> dict[str, Any]:
+    """What decides the opponents' results, for cache keys: how endpoints are reached and paid does not."""
+    how = {"key_env": True, "spend_cap": True, "timeout_seconds": True, "requests_at_once": True}
+    settings = task.opponents.model_dump(exclude={"endpoints": {"__all__": how}})
+    return settings | {"documents": documents_sha256(task)}
+
+
 def writing_of(
     session: Session, loaded: LoadedModel, judging: Judging, train: Sequence[Row], limit: int | None = None
 ) -> Writing:
@@ -72,7 +80,7 @@ def writing_of(
 
     task = session.task
     limit = limit or answer_limit(loaded, train, task.max_new_tokens)
-    return Writing(loaded, task.instruction, limit, judging.schema, train)
+    return Writing(loaded, task.instruction, limit, judging.schema, train, library_of(task, train))
 
 
 def written_answers(
@@ -81,32 +89,40 @@ def written_answers(
     """The answers of any candidate of a text kind; ``adapter`` is where the tuned one lies."""
     from dataclasses import replace
 
+    from tunesmith.candidates.forms import form_of
     from tunesmith.candidates.plain_texts import answer_plain
     from tunesmith.candidates.texts import answer_by_prompt, answer_by_tuned
     from tunesmith.candidates.tuned import put_adapter
+    from tunesmith.candidates.tuned_prompts import passages_of
     from tunesmith.engine.lora import lora_disabled
 
     if candidate.kind in ("constant", "classical"):
         return answer_plain(candidate, writing.train, rows)
     if candidate.kind == "prompt":
         with lora_disabled(writing.loaded.model):
-            return answer_by_prompt(writing, int(str(candidate.settings["examples"])), rows, report)
-    return answer_by_tuned(replace(writing, loaded=put_adapter(writing.loaded, adapter)), rows, report)
+            return answer_by_prompt(writing, form_of(candidate.settings), rows, report)
+    tuned = replace(writing, loaded=put_adapter(writing.loaded, adapter))
+    return answer_by_tuned(tuned, rows, report, passages_of(candidate))
 
 
 def tuned_text_card(
-    session: Session, writing: Writing, judging: Judging, asked: Questions, adapter_sha256: str
+    session: Session,
+    writing: Writing,
+    judging: Judging,
+    asked: Questions,
+    adapter_sha256: str,
+    passages: int,
 ) -> Scorecard:
-    """The model just trained, in ``writing.loaded``, on validation."""
+    """The model just trained, in ``writing.loaded``, on validation, shown so many passages."""
     from tunesmith.candidates.texts import answer_by_tuned, tuned_candidate
     from tunesmith.evaluation.judging import judged
 
     reset_peak()
     started = time.perf_counter()
     with session.bar("train", "tuned model on validation") as report:
-        answers = answer_by_tuned(writing, asked.rows, report)
+        answers = answer_by_tuned(writing, asked.rows, report, passages)
     cost = Cost(time.perf_counter() - started, len(asked), answers.tokens, peak_mb())
-    candidate = tuned_candidate(writing, adapter_sha256, session.task.train.method)
+    candidate = tuned_candidate(writing, adapter_sha256, session.task.train.method, passages)
     return judged(judging, candidate, "validation", asked, answers, cost)
 
 

@@ -12,9 +12,11 @@ from tunesmith.files import read_record
 from tunesmith.records import Candidate, Message, Row
 from tunesmith.run_records import RunSummary
 from tunesmith.stages.answering import judging_of
+from tunesmith.stages.passages import library_of
 from tunesmith.stages.session import Session
 
 if TYPE_CHECKING:
+    from tunesmith.candidates.retrieval import Library
     from tunesmith.models.loading import LoadedModel
 
 
@@ -60,9 +62,10 @@ def ask(session: Session, text: str, nearest: int = 3, choices: int = 3) -> Aske
 
     Raises UserError when the task has no finished run, when the text is empty or does not fit the base.
     """
-    from tunesmith.candidates.prompts import most_similar
+    from tunesmith.candidates.nearest import most_similar
     from tunesmith.candidates.scope import threshold_of
     from tunesmith.candidates.tuned import put_adapter
+    from tunesmith.candidates.tuned_prompts import passages_of
     from tunesmith.data.versions import load_dataset, read_split
 
     if not text.strip():
@@ -72,12 +75,13 @@ def ask(session: Session, text: str, nearest: int = 3, choices: int = 3) -> Aske
     loaded = put_adapter(session.loaded(training.precision), Path(training.adapter_folder))
     row = Row("", "your text", (Message("user", text),), "")
     candidate = summary.tuned_validation.candidate
+    train = read_split(load_dataset(session.folder.datasets / summary.manifest.version[:12]), "train")
+    library = library_of(session.task, train) if passages_of(candidate) else None
     if summary.kind == "classify":
         labels = judging_of(session.task, summary.manifest.labels).labels
-        answer, found, probability = _label(loaded, candidate, labels, row, choices)
+        answer, found, probability = _label(loaded, candidate, labels, row, choices, library)
     else:
-        answer, found, probability = _text(loaded, candidate, row), (), None
-    train = read_split(load_dataset(session.folder.datasets / summary.manifest.version[:12]), "train")
+        answer, found, probability = _text(loaded, candidate, row, library), (), None
     near = most_similar(train, [row], nearest)[0]
     return Asked(
         text=text,
@@ -92,11 +96,19 @@ def ask(session: Session, text: str, nearest: int = 3, choices: int = 3) -> Aske
 
 
 def _label(
-    loaded: LoadedModel, candidate: Candidate, labels: tuple[str, ...], row: Row, choices: int
+    loaded: LoadedModel,
+    candidate: Candidate,
+    labels: tuple[str, ...],
+    row: Row,
+    choices: int,
+    library: Library | None,
 ) -> tuple[str, tuple[Choice, ...], float]:
     from tunesmith.candidates.tuned import TunedModel, answer_tuned, label_probabilities, score_tuned
+    from tunesmith.candidates.tuned_prompts import passages_of
 
-    scores = score_tuned(TunedModel(loaded, str(candidate.settings["instruction"]), labels), [row], 0.0)
+    instruction = str(candidate.settings["instruction"])
+    tuned = TunedModel(loaded, instruction, labels, passages_of(candidate), library)
+    scores = score_tuned(tuned, [row], 0.0)
     probabilities = label_probabilities(candidate, scores)[0]
     order = sorted(range(len(labels)), key=lambda index: -probabilities[index])[:choices]
     found = tuple(Choice(labels[index], float(probabilities[index])) for index in order)
@@ -105,15 +117,16 @@ def _label(
     return answered.labels[0], found, float(answered.probabilities[0])
 
 
-def _text(loaded: LoadedModel, candidate: Candidate, row: Row) -> str:
+def _text(loaded: LoadedModel, candidate: Candidate, row: Row, library: Library | None) -> str:
     from tunesmith.candidates.texts import Writing, answer_by_tuned
+    from tunesmith.candidates.tuned_prompts import passages_of
 
     settings = candidate.settings
     written = settings.get("json_schema")
     schema = None if written is None else json.loads(str(written))
     limit = int(str(settings["max_new_tokens"]))
-    writing = Writing(loaded, str(settings["instruction"]), limit, schema, ())
-    return answer_by_tuned(writing, [row]).labels[0]
+    writing = Writing(loaded, str(settings["instruction"]), limit, schema, (), library)
+    return answer_by_tuned(writing, [row], passages=passages_of(candidate)).labels[0]
 
 
 def _finished_run(session: Session) -> RunSummary:

@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from tunesmith.files import file_sha256
 from tunesmith.records import Candidate, Cost, Dataset, Plan, Row, Scorecard
-from tunesmith.stages.answering import judging_identity, judging_of
+from tunesmith.stages.answering import judging_identity, judging_of, opponents_identity
+from tunesmith.stages.bases import other_base_cards, other_bases, prompt_cards
+from tunesmith.stages.endpoints import endpoint_cards
 from tunesmith.stages.memory import peak_mb, reset_peak
+from tunesmith.stages.race import RACE_ALPHA
 from tunesmith.stages.session import Session
-from tunesmith.stages.text_opponents import text_opponents
+from tunesmith.stages.text_opponents import plain_text_cards
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:
-    from tunesmith.candidates.prompts import Prompting
     from tunesmith.candidates.transformations import Transformations
     from tunesmith.data.questions import Questions
-    from tunesmith.engine.scoring import LabelScores
     from tunesmith.evaluation.judging import Judging
-    from tunesmith.models.loading import LoadedModel
-    from tunesmith.task.settings import OpponentSettings
 
-# Prompts are first compared on so many rows; one that is behind the best of them at this one-sided level is
-# scored no further.
-RACE_ROWS = 100
-RACE_ALPHA = 0.005
 TEST_ROWS_OF_THE_BEHIND = 400
 
 PACKAGES = (
@@ -44,6 +38,11 @@ PACKAGES = (
     "tunesmith.task.kinds",
     "tunesmith.stages.answering",
     "tunesmith.stages.opponents",
+    "tunesmith.stages.bases",
+    "tunesmith.stages.endpoints",
+    "tunesmith.stages.label_prompts",
+    "tunesmith.stages.passages",
+    "tunesmith.stages.race",
     "tunesmith.stages.text_opponents",
     "tunesmith.records",
 )
@@ -74,18 +73,30 @@ class OpponentsResult:
         return max(cards, key=lambda card: card.metrics["accuracy"].value).candidate
 
 
+def strong_opponents(session: Session) -> tuple[str, ...]:
+    """The endpoints of the task, and the prompted models of a billion parameters or more."""
+    from tunesmith.candidates.forms import own_forms
+    from tunesmith.models.size import STRONG_PARAMETERS, count_parameters
+
+    opponents = session.task.opponents
+    prompted = [session.base(), *other_bases(session)] if own_forms(opponents) else []
+    large = [base.name for base in prompted if count_parameters(Path(base.folder)) >= STRONG_PARAMETERS]
+    return (*(endpoint.name for endpoint in opponents.endpoints), *large)
+
+
 def measure_opponents(session: Session, dataset: Dataset, plan: Plan) -> OpponentsResult:
     """Score every opponent of the task on validation.
 
-    The finalists are the best prompt and the best classical model by the goal's metric on validation; the
-    constant answer when there is neither.
+    The finalists are, by the goal's metric on validation, the best classical model, the best prompt on the
+    task's base, the best one on another base, and the best endpoint; the constant answer when there is none.
     """
     task = session.task
     inputs = {
         "dataset": dataset.manifest.version,
         "instruction": task.instruction,
-        "opponents": task.opponents.model_dump(),
+        "opponents": opponents_identity(task),
         "base": session.base().sha256,
+        "bases": [base.sha256 for base in other_bases(session)],
         "precision": plan.precision,
         "judging": judging_identity(task),
         "files": text_files(session),
@@ -95,6 +106,7 @@ def measure_opponents(session: Session, dataset: Dataset, plan: Plan) -> Opponen
 
 
 def _measure(session: Session, dataset: Dataset, plan: Plan) -> OpponentsResult:
+    from tunesmith.candidates.forms import own_forms
     from tunesmith.data.versions import read_split
     from tunesmith.evaluation.judging import check_scope, questions, taught_rows
 
@@ -104,27 +116,27 @@ def _measure(session: Session, dataset: Dataset, plan: Plan) -> OpponentsResult:
     asked = questions(judging, read_split(dataset, "validation"))
     check_scope(judging, asked.rows)
     grid: tuple[tuple[str, float], ...] = ()
+    # First, so that a key that is missing or a server that is down is told before the long work.
+    endpoints = endpoint_cards(session, judging, train, asked)
     if session.task.kind == "classify":
-        cards, grid = _label_cards(session, plan, judging, train, asked)
+        cards, grid = _label_cards(session, judging, train, asked)
     else:
-        cards = text_opponents(session, plan, judging, train, asked)
-    finalists = _finalists(cards, judging)
+        cards = plain_text_cards(session, judging, train, asked)
+    if own_forms(session.task.opponents):
+        cards += prompt_cards(session, session.loaded(plan.precision), judging, train, asked)
+        cards += other_base_cards(session, plan.precision, judging, train, asked)
+    cards += endpoints
+    finalists = _finalists(cards, judging, session.base().name)
     whole = [card for card in cards if card.stopped_after_rows is None]
     enough = _enough_test_rows([card for card in whole if card.candidate.id in finalists], judging, asked)
     seconds = time.perf_counter() - started
     return OpponentsResult(tuple(cards), finalists, enough, grid, seconds, _message(session, plan))
 
 
-def prompt_counts(loaded: LoadedModel, opponents: OpponentSettings) -> list[int]:
-    """How many examples each prompt of the task shows; none where the base reads no prompts."""
-    if loaded.family == "encoder":
-        return []
-    return [*([0] if opponents.zero_shot else []), *opponents.few_shot]
-
-
 def _message(session: Session, plan: Plan) -> str | None:
-    asked = session.task.opponents
-    if not (asked.zero_shot or asked.few_shot) or session.loaded(plan.precision).family != "encoder":
+    from tunesmith.candidates.forms import own_forms
+
+    if not own_forms(session.task.opponents) or session.loaded(plan.precision).family != "encoder":
         return None
     return (
         f"{session.task.base} is encoder-only and reads no prompts: zero-shot and few-shot prompting do not "
@@ -133,14 +145,13 @@ def _message(session: Session, plan: Plan) -> str | None:
 
 
 def _label_cards(
-    session: Session, plan: Plan, judging: Judging, train: list[Row], asked: Questions
+    session: Session, judging: Judging, train: list[Row], asked: Questions
 ) -> tuple[list[Scorecard], tuple[tuple[str, float], ...]]:
     cards = [_majority_card(judging, train, asked)]
     grid: tuple[tuple[str, float], ...] = ()
     if session.task.opponents.classical:
         card, grid = _classical_card(session, judging, train, asked)
         cards.append(card)
-    cards.extend(_prompt_cards(session, plan, judging, train, asked))
     return cards, grid
 
 
@@ -158,17 +169,21 @@ def _enough_test_rows(finalists: Sequence[Scorecard], judging: Judging, asked: Q
     }
 
 
-def _finalists(cards: Sequence[Scorecard], judging: Judging) -> tuple[str, ...]:
+def _finalists(cards: Sequence[Scorecard], judging: Judging, base: str) -> tuple[str, ...]:
+    """The best of each family: without a model, prompts on the task's base, on other bases, endpoints."""
     best: dict[str, Scorecard] = {}
 
     def reached(card: Scorecard) -> float:
         return judging.sign * card.metrics[judging.metric].value
 
     for card in cards:
-        kind = card.candidate.kind
-        if card.stopped_after_rows is None and (kind not in best or reached(card) > reached(best[kind])):
-            best[kind] = card
-    chosen = [best[kind] for kind in ("classical", "prompt") if kind in best] or [best["constant"]]
+        family: str = card.candidate.kind
+        if family == "prompt" and card.candidate.base != base:
+            family = "other base"
+        if card.stopped_after_rows is None and (family not in best or reached(card) > reached(best[family])):
+            best[family] = card
+    families = ("classical", "prompt", "other base", "endpoint")
+    chosen = [best[family] for family in families if family in best] or [best["constant"]]
     return tuple(card.candidate.id for card in chosen)
 
 
@@ -220,71 +235,3 @@ def text_files(session: Session) -> list[str]:
     named = [asked.classical_stop_words, asked.classical_spelling]
     paths = [session.task.resolve(name) for name in named if name and name not in ("english", "train")]
     return [file_sha256(path) for path in paths if path.is_file()]
-
-
-def _prompt_cards(
-    session: Session, plan: Plan, judging: Judging, train: list[Row], asked: Questions
-) -> list[Scorecard]:
-    """Every prompt on some rows of validation; on the rest only those not clearly behind the best."""
-    from tunesmith.candidates.prompts import Prompting, choose_variant, content_free_prior
-    from tunesmith.engine.lora import lora_disabled
-    from tunesmith.engine.scoring import joined_scores
-    from tunesmith.evaluation.judging import goal_value, is_behind, judged, scoping_of, value_of_labels
-
-    prompts = session.task.opponents
-    if not (prompts.zero_shot or prompts.few_shot):
-        return []
-    loaded = session.loaded(plan.precision)
-    counts = prompt_counts(loaded, prompts)
-    if not counts:
-        return []
-    prompting = Prompting(loaded, session.task.instruction, judging.labels, train)
-    value, scoping = value_of_labels(judging), scoping_of(judging)
-    # An id is the hash of a row's content: ordered by it, the first rows are a fair draw.
-    order = sorted(range(len(asked)), key=lambda index: asked.rows[index].id)
-    # A threshold needs more rows out of scope than a race has.
-    stop = RACE_ROWS if len(counts) > 1 and scoping is None else len(asked)
-    first, rest = asked.take(order[:stop]), asked.take(order[stop:])
-    cards = []
-    with lora_disabled(loaded.model):
-        priors = [content_free_prior(prompting, count, session.task.train.seed) for count in counts]
-        heats = [
-            _score_prompt(session, prompting, count, first.rows, prior, scoping is not None)
-            for count, prior in zip(counts, priors, strict=True)
-        ]
-        given = [
-            choose_variant(prompting, count, scores, first.rows, prior, value, scoping)[1].labels
-            for count, prior, (scores, _) in zip(counts, priors, heats, strict=True)
-        ]
-        leader = max(given, key=lambda labels: goal_value(judging, first, labels))
-        for count, prior, labels, (scores, cost) in zip(counts, priors, given, heats, strict=True):
-            if len(rest) and is_behind(judging, first, labels, leader, RACE_ALPHA):
-                candidate, answers = choose_variant(prompting, count, scores, first.rows, prior, value)
-                card = judged(judging, candidate, "validation", first, answers, cost)
-                cards.append(replace(card, stopped_after_rows=stop))
-                continue
-            if len(rest):
-                more, more_cost = _score_prompt(session, prompting, count, rest.rows, prior)
-                scores, cost = joined_scores([scores, more]), cost.plus(more_cost)
-            in_order = replace(scores, log_probabilities=scores.log_probabilities[np.argsort(order)])
-            candidate, answers = choose_variant(prompting, count, in_order, asked.rows, prior, value, scoping)
-            cards.append(judged(judging, candidate, "validation", asked, answers, cost))
-    return cards
-
-
-def _score_prompt(
-    session: Session,
-    prompting: Prompting,
-    examples: int,
-    rows: Sequence[Row],
-    prior: list[float],
-    every_label: bool = False,
-) -> tuple[LabelScores, Cost]:
-    from tunesmith.candidates.prompts import prompt_name, score_prompt, variant_rules
-
-    reset_peak()
-    started = time.perf_counter()
-    with session.bar("opponents", f"{prompt_name(examples)} on validation") as report:
-        rules = None if every_label else variant_rules(prompting, prior)
-        scores = score_prompt(prompting, examples, rows, rules, report)
-    return scores, Cost(time.perf_counter() - started, len(rows), scores.tokens, peak_mb())

@@ -5,12 +5,17 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import UserError
+from tunesmith.models.size import count_parameters
 from tunesmith.records import Dataset, JointPower, Plan, Row
-from tunesmith.stages.answering import WATCHED_QUESTIONS, judging_identity, judging_of
+from tunesmith.stages.answering import WATCHED_QUESTIONS, judging_identity, judging_of, opponents_identity
+from tunesmith.stages.bases import check_memory, other_bases
 from tunesmith.stages.memory import available_mb, peak_mb, reset_peak, resident_mb
+from tunesmith.stages.opponents import strong_opponents
+from tunesmith.stages.passages import library_of
 from tunesmith.stages.session import Session, machine
 from tunesmith.stages.text_speed import seconds_by_row
 from tunesmith.stages.together import gather, other_datasets
@@ -65,11 +70,12 @@ def make_plan(session: Session, dataset: Dataset) -> PlanResult:
         "goal": task.goal.model_dump(),
         "guards": task.guards.model_dump(),
         "instruction": task.instruction,
-        "opponents": task.opponents.model_dump(),
+        "opponents": opponents_identity(task),
         "train": task.train.model_dump(),
         "also": [(other.task.instruction, data.manifest.version) for other, data in other_datasets(session)],
         "judging": judging_identity(task),
         "base": session.base().sha256,
+        "bases": [base.sha256 for base in other_bases(session)],
         "machine": machine(),
     }
     folder = session.folder.stage("plan", stage_key("plan", inputs, PACKAGES))
@@ -137,6 +143,7 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     watched_rows = METRIC_ROWS if judging.kind == "classify" else WATCHED_QUESTIONS
     watched_metric = min(watched_rows, len(asked)) if settings.watch_metric else 0
     measured_rows = validations * watched_metric
+    sizes = _relative_sizes(session, probe.precision)
     plan = Plan(
         test_rows=test.rows,
         test_groups=test.groups,
@@ -154,8 +161,9 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
             + validations * validated * seconds.validated_token
             + (len(asked) + measured_rows) * seconds.tuned_row
         ),
-        estimated_opponents_seconds=len(asked) * sum(seconds.prompt_rows) + seconds.classical,
-        estimated_verdict_seconds=asked_of_test * (max(seconds.prompt_rows, default=0.0) + seconds.tuned_row)
+        estimated_opponents_seconds=len(asked) * sum(seconds.prompt_rows) * sum(sizes) + seconds.classical,
+        estimated_verdict_seconds=asked_of_test
+        * (max(seconds.prompt_rows, default=0.0) * max(sizes) + seconds.tuned_row)
         + seconds.general,
         estimated_peak_memory_mb=peak,
         available_memory_mb=free_mb(device) if on_gpu else available_mb(),
@@ -163,8 +171,21 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         recompute=memory is not None and memory.recompute,
         guards=_guards(session),
         metric=metric,
+        strong_opponents=strong_opponents(session),
     )
     return PlanResult(plan, time.perf_counter() - started)
+
+
+def _relative_sizes(session: Session, precision: str) -> list[float]:
+    """Parameters of the prompted bases as multiples of the task's own, which is first.
+
+    A prompt takes about as much longer. Raises UserError where one does not fit into memory.
+    """
+    others = other_bases(session)
+    for base in others:
+        check_memory(base, precision)
+    counts = [count_parameters(Path(base.folder)) for base in (session.base(), *others)]
+    return [count / counts[0] for count in counts]
 
 
 def _guards(session: Session) -> tuple[JointPower, ...]:
@@ -308,14 +329,16 @@ def _prompt_tokens(
     session: Session, loaded: LoadedModel, judging: Judging, train: list[Row], validation: list[Row]
 ) -> list[float]:
     """Tokens read for one row of each label prompt, from a few rows scored."""
+    from tunesmith.candidates.forms import own_forms
     from tunesmith.candidates.prompts import Prompting, score_prompt, variant_rules
-    from tunesmith.stages.opponents import prompt_counts
 
     task = session.task
     every = max(1, len(validation) // PROBED_ROWS)
     rows = validation[::every][:PROBED_ROWS]
-    prompting = Prompting(loaded, task.instruction, judging.labels, train)
+    prompting = Prompting(loaded, task.instruction, judging.labels, train, library_of(task, train))
     no_prior = [0.0] * len(judging.labels)
-    counts = prompt_counts(loaded, task.opponents)
     rules = variant_rules(prompting, no_prior) if judging.none_of_these is None else None
-    return [score_prompt(prompting, count, rows, rules).tokens / len(rows) for count in counts]
+    return [
+        score_prompt(prompting, form, rows, rules).tokens / len(rows)
+        for form in (own_forms(task.opponents) if loaded.family != "encoder" else ())
+    ]

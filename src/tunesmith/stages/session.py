@@ -52,8 +52,7 @@ class Session:
     def base(self) -> Base:
         """Where the task's base model is; fetched and converted on first use."""
         if self._base is None:
-            self.cache.mkdir(parents=True, exist_ok=True)
-            self._base = resolve_base(self.task.base, self.task.folder, self.cache, self.say)
+            self._base = self.find_base(self.task.base)
         return self._base
 
     def loaded(self, precision: str) -> LoadedModel:
@@ -62,12 +61,17 @@ class Session:
             self._loaded = self.load_again(precision)
         return self._loaded
 
+    def find_base(self, name: str) -> Base:
+        """Where another base is, named as in the task file; fetched and converted on first use."""
+        self.cache.mkdir(parents=True, exist_ok=True)
+        return resolve_base(name, self.task.folder, self.cache, self.say)
+
     def release(self) -> None:
         """Let go of the base in memory; who asks for it again has it loaded again."""
         self._loaded = None
 
-    def load_again(self, precision: str) -> LoadedModel:
-        """Another copy of the base in memory, for work that must leave nothing behind."""
+    def load_again(self, precision: str, base: Base | None = None) -> LoadedModel:
+        """Another copy of the base in memory, for work that must leave nothing behind; or of another base."""
         from torch import nn
 
         from tunesmith.engine import attention
@@ -81,7 +85,7 @@ class Session:
         tune_process()
         attention.register()
         device = find_device(self.task.train.device)
-        loaded = load_base(self.base(), DTYPES[precision], attention.ATTENTION_NAME)
+        loaded = load_base(base or self.base(), DTYPES[precision], attention.ATTENTION_NAME)
         nn.Module.to(loaded.model, device=device)
         return loaded
 

@@ -32,6 +32,7 @@ def seconds_by_row(
 
     An untuned base is taken to write up to the limit. ``rows`` are of validation.
     """
+    from tunesmith.candidates.forms import PromptForm, own_forms
     from tunesmith.candidates.texts import answer_by_tuned, prompt_lengths
     from tunesmith.models.rendering import render_answer
 
@@ -42,17 +43,13 @@ def seconds_by_row(
     short = replace(writing, max_new_tokens=min(PROBED_TOKENS, writing.max_new_tokens), schema=None)
     written = answer_by_tuned(short, some).labels
     seconds = time.perf_counter() - started
-    asked = prompt_lengths(writing, 0, some)
+    asked = prompt_lengths(writing, PromptForm(), some)
     generated = sum(min(short.max_new_tokens, len(render_answer(loaded, text))) for text in written)
     by_written = max(seconds - sum(asked) / read_tokens_per_second, 0.1 * seconds) / generated
-    counts = [
-        *([0] if session.task.opponents.zero_shot else []),
-        *session.task.opponents.few_shot,
-    ]
     prompts = tuple(
-        statistics.mean(prompt_lengths(writing, count, some)) / read_tokens_per_second
+        statistics.mean(prompt_lengths(writing, form, some)) / read_tokens_per_second
         + writing.max_new_tokens * by_written
-        for count in counts
+        for form in own_forms(session.task.opponents)
     )
     target = statistics.mean(len(render_answer(loaded, row.target)) for row in some)
     return prompts, statistics.mean(asked) / read_tokens_per_second + target * by_written

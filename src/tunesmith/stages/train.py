@@ -20,6 +20,7 @@ from tunesmith.stages.answering import (
     writing_of,
 )
 from tunesmith.stages.memory import peak_mb, reset_peak
+from tunesmith.stages.passages import documents_sha256, library_of
 from tunesmith.stages.session import Session, machine, usable_cores
 from tunesmith.stages.together import gather, other_datasets, score_parts
 from tunesmith.workspace import RESULT, adapter_folder, cached, checkpoints, stage_key
@@ -41,6 +42,10 @@ PACKAGES = (
     "tunesmith.candidates.tuned",
     "tunesmith.candidates.calibration",
     "tunesmith.candidates.scope",
+    "tunesmith.candidates.tuned_prompts",
+    "tunesmith.candidates.forms",
+    "tunesmith.candidates.shown",
+    "tunesmith.candidates.retrieval",
     "tunesmith.candidates.answers",
     "tunesmith.evaluation.memorisation",
     "tunesmith.evaluation.metrics",
@@ -131,6 +136,9 @@ def _stage_folder(session: Session, dataset: Dataset, plan: Plan) -> Path:
         "train": task.train.model_dump(),
         "also": [(other.task.instruction, data.manifest.version) for other, data in other_datasets(session)],
         "judging": judging_identity(task),
+        "passages": [task.opponents.retrieval.model_dump(), documents_sha256(task)]
+        if task.opponents.retrieval.with_tuned
+        else None,
         "planted": task.guards.canaries,
         "forgetting_curve": task.guards.forgetting_curve,
         "start": _start_sha256(session),
@@ -219,10 +227,17 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     trained, adapter_sha256, agreement = _save(loaded, folder, validated[::every][:COMPARED_ROWS])
     trained_seconds = fitted.seconds
 
-    if writing is None:
-        card = _label_card(session, tuned, judging, asked, adapter_sha256)
-    else:
-        card = tuned_text_card(session, writing, judging, asked, adapter_sha256)
+    cards = []
+    retrieval = task.opponents.retrieval
+    for passages in (0, *(retrieval.k if retrieval.with_tuned else ())):
+        if writing is None:
+            library = library_of(task, train) if passages else None
+            shown = replace(tuned, passages=passages, library=library)
+            cards.append(_label_card(session, shown, judging, asked, adapter_sha256))
+        else:
+            cards.append(tuned_text_card(session, writing, judging, asked, adapter_sha256, passages))
+    # On a tie without passages, which is cheaper.
+    card = max(cards, key=lambda one: judging.sign * one.metrics[judging.metric].value)
     together = score_parts(loaded, session, gathered, card)
     trainable = sum(parameter.numel() for parameter in trained_weights(loaded.model))
     training = Training(

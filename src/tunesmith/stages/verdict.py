@@ -47,6 +47,8 @@ PACKAGES = (
     "tunesmith.data.questions",
     "tunesmith.task.kinds",
     "tunesmith.stages.answering",
+    "tunesmith.stages.bases",
+    "tunesmith.stages.endpoints",
     "tunesmith.stages.verdict",
     "tunesmith.stages.general",
     "tunesmith.stages.answerers",
@@ -109,6 +111,7 @@ def reach_verdict(
         "guards": task.guards.model_dump(),
         "base": session.base().sha256,
         "precision": plan.precision,
+        "strong_opponents": plan.strong_opponents,
         "own_probes": own_probes_sha256(session),
         "evidence": evidence and replace(evidence, latencies=()),
     }
@@ -177,7 +180,7 @@ def _decide(
         some = asked.take(chosen[candidate.id])
         below = max(row.id for row in some.rows) if enough else None
         dropped = dropped_by_review(changes, "test", below=below) if labelled else ()
-        sealed = _sealed_answers(session, dataset, plan, train, candidate, [*some.rows, *dropped])
+        sealed = sealed_answers(session, dataset, plan, train, candidate, [*some.rows, *dropped])
         answers = Answers(list(sealed.answers[: len(some)]), None, 0)
         card = judged(judging, candidate, "test", some, answers, sealed.cost)
         if labelled and changed_by_review(changes, "test"):
@@ -226,6 +229,7 @@ def _decide(
         tuned=cards[tuned.id].metrics[judging.metric],
         opponents=[cards[finalist.id] for finalist in finalists],
         metric=judging.metric,
+        strong_opponents=plan.strong_opponents,
     )
     ordered = (cards[tuned.id], *(cards[finalist.id] for finalist in finalists))
     guarded = guards_sha256(session.task)
@@ -299,7 +303,7 @@ def leak_check(dataset: Dataset) -> Check:
     )
 
 
-def _sealed_answers(
+def sealed_answers(
     session: Session,
     dataset: Dataset,
     plan: Plan,
@@ -307,6 +311,7 @@ def _sealed_answers(
     candidate: Candidate,
     rows: Sequence[Row],
 ) -> SealedAnswers:
+    """A candidate's answers to opened test rows: those that are kept, else given now, and kept."""
     path = session.folder.sealed / f"{dataset.manifest.test_sha256[:16]}-{candidate.id[:16]}.json"
     if path.is_file():
         try:
@@ -320,7 +325,7 @@ def _sealed_answers(
     answer = answerer(session, dataset, plan, train.training, candidate)
     with session.bar("verdict", f"{candidate.name} on the sealed test") as report:
         answers = answer(rows, report)
-    cost = Cost(time.perf_counter() - started, len(rows), answers.tokens, peak_mb())
+    cost = Cost(time.perf_counter() - started, len(rows), answers.tokens, peak_mb(), answers.spend)
     sealed = SealedAnswers(candidate.id, tuple(answers.labels), cost)
     write_json(path, sealed)
     return sealed

@@ -79,6 +79,7 @@ TITLES = {
     "unsupported_words": "Unsupported words",
     "unsupported_numbers": "Unsupported numbers",
     "unsupported_names": "Unsupported names",
+    "unparsed": "Answers that are no label",
 }
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from tunesmith.task.kinds import GOAL_METRICS, KINDS, SMALLER_IS_BETTER
 from tunesmith.task.lines import Where
+from tunesmith.task.opponent_settings import PLACEHOLDERS
 
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _TRANSFORMATIONS = ("lower_case", "stop_words", "spelling", "classical_stop_words", "classical_spelling")
 _WHY_NOT = (
     "a language model is never given changed text: it was trained on text as people write it, so case, small "
@@ -83,6 +87,25 @@ def _broken_kind_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
         if watches:
             why = "the threshold is chosen after training, so the metric cannot be watched: leave it out"
             yield ("train", "watch_metric"), why
+    opponents = task.get("opponents")
+    templates = opponents.get("templates") if isinstance(opponents, Mapping) else None
+    for index, template in enumerate(templates if isinstance(templates, (list, tuple)) else ()):
+        if kind != "classify" and "{labels}" in str(template):
+            yield (
+                ("opponents", "templates", index),
+                f"there are no labels with kind: {kind}: leave {{labels}} out",
+            )
+    endpoints = opponents.get("endpoints") if isinstance(opponents, Mapping) else None
+    for index, one in enumerate(endpoints if isinstance(endpoints, (list, tuple)) else ()):
+        if isinstance(one, Mapping) and one.get("samples", 1) != 1 and kind not in ("classify", "extract"):
+            text = (
+                f"no two free texts are the same, so there is no vote on them: leave it out with kind: {kind}"
+            )
+            yield ("opponents", "endpoints", index, "samples"), text
+    none = task.get("none_of_these")
+    if endpoints and isinstance(none, Mapping) and none.get("in_training") is False:
+        why = "an endpoint says none of these only as a label it is told of: not with in_training: false"
+        yield ("opponents", "endpoints"), why
     labels = data.get("most_frequent_labels") if isinstance(data, Mapping) else None
     train = task.get("train")
     if kind != "classify" and isinstance(train, Mapping) and train.get("also"):
@@ -149,12 +172,71 @@ def _broken_split_column_rules(
 
 
 def _broken_opponent_rules(opponents: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
-    few_shot = opponents.get("few_shot")
+    few_shot, retrieval = opponents.get("few_shot"), opponents.get("retrieval")
+    retrieval = retrieval.get("k") if isinstance(retrieval, Mapping) else None
     if isinstance(few_shot, (list, tuple)):
         if len(set(map(str, few_shot))) < len(few_shot):
             yield ("opponents", "few_shot"), "a number is given twice"
-        if opponents.get("classical") is False and opponents.get("zero_shot") is False and not few_shot:
+        if (
+            opponents.get("classical") is False
+            and opponents.get("zero_shot") is False
+            and not (few_shot or opponents.get("endpoints") or retrieval)
+        ):
             yield ("opponents",), "all are off: a gain needs an opponent; leave at least one on"
+    found_in = opponents.get("retrieval")
+    if (
+        isinstance(found_in, Mapping)
+        and not found_in.get("k")
+        and (found_in.get("documents") is not None or found_in.get("with_tuned") is True)
+    ):
+        yield ("opponents", "retrieval"), "k is missing: how many passages are shown, such as [3]"
+    templates = opponents.get("templates")
+    for index, template in enumerate(templates if isinstance(templates, (list, tuple)) else ()):
+        unknown = sorted(set(_PLACEHOLDER.findall(str(template))) - set(PLACEHOLDERS))
+        if unknown:
+            known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+            yield ("opponents", "templates", index), f"{{{unknown[0]}}} is no placeholder (known: {known})"
+    endpoints = opponents.get("endpoints")
+    if isinstance(endpoints, (list, tuple)):
+        yield from _broken_endpoint_rules([one for one in endpoints if isinstance(one, Mapping)])
+
+
+def _broken_endpoint_rules(endpoints: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Where, str]]:
+    names = [str(one.get("name")) for one in endpoints]
+    for index, endpoint in enumerate(endpoints):
+        where: Where = ("opponents", "endpoints", index)
+        if names[index] in names[:index]:
+            yield (*where, "name"), f"{names[index]!r} is given twice"
+        url = endpoint.get("url")
+        if isinstance(url, str):
+            problem = _url_problem(url, bool(endpoint.get("key_env")))
+            if problem is not None:
+                yield (*where, "url"), problem
+        several = isinstance(endpoint.get("samples"), int) and endpoint["samples"] > 1
+        if several and not endpoint.get("temperature"):
+            yield (
+                (*where, "samples"),
+                "drawn at temperature 0 they are all the same: set temperature, such as 0.7",
+            )
+        prices = [endpoint.get(name) for name in ("price_in", "price_out")]
+        priced = any(isinstance(price, (int, float)) and price > 0 for price in prices)
+        if priced and endpoint.get("spend_cap") is None:
+            yield where, "it has a price, so it needs a spend_cap: the most that this task may spend there"
+
+
+def _url_problem(url: str, has_key: bool) -> str | None:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        return f"{url!r} is no URL: give one such as https://api.openai.com/v1"
+    if parts.scheme not in ("http", "https") or not host:
+        return f"{url!r} is no URL: give one such as https://api.openai.com/v1"
+    if parts.username or parts.password or parts.query:
+        return "a key has no place in a URL: give the name of its environment variable as key_env"
+    if has_key and parts.scheme == "http" and host not in _THIS_MACHINE:
+        return f"a key would travel unencrypted to {host}: use https"
+    return None
 
 
 def _broken_watch_rules(train: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:

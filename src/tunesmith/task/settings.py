@@ -14,6 +14,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from tunesmith.task.guard_settings import CostSettings, GuardsSettings
 from tunesmith.task.kinds import GOAL_METRICS, Kind
 from tunesmith.task.lines import dotted
+from tunesmith.task.opponent_settings import OpponentSettings
 from tunesmith.task.rules import broken_rules
 from tunesmith.task.scope_settings import NoneOfTheseSettings
 from tunesmith.task.sections import SLUG, Count, Section, Share, Text
@@ -162,41 +163,6 @@ class GoalSettings(Section):
         default=0.05,
         description="The chance, one-sided, of calling a worthless model better. Every further contest on "
         "the same test gets a stricter one.",
-    )
-
-
-class OpponentSettings(Section):
-    """What the tuned model has to beat. All of them are tuned too, on validation."""
-
-    classical: bool = Field(
-        default=True,
-        description="Word and character n-grams with a linear model: cheap, and often hard to beat. For "
-        "texts: the answer of the nearest training row, the first sentences (summarise), templates "
-        "(generate), a linear model for each field (extract).",
-    )
-    classical_lower_case: bool = Field(
-        default=True, description="false: classical models tell upper and lower case apart."
-    )
-    classical_stop_words: Text | None = Field(
-        default=None,
-        description="Words that classical models do not see: english, or a file with one word a line. "
-        "Language models always get the whole text: small words carry meaning for them.",
-        examples=["english"],
-    )
-    classical_spelling: Text | None = Field(
-        default=None,
-        description="Mends spelling for classical models by the words that are known: train (those of the "
-        "training rows), or a file with one word a line. Language models get the text as it is.",
-        examples=["train"],
-    )
-    zero_shot: bool = Field(
-        default=True, description="The base model, asked with the instruction and the list of labels."
-    )
-    few_shot: Annotated[tuple[Count, ...], Field(strict=False)] = Field(
-        default=(3,),
-        description="The base model, shown the nearest training examples as well: each number in the list "
-        "is one opponent with that many examples. [] for none; more examples make longer, "
-        "slower prompts.",
     )
 
 

@@ -124,7 +124,9 @@ def _value(value: Any) -> str:
     if isinstance(value, BaseModel):
         value = value.model_dump(exclude_none=True)
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_value(item)}" for key, item in value.items()) + "}"
+        return (
+            "{" + ", ".join(f"{key}: {_value(item)}" for key, item in value.items() if item is not None) + "}"
+        )
     if isinstance(value, (list, tuple)):
         return (
             "[" + ", ".join(_quoted(item) if isinstance(item, str) else _value(item) for item in value) + "]"

@@ -1,0 +1,229 @@
+"""Candidates behind an OpenAI-compatible API: prompts as on the base, answers kept on disk, labels read."""
+
+from __future__ import annotations
+
+import re
+import threading
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+from tunesmith.candidates.answer_store import AnswerStore, Paid
+from tunesmith.candidates.answers import Answers
+from tunesmith.candidates.forms import (
+    REASONING_REQUEST,
+    PromptForm,
+    Wording,
+    form_name,
+    form_settings,
+    label_request,
+    text_request,
+    turns_of,
+)
+from tunesmith.candidates.retrieval import Library
+from tunesmith.candidates.shown import shown_with
+from tunesmith.errors import UserError
+from tunesmith.files import content_hash
+from tunesmith.models.endpoint import Purse, RefusedError, Reply, ask_endpoint, endpoint_key, request_body
+from tunesmith.progress import Report, silent
+from tunesmith.records import Candidate, Message, Row, Settings
+from tunesmith.task.opponent_settings import EndpointSettings
+
+_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n?```", re.DOTALL)
+_ANSWER = re.compile(r"answer\W*:", re.IGNORECASE)
+_AROUND_LABELS = " \t\r\n\"'`*_.,:;!?“”‘’«»()[]<>"
+
+
+@dataclass(frozen=True)
+class EndpointPrompting:
+    """What the prompts on one endpoint share. ``labels`` with classify, ``schema`` where a task has one."""
+
+    endpoint: EndpointSettings
+    instruction: str
+    labels: tuple[str, ...]
+    schema: Mapping[str, Any] | None
+    train: Sequence[Row]
+    library: Library | None = None
+
+
+def endpoint_candidate(prompting: EndpointPrompting, form: PromptForm) -> Candidate:
+    """The endpoint under the prompts of ``form``, named by what decides its answers."""
+    endpoint = prompting.endpoint
+    settings: Settings = form_settings(form) | {
+        "endpoint": endpoint.name,
+        "url": endpoint.url,
+        "model": endpoint.model,
+        "temperature": endpoint.temperature,
+        "max_tokens": endpoint.max_tokens,
+        "instruction": prompting.instruction,
+    }
+    if endpoint.samples > 1:
+        settings["samples"] = endpoint.samples
+    shown = sorted([row.id, row.target] for row in prompting.train) if form.examples else []
+    schema = None if prompting.schema is None else text_request(prompting.schema, False)
+    if form.passages and prompting.library is not None:
+        shown.append([prompting.library.sha256])
+    identity = content_hash(["endpoint", settings, list(prompting.labels), schema, shown])
+    return Candidate(identity, "endpoint", f"{endpoint.name}, {form_name(form)}", settings, endpoint.model)
+
+
+def answers_by_endpoint(
+    prompting: EndpointPrompting,
+    form: PromptForm,
+    rows: Sequence[Row],
+    store: AnswerStore,
+    report: Report = silent,
+) -> Answers:
+    """An answer for every row; what is in ``store`` is not asked for again, each answer is stored at once.
+
+    With several ``samples`` the commonest answer counts (self-consistency, Wang et al. 2022, arXiv
+    2203.11171).
+    Raises UserError (exit code 3) naming the row and the cause where the endpoint gave no answer or the spend
+    cap is reached: what came until then is kept, and the next call goes on from there.
+    """
+    endpoint = prompting.endpoint
+    prompts = _prompts(prompting, form, rows)
+    requests = [_requests(endpoint, prompt) for prompt in prompts]
+    wanted = {
+        request: (prompt, row.source)
+        for drawn, prompt, row in zip(requests, prompts, rows, strict=True)
+        for request in drawn
+    }
+    missing = {request: what for request, what in wanted.items() if request not in store.answers}
+    if missing:
+        _collect(endpoint, missing, store, len(wanted), report)
+    paid = [store.answers[request] for request in wanted]
+    return Answers(
+        labels=[
+            _voted(
+                prompting, [_read_answer(prompting, form, store.answers[one].answer or "") for one in drawn]
+            )
+            for drawn in requests
+        ],
+        probabilities=None,
+        tokens=sum(one.prompt_tokens + one.answer_tokens for one in paid),
+        spend=sum(one.spend for one in paid),
+    )
+
+
+def _requests(endpoint: EndpointSettings, prompt: tuple[Message, ...]) -> list[str]:
+    """The hashes of all that is sent for one row, by sample."""
+    sent = [endpoint.url, request_body(endpoint, prompt)]
+    return [content_hash([*sent, sample] if sample else sent) for sample in range(endpoint.samples)]
+
+
+def _voted(prompting: EndpointPrompting, answers: Sequence[str]) -> str:
+    """The commonest answer, of labels where there is one; on a tie that which was drawn first."""
+    labels = [answer for answer in answers if answer in prompting.labels]
+    return Counter(labels or answers).most_common(1)[0][0]
+
+
+def read_label(text: str, labels: Sequence[str]) -> str | None:
+    """The label that ``text`` is: exactly, or after both are normalised; None where it is none, or two.
+
+    Normalised: Unicode NFKC, lower case, runs of white space as one space, and without quotation marks,
+    brackets, emphasis and punctuation around it.
+    """
+    stripped = text.strip()
+    if stripped in labels:
+        return stripped
+    wanted = _normalised(text)
+    fitting = [label for label in labels if _normalised(label) == wanted]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _normalised(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(_AROUND_LABELS)
+
+
+def _read_answer(prompting: EndpointPrompting, form: PromptForm, text: str) -> str:
+    if form.reasoning and (answers := _ANSWER.split(text)):
+        text = answers[-1]
+    if prompting.labels:
+        # What is no label stays as it is, and so counts as wrong.
+        return read_label(text, prompting.labels) or text.strip()
+    if prompting.schema is not None and (fenced := _FENCED.search(text)):
+        return fenced[1].strip()
+    return text.strip()
+
+
+def _prompts(
+    prompting: EndpointPrompting, form: PromptForm, rows: Sequence[Row]
+) -> list[tuple[Message, ...]]:
+    request = text_request(prompting.schema, False)
+    if prompting.labels:
+        request = label_request(prompting.labels)
+    if form.examples:
+        # Unlike a base whose labels are scored, it must know the labels that no example shows.
+        request = f"{request}\nAnswer like the examples.".strip()
+    if form.reasoning:
+        request = f"{request}\n{REASONING_REQUEST}".strip()
+    shown = shown_with(form, prompting.train, rows, prompting.library)
+    wording = Wording(prompting.instruction, request, prompting.labels, form.template)
+    return [turns_of(wording, row, one) for row, one in zip(rows, shown, strict=True)]
+
+
+def _collect(
+    endpoint: EndpointSettings,
+    missing: Mapping[str, tuple[tuple[Message, ...], str]],
+    store: AnswerStore,
+    total: int,
+    report: Report,
+) -> None:
+    key = endpoint_key(endpoint)
+    purse = Purse(endpoint.spend_cap, store.spent)
+    stop = threading.Event()
+    waiting = iter(missing.items())
+    under_way: dict[Future[Reply], tuple[str, str]] = {}
+    failed: tuple[str, RefusedError] | None = None
+
+    def keep(future: Future[Reply]) -> tuple[str, RefusedError] | None:
+        request, source = under_way.pop(future)
+        try:
+            reply = future.result()
+        except RefusedError as refused:
+            if refused.spend:
+                store.add(Paid(request, None, 0, 0, refused.spend, 0.0))
+            return source, refused
+        store.add(
+            Paid(
+                request,
+                reply.text,
+                reply.prompt_tokens,
+                reply.answer_tokens,
+                reply.spend,
+                reply.seconds,
+            )
+        )
+        report(sum(one in store.answers for one in missing), len(missing), f"{store.spent:.2f} spent")
+        return None
+
+    with ThreadPoolExecutor(endpoint.requests_at_once) as pool:
+        try:
+            while failed is None:
+                while len(under_way) < endpoint.requests_at_once and (following := next(waiting, None)):
+                    request, (prompt, source) = following
+                    future = pool.submit(ask_endpoint, endpoint, key, prompt, purse, stop.wait)
+                    under_way[future] = (request, source)
+                if not under_way:
+                    break
+                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    outcome = keep(future)
+                    failed = failed or outcome
+        finally:
+            # Also after Ctrl-C: what is under way is paid for, so it is kept.
+            stop.set()
+            for future in list(wait(under_way).done):
+                keep(future)
+    if failed is not None:
+        source, refused = failed
+        kept = total - sum(one not in store.answers for one in missing)
+        raise UserError(
+            f"opponents.endpoints: {endpoint.name}: {source}: {refused.cause}; {kept:,} of {total:,} answers "
+            "of this prompt are kept",
+            refused.fix,
+            exit_code=3,
+        )
