@@ -99,10 +99,8 @@ def test_a_prompt_declines_where_its_best_label_holds_too_little(home: Path) -> 
         [np.roll(sure[0], place[row.target]) if row.target in place else np.full(3, -1.0) for row in rows]
     )
     scores = LabelScores(planted_scores, 1)
-    value = value_of_labels(judging)
-    candidate, answers = choose_variant(
-        prompting, PromptForm(), scores, rows, [0.0] * 3, value, scoping_of(judging)
-    )
+    value, scoping, form = value_of_labels(judging), scoping_of(judging), PromptForm()
+    candidate, answers = choose_variant(prompting, form, scores, rows, [0.0] * 3, value, scoping)
     assert answers.labels == [row.target for row in rows]
     assert answer_prompt(prompting, candidate, scores).labels == answers.labels
     plain, _ = choose_variant(prompting, form, scores, rows, [0.0] * 3, value)

@@ -18,9 +18,10 @@ from tunesmith.stages.answerers import answerer
 from tunesmith.stages.answering import judging_identity, judging_of
 from tunesmith.stages.attacking import Ask, Before, answers_of, attack, label_order, right, scores_of
 from tunesmith.stages.general_guards import measure_refusals, measure_secrets
+from tunesmith.stages.label_training import CALIBRATION_MASS
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.session import Session
-from tunesmith.stages.train import CALIBRATION_MASS, TrainResult
+from tunesmith.stages.train import TrainResult
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:

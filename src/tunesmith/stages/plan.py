@@ -13,13 +13,13 @@ from tunesmith.models.size import count_parameters
 from tunesmith.records import Dataset, JointPower, Plan, Row
 from tunesmith.stages.answering import WATCHED_QUESTIONS, judging_identity, judging_of, opponents_identity
 from tunesmith.stages.bases import check_memory, other_bases
+from tunesmith.stages.label_training import METRIC_ROWS
 from tunesmith.stages.memory import available_mb, peak_mb, reset_peak, resident_mb
 from tunesmith.stages.opponents import strong_opponents
 from tunesmith.stages.passages import library_of
 from tunesmith.stages.session import Session, machine
 from tunesmith.stages.text_speed import seconds_by_row
 from tunesmith.stages.together import gather, other_datasets
-from tunesmith.stages.train import METRIC_ROWS
 from tunesmith.stats.levels import alpha_for_opening
 from tunesmith.stats.power import power_points
 from tunesmith.workspace import cached, stage_key

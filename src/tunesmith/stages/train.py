@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.files import file_sha256, read_record
-from tunesmith.records import Cost, Dataset, Estimate, FileHash, Plan, Row, Scorecard
+from tunesmith.records import Cost, Dataset, FileHash, Plan, Row, Scorecard
 from tunesmith.run_records import Agreement, TaskPart, Training, WatchedCourse
 from tunesmith.stages.answering import (
     judging_identity,
@@ -19,6 +19,7 @@ from tunesmith.stages.answering import (
     watched_text_metric,
     writing_of,
 )
+from tunesmith.stages.label_training import tuned_label_card, watched_label_metric
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.passages import documents_sha256, library_of
 from tunesmith.stages.session import Session, machine, usable_cores
@@ -26,14 +27,10 @@ from tunesmith.stages.together import gather, other_datasets, score_parts
 from tunesmith.workspace import RESULT, adapter_folder, cached, checkpoints, stage_key
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from tunesmith.candidates.tuned import TunedModel
-    from tunesmith.data.questions import Questions
-    from tunesmith.evaluation.judging import Judging
     from tunesmith.models.loading import LoadedModel
     from tunesmith.models.rendering import Tokens
     from tunesmith.training.fit import Fit
     from tunesmith.training.long_rows import TrainingRows
-    from tunesmith.training.validation import Metric
 
 PACKAGES = (
     "tunesmith.engine",
@@ -57,6 +54,7 @@ PACKAGES = (
     "tunesmith.stats",
     "tunesmith.stages.answering",
     "tunesmith.stages.general",
+    "tunesmith.stages.label_training",
     "tunesmith.stages.together",
     "tunesmith.stages.train",
     "tunesmith.records",
@@ -65,11 +63,6 @@ PACKAGES = (
 
 # Rows on which our log-probabilities are compared with those of what was saved.
 COMPARED_ROWS = 8
-
-# Labels left out when validation is scored hold at most this share of the best one's probability.
-CALIBRATION_MASS = 0.01
-# Where the metric is watched while training, it is measured on at most so many rows of validation.
-METRIC_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -202,7 +195,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     writing = None if task.kind == "classify" else writing_of(session, loaded, judging, train)
     metric = None
     if settings.watch_metric and writing is None:
-        metric = _label_metric(tuned, judging, asked)
+        metric = watched_label_metric(tuned, judging, asked)
     elif settings.watch_metric and writing is not None:
         metric = watched_text_metric(writing, judging, asked)
     title = METHOD_TITLES[settings.method]
@@ -233,7 +226,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
         if writing is None:
             library = library_of(task, train) if passages else None
             shown = replace(tuned, passages=passages, library=library)
-            cards.append(_label_card(session, shown, judging, asked, adapter_sha256))
+            cards.append(tuned_label_card(session, shown, judging, asked, adapter_sha256))
         else:
             cards.append(tuned_text_card(session, writing, judging, asked, adapter_sha256, passages))
     # On a tie without passages, which is cheaper.
@@ -268,46 +261,6 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     # What was needed to go on is no longer needed, and is several times the adapter's size.
     shutil.rmtree(checkpoints(folder), ignore_errors=True)
     return TrainResult(training, card, files, fitted.message, time.perf_counter() - started, together)
-
-
-def _label_card(
-    session: Session, tuned: TunedModel, judging: Judging, asked: Questions, adapter_sha256: str
-) -> Scorecard:
-    from tunesmith.candidates.calibration import fit_temperature
-    from tunesmith.candidates.scope import best_in_scope, scoped
-    from tunesmith.candidates.tuned import answer_tuned, score_tuned, tuned_candidate
-    from tunesmith.evaluation.judging import judged, scoping_of
-
-    labels, method = judging.labels, session.task.train.method
-    scoping = scoping_of(judging)
-    scoring = time.perf_counter()
-    with session.bar("train", "tuned model on validation") as report:
-        scores = score_tuned(tuned, asked.rows, CALIBRATION_MASS if scoping is None else 0.0, report)
-    temperature = fit_temperature(scores.log_probabilities, labels, asked.rows)
-    candidate = tuned_candidate(tuned, adapter_sha256, temperature, method)
-    if scoping is not None:
-        best = best_in_scope(scores.log_probabilities / temperature, labels, scoping.none_label)
-        candidate = scoped(candidate, scoping, asked.rows, best, {"temperature": temperature})
-    answers = answer_tuned(candidate, labels, scores)
-    cost = Cost(time.perf_counter() - scoring, len(asked), scores.tokens, peak_mb())
-    return judged(judging, candidate, "validation", asked, answers, cost)
-
-
-def _label_metric(tuned: TunedModel, judging: Judging, asked: Questions) -> Metric:
-    """The goal's metric while training, by label scoring, on evenly spaced rows of validation."""
-    from tunesmith.candidates.answers import answers_from_scores
-    from tunesmith.candidates.tuned import score_tuned
-    from tunesmith.evaluation.judging import goal_estimate
-
-    count = min(METRIC_ROWS, len(asked))
-    some = asked.take([position * len(asked) // count for position in range(count)])
-
-    def measured() -> Estimate:
-        scores = score_tuned(tuned, some.rows, None)
-        answers = answers_from_scores(scores.log_probabilities, tuned.labels, scores.tokens)
-        return goal_estimate(judging, some, answers.labels)
-
-    return measured
 
 
 def _course(
