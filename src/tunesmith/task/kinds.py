@@ -46,7 +46,10 @@ SHOWN_METRICS: dict[Kind, tuple[str, ...]] = {
     "chat": ("chrf", "bleu", "rouge_l", "length_ratio", "distinct_2", "repetition"),
 }  # fmt: skip
 
-SMALLER_IS_BETTER = frozenset({"unsupported_words", "unsupported_numbers", "unsupported_names", "repetition"})
+SMALLER_IS_BETTER = frozenset(
+    {"unsupported_words", "unsupported_numbers", "unsupported_names", "repetition"}
+    | {"false_accept_rate", "false_reject_rate"}
+)
 # Means of one score a row; the others are functions of all rows together.
 ROW_MEANS = frozenset(
     {"accuracy", "exact_match", "schema_valid", "rouge_1", "rouge_2", "rouge_l", "cider"}
@@ -61,6 +64,8 @@ TITLES = {
     "mcc": "MCC",
     "micro_f1": "Micro-F1",
     "weighted_f1": "Weighted F1",
+    "false_accept_rate": "False accepts",
+    "false_reject_rate": "False rejects",
     "field_f1": "Field F1",
     "field_f1_by_value": "Field F1, values as read",
     "entity_f1": "Entity F1",
