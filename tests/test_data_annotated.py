@@ -166,6 +166,21 @@ def test_prodigy_binary_labels_and_spans(tmp_path: Path) -> None:
     ]
 
 
+def test_prodigy_answers_to_a_queue_of_ours_stand_in_the_target_column(tmp_path: Path) -> None:
+    asked = {"target_column": "topic", "why": "unsure"}
+    items = [
+        example(1, accept=["FEE"], meta=asked),
+        example(2, user_input="CARD", meta=asked),
+        example(3, user_input=" ", meta=asked),
+        example(4, "reject", accept=["FEE"], meta=asked),
+    ]
+    found = read(write(tmp_path / "p.jsonl", items), "topic")
+    assert [row.target for row in found.rows] == ["FEE", "CARD"]
+    assert found.aside == {"without an accepted answer in 'topic'": 2}
+    typed = write(tmp_path / "typed.jsonl", [example(1, user_input="CARD")])
+    assert [row.target for row in read(typed, "user_input").rows] == ["CARD"]
+
+
 def test_prodigy_annotators_of_one_input_are_brought_together(tmp_path: Path) -> None:
     answers = [(1, "a", "X"), (2, "a", "X"), (1, "b", "Y"), (2, "b", "X"), (1, "c", "Y")]
     items = [example(number, who=who, accept=[label]) for number, who, label in answers]

@@ -205,5 +205,16 @@ def test_the_queue_comes_back_as_data_of_the_task(
     example = json.loads(Path("queue.jsonl").read_text().splitlines()[0])
     assert [option["id"] for option in example["options"]] == sorted(TOPICS)
     assert "accept" not in example
+    examples = [json.loads(line) for line in Path("queue.jsonl").read_text().splitlines()]
+    answers = ["accept"] * 57 + ["reject", "ignore", "accept"]
+    for number, (one, said) in enumerate(zip(examples, answers, strict=True)):
+        one |= {"answer": said, "_input_hash": number, "_task_hash": number}
+        one["accept"] = [one["meta"]["proposed"]] if number < 59 else []
+    lines("done.jsonl", examples)
+    paths = (str(tmp_path / "bank.jsonl"), str(tmp_path / "done.jsonl"))
+    read = read_source(SourceSpec(None, paths, None, "text", "label", None, None, None, None), tmp_path)
+    assert len(read.rows) == 357
+    proposed = [one["meta"]["proposed"] for one in examples[:57]]
+    assert [one.target for one in read.rows if one.source.startswith("done")] == proposed
     assert main(["data", "next", "bank/task.yaml", "--out", "x.jsonl"]) == 2
     assert main([*ask, "x.jsonl", "--format", "csv"]) == 2

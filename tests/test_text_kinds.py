@@ -14,7 +14,8 @@ from tunesmith.candidates.answers import Answers
 from tunesmith.candidates.classical import answer_classical, tune_classical
 from tunesmith.candidates.fields import FieldModels
 from tunesmith.candidates.plain_texts import answer_plain, best_plain, constant_text, lead
-from tunesmith.candidates.templates import Templates, read_attributes
+from tunesmith.candidates.templates import Templates
+from tunesmith.data.attributes import read_attributes
 from tunesmith.data.questions import distinct_inputs, with_json_targets
 from tunesmith.data.splits import SplitSpec, split_rows
 from tunesmith.errors import UserError

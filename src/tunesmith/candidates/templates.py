@@ -6,41 +6,18 @@ for word become slots; the others ("familyFriendly[no]") must be the same as in 
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
+from tunesmith.data.attributes import read_attributes
 from tunesmith.records import Row
 
-Attributes = dict[str, str]
 # Attribute names, with the value where it has no slot.
 _Signature = frozenset[tuple[str, str | None]]
 
-_BRACKETED = re.compile(r"\s*([^\[\],]+?)\s*\[([^\]]*)\]\s*(?:,|$)")
-_LINE = re.compile(r"\s*([^:=]+?)\s*[:=]\s*(.+?)\s*")
 _SHORTEST_SLOT = 3  # "no" and "5" stand in many answers by chance
 _FEWEST_READABLE = 0.95
-
-
-def read_attributes(text: str) -> Attributes | None:
-    """Names and values of ``name[value], area[value]``, of a JSON object, or of lines ``name: value``.
-
-    None where the text is nothing of that kind.
-    """
-    found = _BRACKETED.findall(text)
-    if found and not _BRACKETED.sub("", text).strip():
-        return dict(found)
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
-    if isinstance(value, dict):
-        return {str(name): str(item) for name, item in value.items()}
-    lines = [_LINE.fullmatch(line) for line in text.splitlines() if line.strip()]
-    if lines and all(lines):
-        return {match[1]: match[2] for match in lines if match is not None}
-    return None
 
 
 def can_learn_templates(train: Sequence[Row]) -> bool:

@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunesmith.cli.options import JsonOption
-from tunesmith.cli.output import emit, say
+from tunesmith.cli.output import emit, one_of, say
 from tunesmith.errors import UserError
 
 if TYPE_CHECKING:
-    from tunesmith.data.look import FileLook
+    from collections.abc import Sequence
+
+    from tunesmith.data.look import FileLook, Pair
+    from tunesmith.data.rows import ColumnsRead
+    from tunesmith.task.kinds import Kind
     from tunesmith.task.template import Columns, Seen
 
 
@@ -34,19 +38,28 @@ def new(
         Path | None, typer.Option("--test", help="A test file of its own, if there is one.")
     ] = None,
     base: Annotated[str | None, typer.Option("--base", help="The model to start from.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--kind", help="classify, extract, generate, summarise, answer, chat; default: by the data"
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Begin a task from a data file.
 
     Looks at the file and writes NAME/task.yaml, with every setting explained, and a JSON Schema for editors.
     """
-    from tunesmith.data.look import look
+    from tunesmith.data.kind_guess import guess_kind, json_fields, mostly_attributes
+    from tunesmith.data.look import look, pairs
     from tunesmith.files import write_json, write_text
     from tunesmith.task import task_json_schema
+    from tunesmith.task.kinds import KINDS
     from tunesmith.task.sections import PATTERNS, SLUG
     from tunesmith.task.template import DEFAULT_BASE, SCHEMA_FILE, begin_task
     from tunesmith.wheels import cache_folder
 
+    asked_kind = None if kind is None else one_of("--kind", kind, KINDS)
     if not re.fullmatch(SLUG, name):
         raise UserError(f"{name!r} cannot name a task", f"use {PATTERNS[SLUG]}")
     task_file = Path(name) / "task.yaml"
@@ -54,11 +67,24 @@ def new(
         raise UserError(f"{task_file} exists already", "choose another name, or remove that file first")
     cache = cache_folder()
     looked = look(str(data), cache, say)
-    columns = _choose_columns(looked, data, input_column, target_column)
-    seen = _seen(looked, look(str(test), cache, say) if test else None, columns)
+    columns = _choose_columns(looked, data, input_column, target_column, asked_kind)
+    found = pairs(looked, _read(columns))
+    names = (columns.input,) if isinstance(columns.input, str) else columns.input or ()
+    guessed, why = guess_kind(found, names, columns.messages is not None)
+    chosen = asked_kind or guessed
+    why = f"kind: {chosen}" + (", as asked" if asked_kind else f": {why} (--kind sets another)")
+    fields = json_fields(found) if chosen == "extract" else []
+    seen = _seen(looked, look(str(test), cache, say) if test else None, found, mostly_attributes(found))
     test_path = _from_folder(test, task_file.parent) if test else None
     text = begin_task(
-        name, _from_folder(data, task_file.parent), test_path, columns, seen, base or DEFAULT_BASE
+        name,
+        _from_folder(data, task_file.parent),
+        test_path,
+        columns,
+        seen,
+        base or DEFAULT_BASE,
+        chosen,
+        fields,
     )
     try:
         write_json(task_file.parent / SCHEMA_FILE, task_json_schema())
@@ -69,6 +95,8 @@ def new(
         ) from error
     result = {
         "task_file": str(task_file),
+        "kind": chosen,
+        "kind_because": why,
         "schema_file": str(task_file.parent / SCHEMA_FILE),
         "input": columns.input,
         "target": columns.target,
@@ -77,7 +105,7 @@ def new(
         "read_as": looked.why,
         "rows": seen.rows,
         "test_rows": seen.test_rows,
-        "labels": len(seen.labels),
+        "labels": len(seen.labels) if chosen == "classify" else 0,
     }
     given = columns.input if isinstance(columns.input, str) else " + ".join(columns.input or ())
     read = columns.messages or f"{given} -> {columns.target}"
@@ -86,7 +114,9 @@ def new(
         result,
         as_json,
         "".join(f"{sentence}\n" for sentence in looked.why)
-        + f"{task_file}: {seen.rows:,} rows, {read}, {len(seen.labels):,} labels\n"
+        + f"{why}\n"
+        + f"{task_file}: {seen.rows:,} rows, {read}, {len(seen.labels):,} "
+        + f"{'labels' if chosen == 'classify' else 'different targets'}\n"
         f"next: read it, set the instruction and goal.gain, then: tunesmith run {task_file}",
     )
 
@@ -95,9 +125,11 @@ def register(app: typer.Typer) -> None:
     app.command("new")(new)
 
 
-def _choose_columns(seen: FileLook, path: Path, given_input: str | None, given_target: str | None) -> Columns:
+def _choose_columns(
+    seen: FileLook, path: Path, given_input: str | None, given_target: str | None, kind: Kind | None
+) -> Columns:
     """The columns that were asked for; those left out only where the file leaves no doubt."""
-    from tunesmith.data.look import INPUT_NAMES, TARGET_NAMES
+    from tunesmith.data.look import INPUT_NAMES, TARGET_NAMES, TEXT_TARGET_NAMES, text_target
     from tunesmith.task.template import Columns
 
     names = [column.name for column in seen.columns]
@@ -110,8 +142,15 @@ def _choose_columns(seen: FileLook, path: Path, given_input: str | None, given_t
         return Columns(None, None, seen.messages, seen.rejected)
     if isinstance(seen.input, tuple) and given_input is None and given_target in (None, seen.target):
         return Columns(seen.input, seen.target, None)
-    asked = given_input or _sure("--input", seen.input, INPUT_NAMES, seen, path, given_target)
-    target = given_target or _sure("--target", seen.target, TARGET_NAMES, seen, path, given_input)
+    proposed, other = seen.target, given_target
+    usual: tuple[str, ...] = TARGET_NAMES
+    written = text_target(seen.columns)
+    if written is not None and (proposed is None or kind not in (None, "classify")):
+        proposed, usual = written, TEXT_TARGET_NAMES
+        other = given_target or written
+    likely = None if seen.input == other else seen.input
+    asked = given_input or _sure("--input", likely, INPUT_NAMES, seen, path, other)
+    target = given_target or _sure("--target", proposed, usual, seen, path, given_input)
     return Columns(
         asked,
         target,
@@ -151,17 +190,20 @@ def _sure(
     raise UserError(f"{path}: which column {holds}? Found: {shown}", fix)
 
 
-def _seen(seen: FileLook, test: FileLook | None, columns: Columns) -> Seen:
-    from tunesmith.data.look import pairs
+def _read(columns: Columns) -> ColumnsRead:
     from tunesmith.data.rows import ColumnsRead
-    from tunesmith.task.template import Seen
 
     inputs = (columns.input,) if isinstance(columns.input, str) else columns.input or ()
-    found = pairs(seen, ColumnsRead(inputs, columns.target, columns.messages))
+    return ColumnsRead(inputs, columns.target, columns.messages)
+
+
+def _seen(seen: FileLook, test: FileLook | None, found: Sequence[Pair], attributes: bool) -> Seen:
+    from tunesmith.task.template import Seen
+
     lengths = [len(pair.input.split()) for pair in found] or [0]
     labels = dict(Counter(pair.target for pair in found).most_common())
     test_rows = test.rows if test else None
-    return Seen(seen.rows, test_rows, labels, round(statistics.median(lengths)), max(lengths))
+    return Seen(seen.rows, test_rows, labels, round(statistics.median(lengths)), max(lengths), attributes)
 
 
 def _from_folder(path: Path, folder: Path) -> str:

@@ -16,7 +16,9 @@ from tunesmith.files import canonical_json
 
 Tool = Literal["Label Studio", "Prodigy"]
 PRODIGY_ANSWERS = ("accept", "reject", "ignore")
-_PRODIGY_COLUMNS = ("accept", "spans", "label")
+_PRODIGY_COLUMNS = ("accept", "spans", "label", "user_input")
+# In ``meta`` of examples that Tunesmith wrote: the task's column that an option or a typed text answers.
+TARGET_COLUMN = "target_column"
 _READ = "choices, textarea, labels, rating and number are read"
 _EXPORT_AGAIN = "Export the project again, as JSON (Label Studio) or JSONL (Prodigy)."
 
@@ -158,9 +160,10 @@ def _labelled(value: Mapping[str, Any]) -> list[dict[str, object]]:
 def prodigy(records: Iterable[Record | BadRecord]) -> Iterator[Record | BadRecord]:
     """Each example as one record; several annotators' answers to one input are its votes.
 
-    ``accept`` holds the option chosen, ``spans`` the spans, ``label`` a label that was accepted, ``answer``
-    accept or reject. Answers of several annotators are brought together by ``_input_hash``, so then the
-    file is read whole.
+    ``accept`` holds the option chosen, ``spans`` the spans, ``label`` a label that was accepted,
+    ``user_input`` a text that was typed, ``answer`` accept or reject. In examples of ``tunesmith data next``
+    the option or the typed text stands in the task's own target column instead. Answers of several annotators
+    are brought together by ``_input_hash``, so then the file is read whole.
     """
     several: dict[object, list[Record]] = {}
     for record in records:
@@ -202,7 +205,10 @@ def _example(same: Sequence[Record]) -> Record | BadRecord:
                 return BadRecord(record.line, str(problem), _EXPORT_AGAIN)
             for column, text in given.items():
                 votes[column].append((who, text))
-    kept = {name: tuple(given) for name, given in votes.items()}
+    kept: dict[str, Votes] = {}
+    for name, given_votes in votes.items():
+        column = _column(name, same[0].fields)
+        kept[column] = kept.get(column, ()) + tuple(given_votes)
     return replace(
         same[0],
         fields=fields | {name: majority(given) for name, given in kept.items()},
@@ -211,9 +217,16 @@ def _example(same: Sequence[Record]) -> Record | BadRecord:
     )
 
 
+def _column(name: str, fields: Mapping[str, Any]) -> str:
+    """What an answer's column is called: as the queue it comes from says, else as in Prodigy."""
+    meta = fields.get("meta")
+    asked = meta.get(TARGET_COLUMN) if isinstance(meta, dict) else None
+    return asked if isinstance(asked, str) and name in ("accept", "user_input") else name
+
+
 def _given(fields: Mapping[str, Any]) -> dict[str, str]:
     given: dict[str, str] = {}
-    chosen, spans, label = (fields.get(name) for name in _PRODIGY_COLUMNS)
+    chosen, spans, label, typed = (fields.get(name) for name in _PRODIGY_COLUMNS)
     if isinstance(chosen, list) and chosen:
         given["accept"] = _one_or_list([str(option) for option in chosen])
     if isinstance(spans, list):
@@ -221,6 +234,8 @@ def _given(fields: Mapping[str, Any]) -> dict[str, str]:
         given["spans"] = _spans_text([_prodigy_span(span, text) for span in spans])
     if label is not None:
         given["label"] = str(label)
+    if isinstance(typed, str) and typed.strip():
+        given["user_input"] = typed
     return given
 
 

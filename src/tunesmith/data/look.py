@@ -28,6 +28,11 @@ INPUT_NAMES = (
     "body",
 )
 TARGET_NAMES = ("label", "target", "intent", "category", "class", "answer", "output", "topic", "sentiment")
+# Columns with these names hold texts to be written.
+TEXT_TARGET_NAMES = (
+    *("target", "output", "answer", "response", "completion", "summary", "highlights", "reference", "ref"),
+    "reply",
+)
 LABEL_WORDS = 6  # a label is a name, seldom a sentence
 REJECTED = "rejected"
 # Columns that belong together by their usual names: (input, target). The first set that is there is taken.
@@ -133,6 +138,17 @@ def look(
         why=(*([place.note] if place.note else []), *(table.why for table in tables[:TABLES_EXPLAINED])),
         records=records,
     )
+
+
+def text_target(columns: Sequence[ColumnLook]) -> str | None:
+    """The column whose usual name says that it holds texts to be written; None without one."""
+    fitting = [
+        column
+        for column in columns
+        if column.type in ("text", "object", "mixed") and column.name.lower() in TEXT_TARGET_NAMES
+    ]
+    fitting.sort(key=lambda column: _name_rank(column.name, TEXT_TARGET_NAMES))
+    return fitting[0].name if fitting else None
 
 
 def pairs(seen: FileLook, columns: ColumnsRead) -> list[Pair]:

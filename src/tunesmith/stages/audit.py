@@ -14,7 +14,13 @@ from tunesmith.stages.data import GroupedRows, read_grouped, source_identity, so
 from tunesmith.stages.session import Session
 from tunesmith.workspace import RESULT, cached, stage_key
 
-PACKAGES = ("tunesmith.data", "tunesmith.stats", "tunesmith.wheels", "tunesmith.records")
+PACKAGES = (
+    "tunesmith.data",
+    "tunesmith.stats",
+    "tunesmith.wheels",
+    "tunesmith.records",
+    "tunesmith.task.kinds",
+)
 
 Told = Callable[[CheckResult], None]
 
@@ -94,6 +100,7 @@ def _key(session: Session, benchmarks: Sequence[Path]) -> str:
     inputs = {
         "data": session.task.data.model_dump(exclude={"plan", "train_extra", "licence", "attribution"}),
         "split": session.task.split.columns,
+        "kind": session.task.kind,
         "files": source_identity(session),
         "benchmarks": [content_hash([path.name, file_sha256(path)]) for path in benchmarks],
     }
@@ -131,4 +138,5 @@ def audit_data(session: Session, read: GroupedRows, benchmarks: Sequence[Path] =
         read.spec.near_duplicate_similarity,
         read.spec.shingle_words,
         kept_together=bool(read.spec.keep_together),
+        kind=session.task.kind,
     )

@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING
 
 from tunesmith.guard_records import Attack, Guarded, GuardEvidence, Sureness, Swaps
 from tunesmith.records import Dataset, Plan, Row, Scorecard
-from tunesmith.stages.answering import judging_identity
+from tunesmith.stages.answering import judging_identity, judging_of
 from tunesmith.stages.asking import Ask, asker, drawn, latency
 from tunesmith.stages.attacking import Before, answers_of, attack, label_order, right, scores_of
 from tunesmith.stages.general_guards import measure_refusals, measure_secrets
+from tunesmith.stages.label_training import CALIBRATION_MASS
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.session import Session
 from tunesmith.stages.text_guards import measure_texts
-from tunesmith.stages.train import CALIBRATION_MASS, TrainResult
+from tunesmith.stages.train import TrainResult
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:
     from tunesmith.data.audit.groups import CounterfactualPair
+    from tunesmith.evaluation.judging import Judging
 
 PACKAGES = (
     "tunesmith.candidates",
@@ -101,6 +103,7 @@ def _measure(
     from tunesmith.evaluation.attacks import ambiguous_rows, off_topic_rows
     from tunesmith.evaluation.diagnosis import diagnose
     from tunesmith.evaluation.fairness import group_gaps, swap_score, swaps_to_ask
+    from tunesmith.evaluation.judging import taught_rows
     from tunesmith.evaluation.robustness import attack_scores
     from tunesmith.evaluation.slices import make_slicer, score_estimate, score_slices
     from tunesmith.stats.parts import part_difference
@@ -108,6 +111,7 @@ def _measure(
 
     started = time.perf_counter()
     guards = session.task.guards
+    judging = judging_of(session.task, dataset.manifest.labels)
     training, validation = read_split(dataset, "train"), read_split(dataset, "validation")
     leader = opponents.leader()
     card = next(card for card in opponents.scorecards if card.candidate.id == leader.id)
@@ -132,17 +136,17 @@ def _measure(
         before = Before(answers_of(train.validation), answers_of(card))
         attacks = attack(rows, dataset.manifest.labels, before, tuned, rival)
         if leader.kind == "prompt" and leader.settings["examples"] == 0:
-            order = tuple(reversed(dataset.manifest.labels))
+            order = tuple(reversed(judging.labels))
             attacks.append(label_order(rows, before, ask(leader, labels=order)))
         unsure = {
             "off topic": off_topic_rows(),
             "two rows in one": ambiguous_rows(drawn(validation, AMBIGUOUS_ROWS)),
         }
         calibrated = ask(train.validation.candidate, mass=CALIBRATION_MASS)
-        sureness = _sureness(train.validation, groups, unsure, dataset.manifest.labels, calibrated)
+        sureness = _sureness(train.validation, groups, unsure, judging, calibrated)
     swaps = _swaps(swaps_to_ask(validation), validation, train.validation, card, tuned, rival)
 
-    sample = drawn(training, TRAIN_SAMPLE)
+    sample = drawn(taught_rows(judging, training), TRAIN_SAMPLE)
     learned = right(sample, tuned(sample).labels)
     gap = part_difference(
         [*learned, *own],
@@ -205,18 +209,22 @@ def _sureness(
     card: Scorecard,
     groups: Sequence[str],
     inputs: dict[str, list[Row]],
-    labels: Sequence[str],
+    judging: Judging,
     ask: Ask,
 ) -> tuple[Sureness, ...]:
     """How surely inputs without a right answer are answered, beside the rows of validation."""
     from tunesmith.evaluation.attacks import none_label
     from tunesmith.stats.intervals import proportion_interval
 
-    none = none_label(labels)
+    asked_for = judging.none_of_these
+    none = none_label(judging.labels) if asked_for is None else asked_for.label
 
     def one(name: str, answers: Sequence[str], sure: Sequence[float], members: Sequence[str]) -> Sureness:
-        share = proportion_interval([probability >= SURE for probability in sure], members)
         given = [answer == none for answer in answers]
+        # Where the task lets candidates turn inputs away, doing so surely is no sure answer.
+        away = given if asked_for is not None else [False] * len(given)
+        certain = [p >= SURE and not turned for p, turned in zip(sure, away, strict=True)]
+        share = proportion_interval(certain, members)
         return Sureness(name, share, proportion_interval(given, members) if none else None)
 
     known = [prediction.probability or 0.0 for prediction in card.predictions]

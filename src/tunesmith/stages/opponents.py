@@ -111,12 +111,13 @@ def measure_opponents(session: Session, dataset: Dataset, plan: Plan) -> Opponen
 def _measure(session: Session, dataset: Dataset, plan: Plan) -> OpponentsResult:
     from tunesmith.candidates.forms import own_forms
     from tunesmith.data.versions import read_split
-    from tunesmith.evaluation.judging import learned_rows, questions
+    from tunesmith.evaluation.judging import check_scope, questions, taught_rows
 
     started = time.perf_counter()
     judging = judging_of(session.task, dataset.manifest.labels)
-    train = learned_rows(judging, read_split(dataset, "train"))
+    train = taught_rows(judging, read_split(dataset, "train"))
     asked = questions(judging, read_split(dataset, "validation"))
+    check_scope(judging, asked.rows)
     grid: tuple[tuple[str, float], ...] = ()
     # First, so that a key that is missing or a server that is down is told before the long work.
     endpoints = endpoint_cards(session, judging, train, asked)
@@ -208,13 +209,14 @@ def _classical_card(
     session: Session, judging: Judging, train: list[Row], asked: Questions
 ) -> tuple[Scorecard, tuple[tuple[str, float], ...]]:
     from tunesmith.candidates.classical import answer_classical, tune_classical
-    from tunesmith.evaluation.judging import judged, value_of_labels
+    from tunesmith.evaluation.judging import judged, scoping_of, value_of_labels
 
     reset_peak()
     started = time.perf_counter()
     with session.bar("opponents", "tuning classical models") as report:
         text = classical_text(session, train)
-        model, table = tune_classical(train, asked.rows, report, text, value_of_labels(judging))
+        value, scoping = value_of_labels(judging), scoping_of(judging)
+        model, table = tune_classical(train, asked.rows, report, text, value, scoping)
     answers = answer_classical(model, asked.rows)
     cost = Cost(time.perf_counter() - started, len(asked), 0, peak_mb())
     return judged(judging, model.candidate, "validation", asked, answers, cost), tuple(table)

@@ -9,6 +9,9 @@ from typing import Literal, get_args
 
 Kind = Literal["classify", "extract", "generate", "summarise", "answer", "chat"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+# Kinds with many right answers: several targets of one input are several references there. A label, or the
+# fields of a text, are right or wrong: several targets contradict each other.
+SEVERAL_REFERENCES: frozenset[Kind] = frozenset({"generate", "summarise", "answer", "chat"})
 
 _LABELS = (
     *("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "micro_precision"),
@@ -43,7 +46,10 @@ SHOWN_METRICS: dict[Kind, tuple[str, ...]] = {
     "chat": ("chrf", "bleu", "rouge_l", "length_ratio", "distinct_2", "repetition"),
 }  # fmt: skip
 
-SMALLER_IS_BETTER = frozenset({"unsupported_words", "unsupported_numbers", "unsupported_names", "repetition"})
+SMALLER_IS_BETTER = frozenset(
+    {"unsupported_words", "unsupported_numbers", "unsupported_names", "repetition"}
+    | {"false_accept_rate", "false_reject_rate"}
+)
 # Means of one score a row; the others are functions of all rows together.
 ROW_MEANS = frozenset(
     {"accuracy", "exact_match", "schema_valid", "rouge_1", "rouge_2", "rouge_l", "cider"}
@@ -58,6 +64,8 @@ TITLES = {
     "mcc": "MCC",
     "micro_f1": "Micro-F1",
     "weighted_f1": "Weighted F1",
+    "false_accept_rate": "False accepts",
+    "false_reject_rate": "False rejects",
     "field_f1": "Field F1",
     "field_f1_by_value": "Field F1, values as read",
     "entity_f1": "Entity F1",

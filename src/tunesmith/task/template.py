@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,12 +11,14 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from tunesmith.task.kinds import Kind
 from tunesmith.task.lines import read_yaml
 from tunesmith.task.settings import Task
 
 SCHEMA_FILE = "task.schema.json"
 DEFAULT_BASE = "smollm2-135m-instruct"
 _WIDTH = 100
+_LONG_INPUT_WORDS = 60
 
 
 @dataclass(frozen=True)
@@ -31,22 +33,36 @@ class Columns:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen in the data. ``labels`` maps each label to its number of rows; lengths are in words."""
+    """What was seen in the data. ``labels`` maps each label to its number of rows; lengths are in words.
+
+    ``attributes``: nearly all inputs are attributes with values, ``name[value], …``.
+    """
 
     rows: int
     test_rows: int | None
     labels: dict[str, int]
     median_words: int
     longest_words: int
+    attributes: bool = False
 
 
 def begin_task(
-    name: str, path: str, test_path: str | None, columns: Columns, seen: Seen, base: str = DEFAULT_BASE
+    name: str,
+    path: str,
+    test_path: str | None,
+    columns: Columns,
+    seen: Seen,
+    base: str = DEFAULT_BASE,
+    kind: Kind = "classify",
+    fields: Sequence[str] = (),
 ) -> str:
-    """The text of a first task.yaml: settings that suit the data, and what was seen in the comments."""
+    """The text of a first task.yaml: settings that suit the data, and what was seen in the comments.
+
+    ``fields`` are those that the targets of ``kind: extract`` name.
+    """
     given = columns.input or "conversation"
     given = given if isinstance(given, str) else " and ".join(given)
-    target = columns.target or "label"
+    target = columns.target or ("label" if kind == "classify" else "next turn")
     data = {
         "path": path,
         "test_path": test_path,
@@ -54,24 +70,48 @@ def begin_task(
         "target": columns.target,
         "messages": columns.messages,
         "rejected": columns.rejected,
+        # Lists of attributes are alike by nature: only equal ones are the same question.
+        "near_duplicate_similarity": 1.0 if kind == "generate" and seen.attributes else None,
     }
     settings = {
         "name": name,
-        "kind": "classify",
+        "kind": kind,
         "description": f"The {target} of each {given}.",
-        "instruction": f"Name the {target} of this {given}.",
+        "instruction": _instruction(kind, given, target, fields),
         "data": {key: value for key, value in data.items() if value is not None},
-        "split": _split(seen),
+        "split": _split(seen, kind),
         "goal": {"gain": 0.02},
         "guards": {
             "general_text": {"margin": 0.03, "blocking": False},
             "probes": {"margin": 0.02, "blocking": False},
         },
         "base": base,
-        "opponents": {"classical": True, "zero_shot": True, "few_shot": [3]},
+        "opponents": {"classical": True, "zero_shot": True, "few_shot": [_shots(seen, kind)]},
         "train": {"learning_rate": 0.001, "epochs": 2.0, "batch_size": 16},
     }
-    return render_task_yaml(settings, _notes(seen, columns))
+    return render_task_yaml(settings, _notes(seen, columns, kind))
+
+
+def _instruction(kind: Kind, given: str, target: str, fields: Sequence[str]) -> str:
+    match kind:
+        case "extract":
+            named = f" with the fields {', '.join(fields)}" if fields else ""
+            return f"Give what this {given} says as JSON{named}."
+        case "generate":
+            return f"Write the {target} for this {given}. Say everything that is given, and nothing else."
+        case "summarise":
+            return f"Summarise this {given}."
+        case "answer":
+            return f"Answer the question from the text before it ({given})."
+        case "chat":
+            return "Give the next turn of this conversation."
+        case _:
+            return f"Name the {target} of this {given}."
+
+
+def _shots(seen: Seen, kind: Kind) -> int:
+    """How many examples a prompt shows; long inputs with texts as answers leave room for one."""
+    return 1 if kind != "classify" and seen.median_words > _LONG_INPUT_WORDS else 3
 
 
 def render_task_yaml(settings: Mapping[str, Any], notes: Mapping[str, str]) -> str:
@@ -143,8 +183,13 @@ def _quoted(text: str) -> str:
     return quoted.rstrip("\n")
 
 
-def _split(seen: Seen) -> dict[str, int | float]:
-    """The test takes many rows, as they decide what can be proven; validation is scored often, so fewer."""
+def _split(seen: Seen, kind: Kind) -> dict[str, int | float]:
+    """The test takes many rows, as they decide what can be proven; validation is scored often, so fewer.
+
+    Texts are written token by token, so they are asked for on fewer rows.
+    """
+    if kind != "classify" and seen.rows >= 3000:
+        return {"validation": 300} if seen.test_rows is not None else {"validation": 300, "test": 900}
     if seen.test_rows is not None:
         return {"validation": 500 if seen.rows >= 5000 else 0.15}
     if seen.rows >= 8000:
@@ -152,15 +197,19 @@ def _split(seen: Seen) -> dict[str, int | float]:
     return {"validation": 0.15, "test": 0.3 if seen.rows >= 200 else 0.5}
 
 
-def _notes(seen: Seen, columns: Columns) -> dict[str, str]:
+def _notes(seen: Seen, columns: Columns, kind: Kind) -> dict[str, str]:
     counts = sorted(seen.labels.values())
     shown = ", ".join(_printable(label) for label in list(seen.labels)[:5])
     labels = f"Seen: {len(counts):,} labels ({shown}{', …' if len(counts) > 5 else ''})"
-    if counts:
+    if kind != "classify":
+        labels = (
+            f"Seen: {len(counts):,} different targets, such as: {_printable(next(iter(seen.labels), ''))}"
+        )
+    elif counts:
         labels += f" with {counts[0]:,} to {counts[-1]:,} rows each."
     lengths = f"Seen: half of the inputs have at most {seen.median_words:,} words; the longest "
     lengths += f"has {seen.longest_words:,}."
-    split = _split(seen)
+    split = _split(seen, kind)
     sizes = {part: size if isinstance(size, int) else round(size * seen.rows) for part, size in split.items()}
     left = f"Here: {seen.rows - sum(sizes.values()):,} rows are left for training, less those set aside"
     notes = {

@@ -44,12 +44,13 @@ def check_boilerplate(data: AuditData) -> CheckResult:
 
     Digits count as equal, so that "Page 3 of 12" is one line. A text that is nothing but the line is not
     counted, nor are duplicates (rows of one group count once). Lines at an edge of their text are taken out
-    by the repair, others are only noted.
+    by the repair, others are only noted. Texts written from attributes (``kind: generate``) say one thing
+    again and again, and rightly so: of them only the inputs are looked at.
     """
     findings = []
     inputs = [last_user_text(data, index) for index in range(len(data.rows))]
     findings += _repeated(data, "input", inputs)
-    if label_counts(data) is None:
+    if label_counts(data) is None and data.kind != "generate":
         findings += _repeated(data, "target", [row.target for row in data.rows])
     bad = len({row for finding in findings if finding.severity != "note" for row in finding.rows})
     summary = f"{share(bad, len(data.rows))} rows with a header, footer or phrase that many documents repeat"

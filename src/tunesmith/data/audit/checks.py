@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tunesmith.data.audit.agreement import check_agreement
+from tunesmith.data.audit.attributes import check_attributes
 from tunesmith.data.audit.bias import check_group_words, check_label_rates
 from tunesmith.data.audit.boilerplate import check_boilerplate, check_truncation
 from tunesmith.data.audit.characters import check_control_characters, check_encoding, check_html
@@ -21,6 +22,7 @@ from tunesmith.data.audit.relevance import TaskText, check_language, check_relev
 from tunesmith.data.audit.shapes import check_output_shapes, check_templates
 from tunesmith.data.audit.size import check_size
 from tunesmith.data.audit.staleness import check_age, check_label_drift
+from tunesmith.task.kinds import SEVERAL_REFERENCES
 
 
 def check_task_relevance(data: AuditData) -> CheckResult:
@@ -43,6 +45,7 @@ CHECKS: dict[str, Callable[[AuditData], CheckResult]] = {
     "templates": check_templates,
     "label spelling": check_label_spelling,
     "duplicates": check_duplicates,
+    "attributes": check_attributes,
     "leaks": check_leaks,
     "labels": check_labels,
     "agreement": check_agreement,
@@ -58,8 +61,29 @@ CHECKS: dict[str, Callable[[AuditData], CheckResult]] = {
 }
 
 
+# What each of these measures is a property of labels.
+_OF_LABELS = {
+    "label spelling": "spellings of one label",
+    "labels": "labels that a classifier disputes",
+    "label rates": "rates of labels between groups",
+    "label drift": "rates of labels over time",
+    "size": "the learning curve of a classifier",
+}
+# Two people never write the same text, so equal answers are no measure of agreement.
+_OF_EXACT_ANSWERS = {"agreement": "annotators who give exactly the same answer"}
+
+
 def run_check(name: str, data: AuditData) -> tuple[CheckResult, bool]:
-    """One check's answer, and whether it ended by itself; a crash is *unmeasured*, with its error named."""
+    """One check's answer, and whether it ended by itself; a crash is *unmeasured*, with its error named.
+
+    What is a property of labels is not asked of kinds of task that write texts: *unmeasured*, and why.
+    """
+    if data.kind != "classify" and name in _OF_LABELS:
+        told = f"not asked of kind: {data.kind}, which has no labels: {_OF_LABELS[name]}"
+        return CheckResult(name, "unmeasured", told), True
+    if data.kind in SEVERAL_REFERENCES and name in _OF_EXACT_ANSWERS:
+        told = f"not asked of kind: {data.kind}, where right answers differ: {_OF_EXACT_ANSWERS[name]}"
+        return CheckResult(name, "unmeasured", told), True
     try:
         return CHECKS[name](data), True
     except Exception as error:  # whatever goes wrong in one check must not keep the others from answering

@@ -103,12 +103,15 @@ def _balance(data: AuditData) -> list[Finding]:
     counts = Counter(row.target for row in data.rows)
     if len(counts) > len(data.rows) / 2:
         return []  # free text: every target is its own class
+    named = "label" if data.kind == "classify" else "target"
     label, most = counts.most_common(1)[0]
     findings = []
     if most >= DOMINANT * len(data.rows):
-        evidence = f"{most / len(data.rows):.1%} of {len(data.rows):,} rows have the label '{label}'"
+        evidence = f"{most / len(data.rows):.1%} of {len(data.rows):,} rows have the {named} '{label[:80]}'"
         rows = tuple(index for index, row in enumerate(data.rows) if row.target == label)
-        findings.append(Finding("one label dominates", "warning", rows, evidence, "keep"))
+        findings.append(Finding(f"one {named} dominates", "warning", rows, evidence, "keep"))
+    if data.kind != "classify":
+        return findings  # a text need not come again
     thin = sorted((label for label in counts if counts[label] < THIN_LABEL), key=lambda x: (counts[x], x))
     if thin:
         shown = ", ".join(f"'{label}' ({counts[label]})" for label in thin[:NAMED])
@@ -120,6 +123,8 @@ def _balance(data: AuditData) -> list[Finding]:
 
 def _label_text(data: AuditData) -> str:
     counts = Counter(row.target for row in data.rows)
+    if data.kind != "classify":
+        return f"{len(counts):,} different targets"
     if len(counts) > len(data.rows) / 2:
         return "free-text targets"
     ordered = counts.most_common()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunesmith.records import Answer, Row, SplitName
+from tunesmith.task.kinds import Kind
 
 Severity = Literal["note", "warning", "error"]
 Repair = Literal["keep", "fix", "drop", "set_aside", "ask"]
@@ -19,7 +20,7 @@ class AuditData:
     (dates, customers, annotators), as text. ``benchmarks`` are rows by the name of their file, of which the
     data should hold none. ``description`` says what the task is about, ``similarity`` and
     ``shingle_words`` what a near-duplicate is. ``kept_together``: the groups of the rows are more than
-    near-duplicates, such as one document.
+    near-duplicates, such as one document. ``kind`` is what the task asks: labels, fields or texts.
     """
 
     rows: tuple[Row, ...]
@@ -30,6 +31,7 @@ class AuditData:
     similarity: float = 0.8
     shingle_words: int = 3
     kept_together: bool = False
+    kind: Kind = "classify"
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,17 @@ def check_leaks(data: AuditData) -> CheckResult:
     for name, rows in data.benchmarks.items():
         asked.append(f"benchmark {name}")
         findings += _in_benchmark(data, name, rows)
-    asked.append("targets in inputs")
-    findings += _targets_in_inputs(data)
+    # Fields and answers are looked up in the input: there they rightly stand in it.
+    if data.kind not in ("extract", "answer"):
+        asked.append("targets in inputs")
+        findings += _targets_in_inputs(data)
     if data.fields:
         asked.append(f"{len(data.fields)} other columns")
         findings += _telling_columns(data)
     leaking = len({row for finding in findings for row in finding.rows})
+    if not asked:
+        told = "no given splits, benchmarks or other columns to look at; targets rightly stand in inputs"
+        return CheckResult(CHECK, "unmeasured", f"{told} with kind: {data.kind}")
     summary = f"looked at {', '.join(asked)}: " + (
         f"{len(findings)} findings, {leaking:,} rows" if findings else "nothing gives the answer away"
     )

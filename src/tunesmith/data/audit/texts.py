@@ -75,8 +75,10 @@ def label_counts(data: AuditData) -> Counter[str] | None:
     """How often each target occurs when targets are labels; None when they are free text.
 
     Labels are short (at least 95 % have six words or fewer), and few of them serve many rows: at most 20, or
-    one for every five rows.
+    one for every five rows. A kind of task that writes texts has none, however few its texts are.
     """
+    if data.kind != "classify":
+        return None
     counts = Counter(row.target for row in data.rows)
     if not counts or len(counts) > max(20, len(data.rows) / 5):
         return None

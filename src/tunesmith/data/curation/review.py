@@ -55,7 +55,8 @@ def write_queue(path: Path, queue: Sequence[QueueItem], labels: Sequence[str], f
     a JSON array of tasks (with the proposal as a prediction), and beside it ``<name>.config.xml``, the
     labelling configuration. ``prodigy``: JSONL for the ``mark`` recipe with choices.
     """
-    choices = [*labels, REMOVE] if len(labels) <= MOST_CHOICES else None
+    # Without labels the targets are texts: the answer is typed then, too.
+    choices = [*labels, REMOVE] if 0 < len(labels) <= MOST_CHOICES else None
     if format == "label-studio":
         tasks = [_label_studio_task(item, choices) for item in queue]
         write_text(path, json.dumps(tasks, ensure_ascii=False, indent=1) + "\n")

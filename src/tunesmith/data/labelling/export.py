@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 from xml.sax.saxutils import quoteattr
 
+from tunesmith.data.annotated import TARGET_COLUMN
 from tunesmith.data.curation.review import MOST_CHOICES
 from tunesmith.data.labelling.queue import Suggestion
 from tunesmith.data.rows import ColumnsRead
@@ -28,8 +29,8 @@ def export_queue(
 
     ``jsonl``: a line a row with the task's columns, the target empty. ``label-studio``: tasks whose control
     is called like the task's target column, so that the finished export can stand in ``data.path`` beside the
-    data; the labelling configuration lies beside it. ``prodigy``: examples with choices; Prodigy gives the
-    answer back in the column ``accept``.
+    data; the labelling configuration lies beside it. ``prodigy``: examples with choices (with more
+    than 200 labels the answer is typed) that name the target column, so that their answers are read into it.
     """
     if format == "label-studio":
         text = json.dumps([_task(one, columns) for one in suggestions], ensure_ascii=False, indent=1) + "\n"
@@ -88,12 +89,14 @@ def _config(labels: Sequence[str], columns: ColumnsRead) -> str:
 
 
 def _example(one: Suggestion, labels: Sequence[str], columns: ColumnsRead) -> dict[str, Any]:
-    """A task of Prodigy's choice interface (prodi.gy/docs/api-interfaces#choice)."""
+    """A task of Prodigy's choice interface (prodi.gy/docs/api-interfaces#choice), or of text_input."""
+    options = [{"id": label, "text": label} for label in labels] if len(labels) <= MOST_CHOICES else []
     return {
         **_input(one, columns),
         "text": one.row.text,
-        "options": [{"id": label, "text": label} for label in labels],
+        **({"options": options} if options else {}),
         "meta": {
+            TARGET_COLUMN: columns.target or "label",
             "proposed": one.proposed,
             "why": "; ".join(one.reasons),
             "taken_from": one.row.source,
