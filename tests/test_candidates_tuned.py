@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tiny import load_tiny, make_tiny_base, toy_rows
+from tunesmith.candidates.calibration import TEMPERATURES, fit_temperature
 from tunesmith.candidates.tuned import (
-    TEMPERATURES,
     TunedModel,
     answer_tuned,
-    fit_temperature,
     label_probabilities,
     put_adapter,
     score_tuned,

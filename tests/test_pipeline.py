@@ -251,12 +251,13 @@ def test_prompts_race_and_one_clearly_behind_is_no_finalist(
     assert run.plan is not None
     labels = run.dataset.manifest.labels
     asked: list[tuple[int, int]] = []
+    right_with = {1}
 
     def score(prompting: object, form: PromptForm, rows: list[Row], *_: object) -> LabelScores:
-        """Zero-shot is always wrong and one example always right, whatever the tiny model thinks."""
+        """Zero-shot is always wrong and one example at first always right, whatever the tiny model thinks."""
         asked.append((form.examples, len(rows)))
         right = np.array([labels.index(row.target) for row in rows])
-        chosen = right if form.examples else (right + 1) % len(labels)
+        chosen = right if form.examples in right_with else (right + 1) % len(labels)
         scores = np.full((len(rows), len(labels)), -9.0)
         scores[np.arange(len(rows)), chosen] = -0.1
         return LabelScores(scores, 10 * len(rows))
@@ -274,3 +275,13 @@ def test_prompts_race_and_one_clearly_behind_is_no_finalist(
     assert all(prediction.correct for prediction in by_examples[1].predictions)
     assert by_examples[1].candidate.id in result.finalists
     assert by_examples[0].candidate.id not in result.finalists
+
+    # Where all prompts are clearly behind the classical model, the best of them is met on fewer test rows.
+    right_with.clear()
+    asked.clear()
+    result = stage._measure(session, run.dataset, run.plan.plan)
+    assert asked == [(0, 52), (1, 52)]
+    (stopped,) = (card for card in result.scorecards if card.candidate.id in result.test_rows)
+    assert (stopped.candidate.kind, stopped.stopped_after_rows) == ("prompt", 52)
+    assert stopped.candidate.id in result.finalists
+    assert result.leader().kind == "classical"

@@ -13,6 +13,7 @@ from rich.console import Console
 from tiny import make_tiny_base
 from tunesmith import ledger
 from tunesmith.errors import UserError
+from tunesmith.evaluation.robustness import MEAN
 from tunesmith.files import read_record
 from tunesmith.pipeline import Run, run_stages
 from tunesmith.report.terminal import print_summary
@@ -20,6 +21,7 @@ from tunesmith.run_records import RunSummary
 from tunesmith.stages.ask import ask
 from tunesmith.stages.gate import check_gate
 from tunesmith.stages.session import Session
+from tunesmith.stages.text_guards import ATTACK_ORDER
 from tunesmith.task import load_task
 from tunesmith.workspace import Workspace
 
@@ -41,6 +43,12 @@ base: {base}
 opponents: {{classical: true, zero_shot: {zero_shot}, few_shot: [1]}}
 max_new_tokens: 24
 train: {{rank: 4, alpha: 8, learning_rate: 0.005, epochs: 1, batch_size: 16, validations_per_epoch: 1{watch}}}
+"""
+GUARDS = """\
+guards:
+  slices:
+    - {name: hotels, pattern: hotel, margin: 0.2}
+    - {name: all, pattern: near, margin: 0.2}
 """
 
 
@@ -71,7 +79,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def generated(home: Path) -> tuple[Session, Run]:
     """One finished run that writes texts from attributes."""
-    session = _session(home, "generate", "Write a sentence.")
+    session = _session(home, "generate", "Write a sentence.", extra=GUARDS)
     return session, run_stages(session, "report")
 
 
@@ -190,7 +198,7 @@ def test_a_second_run_reuses_everything_and_tells_the_same(
     home: Path, generated: tuple[Session, Run]
 ) -> None:
     session, run = generated
-    again = _session(home, "generate", "Write a sentence.")
+    again = _session(home, "generate", "Write a sentence.", extra=GUARDS)
     before = {path: path.stat().st_mtime_ns for path in session.folder.path.rglob("result.json")}
     assert run_stages(again, "report").summary == run.summary
     after = {path: path.stat().st_mtime_ns for path in session.folder.path.rglob("result.json")}
@@ -204,7 +212,7 @@ def test_the_tuned_model_is_asked_with_the_limit_it_was_judged_with(
     home: Path, generated: tuple[Session, Run]
 ) -> None:
     _, run = generated
-    asked = ask(_session(home, "generate", "Write a sentence."), "name[piano], near[old town]")
+    asked = ask(_session(home, "generate", "Write a sentence.", extra=GUARDS), "name[piano], near[old town]")
     assert asked.probability is None
     assert asked.choices == ()
     assert len(asked.nearest) == 3
@@ -220,9 +228,49 @@ def test_the_gate_follows_the_stored_verdict_and_notices_another_metric(
     answers = {check.name: check.answer for check in check_gate(session.task, session.folder).checks}
     assert answers["the decision follows from the numbers"] == "passed"
     assert answers["the task asks what was judged"] == "passed"
-    other = _session(home, "generate", "Write a sentence.", metric=", metric: bleu")
+    other = _session(home, "generate", "Write a sentence.", metric=", metric: bleu", extra=GUARDS)
     changed = {check.name: check.answer for check in check_gate(other.task, session.folder).checks}
     assert changed["the task asks what was judged"] == "unmeasured"
+
+
+def test_guards_are_measured_on_what_was_written_and_reach_the_verdict_the_page_and_the_terminal(
+    generated: tuple[Session, Run],
+) -> None:
+    session, run = generated
+    assert run.guards is not None
+    assert run.verdict is not None
+    assert run.summary is not None
+    guarded = run.guards.guarded
+    assert guarded.metric == "chrf"
+    assert guarded.opponent == "templates learned from training rows"
+    assert guarded.grounding == ()
+    measured = [attack for attack in guarded.attacks if attack.tuned is not None]
+    assert all(0 <= attack.tuned.value <= 1 for attack in measured if attack.tuned is not None)
+    assert {attack.name for attack in guarded.attacks} == {*ATTACK_ORDER, MEAN}
+    assert len(measured) >= 2
+    assert guarded.gap is not None
+    assert guarded.copying is not None
+    assert {cost.candidate for cost in run.guards.evidence.latencies} >= {guarded.opponent}
+    assert run.summary.costs is not None
+    shown = {line.name: line.score for line in run.summary.costs.candidates}
+    assert shown[guarded.opponent] == run.summary.opponents[2].metrics["chrf"]
+    checks = {check.name: check for check in run.verdict.verdict.checks}
+    assert checks["robustness: mean"].answer == "unmeasured"  # 40 questions
+    assert "fewer than 50 groups" in checks["robustness: mean"].evidence
+    assert checks["slice: hotels"].estimate is None  # too few groups
+    assert checks["slice: all"].estimate is not None
+    assert {score.kind for score in run.verdict.slices} >= {"length", "named"}
+    # A mean of rows is near the metric of all rows together.
+    score = run.train.validation.metrics["chrf"].value if run.train is not None else 0.0
+    (everything,) = [one for one in guarded.validation_slices if one.name == "all"]
+    assert everything.tuned.value == pytest.approx(score, abs=0.1)
+    page = " ".join(session.folder.report.read_text(encoding="utf-8").split())
+    for title in ("Copied from training rows", "Stock phrases", "Decision table", "Spoiled inputs"):
+        assert title in page
+    assert "What answers say that their source does not" not in page
+    told = " ".join(_told(session).split())
+    assert "scores of single rows: chrF" in told
+    assert "stock phrases" in told
 
 
 def test_every_written_answer_under_a_schema_is_valid_and_a_model_for_each_field_takes_part(

@@ -10,14 +10,15 @@ from typing import Literal
 
 from tunesmith.records import Answer, Estimate, PairedGain
 
-SliceKind = Literal["length", "label", "source", "cluster", "named"]
+SliceKind = Literal["length", "label", "source", "cluster", "turn", "named"]
 
 
 @dataclass(frozen=True)
 class SliceRule:
     """Which rows belong to a slice; made from training rows, so that it means the same on every split.
 
-    ``low`` and ``high`` bound the number of words (length); ``value`` is the label, the source, the number of
+    ``low`` and ``high`` bound the number of words (length), or which of the assistant's turns is asked for
+    (turn); ``value`` is the label, the source, the number of
     the cluster, or the pattern of a named slice, searched in the input or in the column ``field``.
     """
 
@@ -97,11 +98,80 @@ class Sureness:
 
 @dataclass(frozen=True)
 class Swaps:
-    """Validation rows asked once more with another group's words: did the answer change?"""
+    """Validation rows asked once more with another group's words: did the answer change?
+
+    With texts by how much its wording changed, 0 to 1 (1 − chrF of the two answers).
+    """
 
     groups: tuple[str, ...]
-    tuned_changed: tuple[bool, ...]
-    opponent_changed: tuple[bool, ...]
+    tuned_changed: tuple[bool, ...] | tuple[float, ...]
+    opponent_changed: tuple[bool, ...] | tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """What both candidates' answers say that their source does not: one score a row, smaller is better.
+
+    ``metric`` is one of ``unsupported_words``, ``unsupported_numbers`` and ``unsupported_names``.
+    """
+
+    metric: str
+    groups: tuple[str, ...]
+    tuned: tuple[float, ...]
+    opponent: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class GroundingScore:
+    """The same in numbers, beside the right answers'; ``gain`` is above 0 where less is unsupported.
+
+    ``excess`` is the tuned model's less that of the right answers, paired by row; None for a single group.
+    """
+
+    metric: str
+    tuned: Estimate
+    opponent: Estimate
+    references: Estimate
+    excess: Estimate | None
+    gain: PairedGain
+
+
+@dataclass(frozen=True)
+class Copying:
+    """Runs of words that answers copy from the right answers of training rows, beside validation's own.
+
+    ``tuned`` and ``references`` are mean lengths of the longest run of an answer, in words; ``excess`` is
+    their paired difference. ``whole`` is the share of the model's answers of eight words or more that stand
+    in a training answer from beginning to end, ``whole_references`` that of the right answers; None where
+    there are no such answers. ``examples`` are the longest of these runs that the row's right answers do not
+    hold themselves.
+    """
+
+    tuned: Estimate
+    references: Estimate
+    excess: Estimate
+    whole: Estimate | None
+    whole_references: Estimate | None
+    examples: tuple[CopiedRun, ...]
+
+
+@dataclass(frozen=True)
+class CopiedRun:
+    """So many words of the answer to the row from ``source`` stand word by word in a training answer."""
+
+    source: str
+    words: int
+    answer: str
+
+
+@dataclass(frozen=True)
+class StockPhrase:
+    """A phrase, the share of answers and of references that hold it, and Holm's adjusted p-value."""
+
+    phrase: str
+    answers: Estimate
+    references: Estimate
+    p_adjusted: float
 
 
 @dataclass(frozen=True)
@@ -118,8 +188,10 @@ class GroupGap:
 
 @dataclass(frozen=True)
 class SwapScore:
-    """Share of answers that changed with the group named; ``gain`` is above 0 where fewer changed than the
-    opponent's."""
+    """Share of answers (with texts: of their wording) that changed with the group named.
+
+    ``gain`` is above 0 where fewer changed than the opponent's.
+    """
 
     tuned: Estimate
     opponent: Estimate
@@ -214,7 +286,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Guarded:
-    """What the guards stage measured, on validation and training rows alone."""
+    """What the guards stage measured, on validation and training rows alone.
+
+    ``metric`` is what the scores of single rows are. The last three are of texts; ``copying`` None: none.
+    """
 
     opponent: str
     validation_slices: tuple[SliceScore, ...]
@@ -226,6 +301,10 @@ class Guarded:
     train_score: Estimate | None
     gap: Estimate | None
     steps: tuple[Step, ...]
+    metric: str = "accuracy"
+    grounding: tuple[GroundingScore, ...] = ()
+    copying: Copying | None = None
+    stock_phrases: tuple[StockPhrase, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -246,3 +325,4 @@ class GuardEvidence:
     swaps: Swaps | None
     refusals: tuple[Refusal, ...]
     latencies: tuple[Latency, ...]
+    grounding: tuple[Grounding, ...] = ()

@@ -96,13 +96,10 @@ def run_stages(session: Session, upto: Stage) -> Run:
     if upto == "train":
         return Run(dataset, data, plan, opponents, train, pilot=pilot)
 
-    guards = None
-    if session.task.kind == "classify":  # what the guards stage measures of texts is unmeasured
-        guards = measure_guards(session, dataset, plan.plan, opponents, train)
-        _tell(session, guard_lines(guards.guarded))
+    guards = measure_guards(session, dataset, plan.plan, opponents, train)
+    _tell(session, guard_lines(guards.guarded))
 
-    evidence = guards.evidence if guards is not None else None
-    verdict = reach_verdict(session, dataset, plan.plan, opponents, train, evidence)
+    verdict = reach_verdict(session, dataset, plan.plan, opponents, train, guards.evidence)
     _tell(session, terminal.verdict_lines(verdict.verdict, verdict.scorecards, verdict.forgetting))
     if upto == "verdict":
         return Run(dataset, data, plan, opponents, train, verdict, guards=guards, pilot=pilot)

@@ -7,9 +7,11 @@ import re
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -17,14 +19,19 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
 from tunesmith.candidates.answers import Answers, Value, accuracy
+from tunesmith.candidates.calibration import fit_temperature
+from tunesmith.candidates.scope import InScope, Scoping, best_in_scope, scoped, threshold_of, with_none
 from tunesmith.candidates.transformations import UNCHANGED, Transformations, transformed
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash
 from tunesmith.progress import Report, silent
-from tunesmith.records import Candidate, Row
+from tunesmith.records import Candidate, Row, Settings
 
 Features = Literal["words", "words and characters", "versions and characters"]
 Classifier = Literal["linear SVM", "logistic regression"]
+# What tells rows that no label fits: the best label's share among all, or how far it lies inside by itself.
+ScopeScore = Literal["share", "margin"]
+SCOPE_SCORES: tuple[ScopeScore, ...] = ("share", "margin")
 
 FEATURES: tuple[Features, ...] = ("words", "words and characters", "versions and characters")
 SVM_C = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -66,12 +73,13 @@ def tune_classical(
     report: Report = silent,
     text: Transformations = UNCHANGED,
     value: Value = accuracy,
+    scoping: Scoping | None = None,
 ) -> tuple[ClassicalModel, list[tuple[str, float]]]:
     """The best of a grid of features × classifier × C by ``value`` on validation, and the whole table.
 
     On a tie the smaller C and the earlier, simpler setting win. ``report`` is told of every fit. ``text`` is
-    done to every text first. Raises
-    UserError where the inputs hold nothing to learn from.
+    done to every text first. With ``scoping`` each setting gets a threshold of its own, by the better of two
+    scores. Raises UserError where the inputs hold nothing to learn from.
     """
     kinds: tuple[tuple[Classifier, tuple[float, ...]], ...] = (
         ("linear SVM", SVM_C),
@@ -91,12 +99,12 @@ def tune_classical(
         if not vectorizers:
             continue
         model = _fitted(features, classifier, c, train, vectorizers, train_matrix, text)
-        answers = [str(label) for label in model.classifier.predict(validation_matrix)]
-        reached = value(validation, answers)
-        table.append((model.candidate.name, reached))
-        if best is None or reached > best[0]:
-            best = (reached, model)
-        report(done + 1, len(grid), f"best {best[0]:.1%}")
+        for able in _scoped(model, validation_matrix, validation, scoping):
+            reached = value(validation, _answers(able, validation_matrix).labels)
+            table.append((able.candidate.name, reached))
+            if best is None or reached > best[0]:
+                best = (reached, able)
+        report(done + 1, len(grid), f"best {max(reached for _, reached in table):.1%}")
     if best is None:
         raise UserError(
             f"the inputs of {len(train):,} training rows hold no words and no characters in common",
@@ -130,17 +138,62 @@ def fit_classical(
         if known == features:
             vectorizers, matrix = fit_vectorizers(known, train, text)
             kind: Classifier = "linear SVM" if classifier == "linear SVM" else "logistic regression"
-            return _fitted(known, kind, float(str(settings["C"])), train, vectorizers, matrix, text)
+            model = _fitted(known, kind, float(str(settings["C"])), train, vectorizers, matrix, text)
+            return model if threshold_of(candidate) is None else replace(model, candidate=candidate)
     raise ValueError(f"unknown features {features!r}")
 
 
 def answer_classical(model: ClassicalModel, rows: Sequence[Row]) -> Answers:
-    """Labels for ``rows``; probabilities only from logistic regression."""
-    matrix = vectorised(model.vectorizers, rows, model.text)
+    """Labels for ``rows``; probabilities only from logistic regression and where there is a threshold."""
+    return _answers(model, vectorised(model.vectorizers, rows, model.text))
+
+
+def _answers(model: ClassicalModel, matrix: csr_matrix) -> Answers:
+    if threshold_of(model.candidate) is not None:
+        best = _in_scope(model, matrix, model.candidate.settings)
+        return with_none(model.candidate, best, 0)
     labels = [str(label) for label in model.classifier.predict(matrix)]
     if model.candidate.settings["classifier"] == "linear SVM":
         return Answers(labels, None, 0)
     return Answers(labels, model.classifier.predict_proba(matrix).max(axis=1), 0)
+
+
+def _scoped(
+    model: ClassicalModel, matrix: csr_matrix, rows: Sequence[Row], scoping: Scoping | None
+) -> list[ClassicalModel]:
+    """``model``, or with ``scoping`` the same with a threshold for either score."""
+    if scoping is None:
+        return [model]
+    able = []
+    for kind in SCOPE_SCORES:
+        more: Settings = {"scope_score": kind}
+        if kind == "share":
+            more["temperature"] = fit_temperature(_decisions(model, matrix), _classes(model), rows)
+        best = _in_scope(model, matrix, {**more, "none_label": scoping.none_label})
+        candidate = scoped(model.candidate, scoping, rows, best, more)
+        named = replace(candidate, name=f"{candidate.name}, none of these by {kind}")
+        able.append(replace(model, candidate=named))
+    return able
+
+
+def _in_scope(model: ClassicalModel, matrix: csr_matrix, settings: Settings) -> InScope:
+    decisions, none_label = _decisions(model, matrix), str(settings["none_label"])
+    if settings["scope_score"] == "share":
+        temperature = float(str(settings["temperature"]))
+        return best_in_scope(decisions / temperature, _classes(model), none_label)
+    best = best_in_scope(decisions, _classes(model), none_label)
+    inside = [index for index, label in enumerate(_classes(model)) if label != none_label]
+    return replace(best, probabilities=1 / (1 + np.exp(-decisions[:, inside].max(axis=1))))
+
+
+def _classes(model: ClassicalModel) -> tuple[str, ...]:
+    return tuple(str(label) for label in model.classifier.classes_)
+
+
+def _decisions(model: ClassicalModel, matrix: csr_matrix) -> NDArray[np.float64]:
+    """How far each row lies inside each label [rows, labels]; of two labels scikit-learn says it of one."""
+    values: NDArray[np.float64] = np.asarray(model.classifier.decision_function(matrix), dtype=np.float64)
+    return np.column_stack([-values, values]) if values.ndim == 1 else values
 
 
 def version_aware_tokens(text: str) -> list[str]:

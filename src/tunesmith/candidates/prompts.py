@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tunesmith.candidates.answers import Answers, Value, accuracy, answers_from_scores, task_tree
+from tunesmith.candidates.calibration import fit_temperature
 from tunesmith.candidates.forms import (
     PromptForm,
     Shown,
@@ -24,6 +26,7 @@ from tunesmith.candidates.forms import (
     turns_of,
 )
 from tunesmith.candidates.retrieval import Library
+from tunesmith.candidates.scope import Scoping, best_in_scope, scoped, threshold_of, with_none
 from tunesmith.candidates.shown import ever_shorter, shown_with
 from tunesmith.engine.pruning import Pruning
 from tunesmith.engine.scoring import LabelScores, score_labels
@@ -108,8 +111,12 @@ def choose_variant(
     rows: Sequence[Row],
     prior: list[float],
     value: Value = accuracy,
+    scoping: Scoping | None = None,
 ) -> tuple[Candidate, Answers]:
-    """The variant with the best ``value`` on ``rows`` (validation); on a tie the plainest."""
+    """The variant with the best ``value`` on ``rows`` (validation); on a tie the plainest.
+
+    With ``scoping`` each variant gets a temperature and a threshold of its own; every label must be scored.
+    """
     best: tuple[float, Candidate, Answers] | None = None
     for variant in VARIANTS:
         settings = form_settings(form) | {"variant": variant, "instruction": prompting.instruction}
@@ -122,6 +129,8 @@ def choose_variant(
         identity = content_hash(["prompt", settings, list(prompting.labels), shown, base.sha256])
         name = f"{form_name(form)} ({variant})"
         candidate = Candidate(identity, "prompt", name, settings, base.name)
+        if scoping is not None:
+            candidate = _scoped(prompting, candidate, scores, rows, scoping)
         answers = answer_prompt(prompting, candidate, scores)
         reached = value(rows, answers.labels)
         if best is None or reached > best[0]:
@@ -132,8 +141,12 @@ def choose_variant(
 
 def answer_prompt(prompting: Prompting, candidate: Candidate, scores: LabelScores) -> Answers:
     """Labels and probabilities from scores, by the candidate's variant."""
-    (rule,) = candidate_rules(prompting, candidate)
-    adjusted = rule.weights * scores.log_probabilities - rule.offsets
+    adjusted = _adjusted(prompting, candidate, scores)
+    if threshold_of(candidate) is not None:
+        none_label, temperature = (str(candidate.settings[name]) for name in ("none_label", "temperature"))
+        cooled = adjusted / float(temperature)
+        best = best_in_scope(cooled, prompting.labels, none_label)
+        return with_none(candidate, best, scores.tokens)
     return answers_from_scores(adjusted, prompting.labels, scores.tokens)
 
 
@@ -142,10 +155,29 @@ def variant_rules(prompting: Prompting, prior: list[float]) -> list[Pruning]:
     return [_rule(prompting, variant, prior) for variant in VARIANTS]
 
 
-def candidate_rules(prompting: Prompting, candidate: Candidate) -> list[Pruning]:
-    """What must be scored so that :func:`answer_prompt` finds the candidate's best label."""
-    prior = candidate.settings.get("prior")
-    return [_rule(prompting, candidate.settings["variant"], prior)]
+def candidate_rules(prompting: Prompting, candidate: Candidate) -> list[Pruning] | None:
+    """What must be scored so that :func:`answer_prompt` finds its answer; None for every label."""
+    return None if threshold_of(candidate) is not None else [_candidate_rule(prompting, candidate)]
+
+
+def _candidate_rule(prompting: Prompting, candidate: Candidate) -> Pruning:
+    return _rule(prompting, candidate.settings["variant"], candidate.settings.get("prior"))
+
+
+def _adjusted(prompting: Prompting, candidate: Candidate, scores: LabelScores) -> NDArray[np.float64]:
+    """The labels' scores [rows, labels] by the candidate's variant."""
+    rule = _candidate_rule(prompting, candidate)
+    adjusted: NDArray[np.float64] = rule.weights * scores.log_probabilities - rule.offsets
+    return adjusted
+
+
+def _scoped(
+    prompting: Prompting, candidate: Candidate, scores: LabelScores, rows: Sequence[Row], scoping: Scoping
+) -> Candidate:
+    adjusted = _adjusted(prompting, candidate, scores)
+    temperature = fit_temperature(adjusted, prompting.labels, rows)
+    best = best_in_scope(adjusted / temperature, prompting.labels, scoping.none_label)
+    return scoped(candidate, scoping, rows, best, {"temperature": temperature})
 
 
 def _rule(prompting: Prompting, variant: object, prior: object) -> Pruning:

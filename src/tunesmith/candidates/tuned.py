@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from tunesmith.candidates.answers import Answers, answers_from_scores, task_tree
 from tunesmith.candidates.forms import PromptForm, form_name
 from tunesmith.candidates.retrieval import Library
+from tunesmith.candidates.scope import best_in_scope, threshold_of, with_none
 from tunesmith.candidates.tuned_prompts import tuned_prompts
 from tunesmith.engine.adapters import attach_adapter
 from tunesmith.engine.added_tokens import grow
@@ -27,13 +27,6 @@ from tunesmith.models.quantised import quantise
 from tunesmith.models.rendering import check_lengths
 from tunesmith.progress import Report, silent
 from tunesmith.records import Candidate, Row, Settings
-
-# Where calibrated probabilities are wanted, what labels left out of scoring may hold in all, relative to
-# the best one.
-CALIBRATION_MASS = 0.01
-
-# Outside, it is a few rows that decide, not the data.
-TEMPERATURES = (0.2, 10.0)
 
 
 @dataclass(frozen=True)
@@ -113,8 +106,15 @@ def tuned_candidate(
 
 
 def answer_tuned(candidate: Candidate, labels: tuple[str, ...], scores: LabelScores) -> Answers:
-    """Labels with temperature-calibrated probabilities; the temperature never changes the label."""
+    """Labels with temperature-calibrated probabilities; the temperature never changes the label.
+
+    A candidate with a threshold answers "none of these" below it.
+    """
     temperature = float(str(candidate.settings["temperature"]))
+    if threshold_of(candidate) is not None:
+        none_label = str(candidate.settings["none_label"])
+        best = best_in_scope(scores.log_probabilities / temperature, labels, none_label)
+        return with_none(candidate, best, scores.tokens)
     return answers_from_scores(scores.log_probabilities / temperature, labels, scores.tokens)
 
 
@@ -124,30 +124,3 @@ def label_probabilities(candidate: Candidate, scores: LabelScores) -> NDArray[np
     shares = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     normalised: NDArray[np.float64] = shares / shares.sum(axis=1, keepdims=True)
     return normalised
-
-
-def fit_temperature(
-    log_probabilities: NDArray[np.float64], labels: tuple[str, ...], rows: Sequence[Row]
-) -> float:
-    """The temperature with the lowest log-loss on ``rows`` (validation); 1 where no row has a known label.
-
-    Temperature scaling: Guo et al. 2017, arXiv 1706.04599. ``log_probabilities`` is [rows, labels]; those
-    left out of scoring (−inf) count as sharing ``CALIBRATION_MASS`` evenly.
-    """
-    known = {label: index for index, label in enumerate(labels)}
-    chosen = [(index, known[row.target]) for index, row in enumerate(rows) if row.target in known]
-    if not chosen:
-        return 1.0
-    at, wanted = (np.array(values) for values in zip(*chosen, strict=True))
-    scores = log_probabilities[at]
-    least = scores.max(axis=1, keepdims=True) + np.log(CALIBRATION_MASS / len(labels))
-    scores = np.where(np.isneginf(scores), least, scores)
-
-    def log_loss(log_temperature: float) -> float:
-        scaled = scores / np.exp(log_temperature)
-        highest = scaled.max(axis=1)
-        normaliser = highest + np.log(np.exp(scaled - highest[:, None]).sum(axis=1))
-        return float((normaliser - scaled[np.arange(len(at)), wanted]).mean())
-
-    bounds = (np.log(TEMPERATURES[0]), np.log(TEMPERATURES[1]))
-    return float(np.exp(minimize_scalar(log_loss, bounds=bounds, method="bounded").x))

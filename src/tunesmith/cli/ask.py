@@ -41,9 +41,12 @@ def _short(text: str) -> str:
 
 
 def _as_text(asked: Asked) -> str:
-    others = ", ".join(f"{choice.label} {choice.probability:.1%}" for choice in asked.choices[1:])
+    behind = [choice for choice in asked.choices if choice.label != asked.answer]
+    others = ", ".join(f"{choice.label} {choice.probability:.1%}" for choice in behind)
     sure = "" if asked.probability is None else f"   {asked.probability:.1%}"
     lines = [f"{asked.answer}{sure}" + (f"   (then {others})" if others else ""), ""]
+    if asked.threshold is not None:
+        lines += [f"A label is given from a probability of {asked.threshold:.1%} on.", ""]
     lines.append("nearest training rows")
     for row in asked.nearest:
         lines.append(f"  {row.similarity:.2f}  {_short(row.target)}   {row.source}")

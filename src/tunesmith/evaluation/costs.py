@@ -31,12 +31,13 @@ def decision_table(
     gap: Estimate | None,
     prices: CostSettings | None,
     not_run: Sequence[str],
+    metric: str = "accuracy",
 ) -> Costs:
     """One line for each candidate, and the break-even against each one that was timed.
 
-    ``opponents`` and ``tuned`` are scorecards on validation; ``gains`` are the verdict's; ``latencies`` are
-    of single requests, on the same rows for every candidate. Without ``prices`` the break-even is in time of
-    one machine that trains and answers.
+    ``opponents`` and ``tuned`` are scorecards on validation, of which ``metric`` is shown; ``gains`` are the
+    verdict's; ``latencies`` are of single requests, on the same rows for every candidate. Without ``prices``
+    the break-even is in time of one machine that trains and answers.
     """
     timed = {latency.candidate: latency for latency in latencies}
     gain_over = {gain.opponent: gain for gain in gains}
@@ -54,7 +55,7 @@ def decision_table(
                 memory_mb=max(card.cost.peak_memory_mb, training.cost.peak_memory_mb if is_tuned else 0.0),
                 latency=seconds,
                 tokens=tokens,
-                score=card.metrics.get("accuracy"),
+                score=card.metrics.get(metric),
                 gain=gain_over.get(name),
                 forgetting=_text_change(forgetting) if is_tuned else None,
                 gap=gap if is_tuned else None,

@@ -52,11 +52,15 @@ def diagnose(
         _more_rows(training),
         _by_heart(gap, course),
         _too_little(train_score, gap, course),
-        *_slices(slices, len(validation)),
+        *hard_slices(slices, len(validation)),
     ]
-    found = [step for step in steps if step is not None]
+    return troubles_first([step for step in steps if step is not None])
+
+
+def troubles_first(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Troubles found first, the one worth most leading; then what these rows cannot tell."""
     return tuple(
-        sorted(found, key=lambda step: (_ORDER.index(step.answer), -(step.worth.value if step.worth else 0)))
+        sorted(steps, key=lambda step: (_ORDER.index(step.answer), -(step.worth.value if step.worth else 0)))
     )
 
 
@@ -81,7 +85,7 @@ def _confusion(rows: Sequence[Row], answers: Sequence[str], wrong: Sequence[bool
         "the two or say in the instruction what sets them apart; where they can, add more rows of both."
     )
     evidence = f"{count:,} of {sum(wrong):,} wrong answers on validation take one for the other"
-    return Step(name, advice, evidence, _found(worth), worth)
+    return Step(name, advice, evidence, found_at(worth), worth)
 
 
 def _labels(training: Sequence[Row], validation: Sequence[Row], wrong: Sequence[bool]) -> Step:
@@ -123,10 +127,10 @@ def _more_rows(training: Sequence[Row]) -> Step:
     rare = sorted(counts, key=lambda label: (counts[label], label))[:3]
     advice = f"Collect more rows, first of the labels with the fewest: {', '.join(rare)}."
     evidence = (
-        f"a simple classifier would gain {_points(worth)} from twice as many rows; a language model usually "
-        "gains less"
+        f"a simple classifier would gain {in_points(worth)} from twice as many rows; a language model "
+        "usually gains less"
     )
-    return Step(name, advice, evidence, _found(worth, worth.high < 2 * WORTH_A_STEP), worth)
+    return Step(name, advice, evidence, found_at(worth, worth.high < 2 * WORTH_A_STEP), worth)
 
 
 def _by_heart(gap: Estimate | None, course: WatchedCourse | None) -> Step | None:
@@ -138,10 +142,10 @@ def _by_heart(gap: Estimate | None, course: WatchedCourse | None) -> Step | None
         "It knows the rows it was taught better than others. Train for fewer epochs, with "
         "train.adapter_dropout or a lower rank, and add rows that differ from those there are."
     )
-    evidence = f"right on training rows more often than on validation: {_points(gap)}"
+    evidence = f"right on training rows more often than on validation: {in_points(gap)}"
     if course is not None and course.course in ("overfitting", "diverging"):
         evidence += f"; training was {course.sentence}"
-    return Step(name, advice, evidence, _found(gap, gap.high < 2 * WORTH_A_STEP), gap)
+    return Step(name, advice, evidence, found_at(gap, gap.high < 2 * WORTH_A_STEP), gap)
 
 
 def _too_little(
@@ -164,14 +168,17 @@ def _too_little(
         "rate, or start from a larger base."
     )
     evidence = f"wrong on {missing.value:.1%} [{missing.low:.1%}, {missing.high:.1%}] of training rows"
-    answer = _found(missing, missing.high < 2 * WORTH_A_STEP)
+    answer = found_at(missing, missing.high < 2 * WORTH_A_STEP)
     if course is not None and course.course == "still learning":
         evidence += f"; training was {course.sentence}"
     return Step("learning too little", advice, evidence, answer, missing)
 
 
-def _slices(slices: Sequence[SliceScore], rows: int) -> list[Step]:
-    """The flagged slice that costs most, apart from labels, which the confusions tell."""
+def hard_slices(slices: Sequence[SliceScore], rows: int, metric: str | None = None) -> list[Step]:
+    """The flagged slice that costs most, apart from labels, which the confusions tell.
+
+    ``metric`` is what the scores are where they are not right and wrong, in words.
+    """
     flagged = [one for one in slices if one.flagged and one.difference is not None and one.kind != "label"]
     if not flagged:
         tested = sum(one.p_adjusted is not None for one in slices)
@@ -194,23 +201,24 @@ def _slices(slices: Sequence[SliceScore], rows: int) -> list[Step]:
 
     worst = max(flagged, key=lambda one: cost(one).value)
     worth = cost(worst)
-    evidence = (
-        f"rows of {worst.name} ({worst.kind}): {worst.tuned.value:.1%} right, "
-        f"{abs(worst.difference.value if worst.difference else 0):.1%} less often than other rows "
-        f"(p {worst.p_adjusted:.2g} after Holm)"
-    )
+    below = abs(worst.difference.value if worst.difference else 0)
+    scored = f"{worst.tuned.value:.1%} right, {below:.1%} less often than other rows"
+    if metric is not None:
+        scored = f"{metric} {worst.tuned.value:.1%}, {100 * below:.1f} points below other rows"
+    evidence = f"rows of {worst.name} ({worst.kind}): {scored} (p {worst.p_adjusted:.2g} after Holm)"
     advice = f"Read wrongly answered rows of this kind ({worst.name}), and add training rows like them."
     return [Step("kinds of rows it finds hard", advice, evidence, "failed", worth)]
 
 
-def _found(worth: Estimate, surely_small: bool = False) -> Answer:
+def found_at(worth: Estimate, surely_small: bool = False) -> Answer:
     """``failed``: there surely is something to gain; ``passed``: surely next to nothing."""
     if worth.low >= WORTH_A_STEP:
         return "failed"
     return "passed" if surely_small or worth.high < WORTH_A_STEP else "unmeasured"
 
 
-def _points(worth: Estimate) -> str:
+def in_points(worth: Estimate) -> str:
+    """``+3.1 points [0.2, 6.0]``."""
     return f"{100 * worth.value:+.1f} points [{100 * worth.low:.1f}, {100 * worth.high:.1f}]"
 
 

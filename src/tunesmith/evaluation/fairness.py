@@ -13,9 +13,8 @@ from tunesmith.evaluation.slices import gain_in_words, loss_of, score_estimate
 from tunesmith.guard_records import GroupGap, Swaps, SwapScore
 from tunesmith.records import Check, Row
 from tunesmith.stats.answers import non_inferior
-from tunesmith.stats.intervals import proportion_interval
 from tunesmith.stats.multiplicity import holm
-from tunesmith.stats.paired import FEWEST_GROUPS, paired_gain
+from tunesmith.stats.paired import FEWEST_GROUPS, paired_score_gain
 from tunesmith.stats.parts import part_difference
 from tunesmith.stats.rates import codes_of
 
@@ -40,13 +39,13 @@ def changed(pair: CounterfactualPair, before: str, after: str) -> bool:
 
 
 def swap_score(swaps: Swaps, opponent: str, alpha_one_sided: float) -> SwapScore:
-    """Shares of changed answers, and the paired gain in answers that did not change."""
-    tuned = np.array(swaps.tuned_changed, dtype=np.bool_)
-    other = np.array(swaps.opponent_changed, dtype=np.bool_)
+    """Shares of changed answers (with texts: of wording), and the paired gain in what did not change."""
+    tuned = np.array(swaps.tuned_changed, dtype=np.float64)
+    other = np.array(swaps.opponent_changed, dtype=np.float64)
     return SwapScore(
-        proportion_interval(tuned, swaps.groups),
-        proportion_interval(other, swaps.groups),
-        paired_gain(~tuned, ~other, swaps.groups, opponent, alpha_one_sided),
+        score_estimate(tuned, swaps.groups),
+        score_estimate(other, swaps.groups),
+        paired_score_gain(1 - tuned, 1 - other, swaps.groups, opponent, alpha_one_sided),
     )
 
 

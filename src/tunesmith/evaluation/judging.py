@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tunesmith.data.questions import Questions, distinct_inputs, each_row, with_json_targets
 from tunesmith.engine.automaton import DEAD
 from tunesmith.errors import UserError
@@ -13,24 +16,32 @@ from tunesmith.records import Candidate, Cost, Estimate, PairedGain, Prediction,
 from tunesmith.stats.intervals import proportion_interval
 from tunesmith.stats.paired import clearly_behind
 from tunesmith.task.kinds import SHOWN_METRICS, SMALLER_IS_BETTER, Kind
+from tunesmith.task.scope_settings import NoneOfTheseSettings
 
 if TYPE_CHECKING:  # torch, and the libraries behind the metrics, take seconds to import
     from tunesmith.candidates.answers import Answers
+    from tunesmith.candidates.scope import Scoping
     from tunesmith.evaluation.metrics.answered import Answered, Measured
     from tunesmith.evaluation.metrics.own import OwnMetric
 
 # A metric of a corpus that says nothing about one row is stood in for when rows are ranked.
 _ROW_METRIC = {"cider": "chrf"}
+# What a scorecard shows too where a task knows "none of these".
+SCOPE_METRICS = ("false_accept_rate", "false_reject_rate")
 
 
 @dataclass(frozen=True)
 class Judging:
-    """``goal`` names a metric, or is a function. ``labels`` come with classify, ``schema`` with extract."""
+    """``goal`` names a metric, or is a function. ``labels`` come with classify, ``schema`` with extract.
+
+    ``labels`` are those that are learned; with ``none_of_these`` that of rows which fit none may be missing.
+    """
 
     kind: Kind
     goal: str | OwnMetric
     labels: tuple[str, ...] = ()
     schema: Mapping[str, Any] | None = None
+    none_of_these: NoneOfTheseSettings | None = None
 
     @property
     def metric(self) -> str:
@@ -49,6 +60,49 @@ def learned_rows(judging: Judging, rows: Sequence[Row]) -> list[Row]:
     Raises UserError naming the rows whose target is not JSON.
     """
     return with_json_targets(rows, judging.schema) if judging.kind == "extract" else list(rows)
+
+
+def taught_rows(judging: Judging, rows: Sequence[Row]) -> list[Row]:
+    """The rows that are learned from, as they are taught. Errors as in :func:`learned_rows`."""
+    none = judging.none_of_these
+    kept = rows if none is None or none.in_training else [row for row in rows if row.target != none.label]
+    return learned_rows(judging, kept)
+
+
+def scoping_of(judging: Judging) -> Scoping | None:
+    """How a candidate finds its threshold for "none of these"; None where the task asks for none."""
+    none = judging.none_of_these
+    if none is None:
+        return None
+    from tunesmith.candidates.scope import Scoping
+    from tunesmith.evaluation.metrics.scope import choose_threshold
+
+    def chosen(rows: Sequence[Row], scores: NDArray[np.float64]) -> float:
+        outside = [row.target == none.label for row in rows]
+        groups = [row.group or row.id for row in rows]
+        return choose_threshold(scores, outside, groups, none.false_accept_rate).threshold
+
+    return Scoping(none.label, chosen)
+
+
+def check_scope(judging: Judging, validation: Sequence[Row]) -> None:
+    """UserError where "none of these" cannot be told: with one label, or too few such validation rows (exit
+    code 3)."""
+    scoping = scoping_of(judging)
+    if scoping is None:
+        return
+    inside = [label for label in judging.labels if label != scoping.none_label]
+    if len(inside) < 2:
+        raise UserError(
+            f"none_of_these: {len(inside)} label is left beside {scoping.none_label!r}",
+            "give rows of two labels or more, or leave none_of_these out",
+        )
+    if not any(row.target == scoping.none_label for row in validation):
+        raise UserError(
+            f"none_of_these.label: no validation row has the target {scoping.none_label!r}",
+            "write it as the target column does, or add rows that no label fits",
+        )
+    scoping.threshold(validation, np.zeros(len(validation)))
 
 
 def check_targets(judging: Judging, rows: Sequence[Row]) -> None:
@@ -136,6 +190,9 @@ def judged(
     from tunesmith.evaluation.scorecards import scorecard
 
     card = scorecard(candidate, split, asked.rows, answers, judging.labels, cost)
+    if judging.none_of_these is not None:
+        shown = _measured_if_possible(SCOPE_METRICS, _answered(judging, asked, answers.labels))
+        card = replace(card, metrics=card.metrics | shown)
     if candidate.kind == "endpoint":
         card = replace(card, metrics=card.metrics | {"unparsed": _unparsed(judging, asked, answers)})
     if judging.metric == "accuracy":
@@ -166,18 +223,9 @@ def _text_scorecard(
     answers: Answers,
     cost: Cost,
 ) -> Scorecard:
-    from tunesmith.evaluation.metrics.measure import measure
-
-    answered = _answered(judging, asked, answers.labels)
     metrics = {judging.metric: goal_estimate(judging, asked, answers.labels)}
-    for name in SHOWN_METRICS[judging.kind]:
-        if name in metrics:
-            continue
-        try:
-            metrics |= measure([name], answered)
-        except UserError as error:  # what is only shown may be unmeasured: no schema, another script
-            if error.exit_code != 3:
-                raise
+    shown = [name for name in SHOWN_METRICS[judging.kind] if name not in metrics]
+    metrics |= _measured_if_possible(shown, _answered(judging, asked, answers.labels))
     predictions: tuple[Prediction, ...] = ()
     if split != "test":
         predictions = tuple(
@@ -191,6 +239,20 @@ def _text_scorecard(
             )
         )
     return Scorecard(candidate, split, metrics, {}, predictions, cost)
+
+
+def _measured_if_possible(names: Sequence[str], answered: Answered) -> dict[str, Estimate]:
+    """What is only shown may be unmeasured: no schema, another script, no row out of scope."""
+    from tunesmith.evaluation.metrics.measure import measure
+
+    metrics: dict[str, Estimate] = {}
+    for name in names:
+        try:
+            metrics |= measure([name], answered)
+        except UserError as error:
+            if error.exit_code != 3:
+                raise
+    return metrics
 
 
 def row_scores(judging: Judging, asked: Questions, answers: Sequence[str]) -> list[float | None]:
@@ -233,6 +295,12 @@ def _goal_if_measured(judging: Judging, asked: Questions, answers: Sequence[str]
 def _answered(judging: Judging, asked: Questions, answers: Sequence[str]) -> Answered:
     from tunesmith.evaluation.metrics.answered import Answered
 
+    none = judging.none_of_these
     return Answered(
-        asked.rows, answers, references=asked.references, labels=judging.labels, schema=judging.schema
+        asked.rows,
+        answers,
+        references=asked.references,
+        labels=judging.labels,
+        none_label=None if none is None else none.label,
+        schema=judging.schema,
     )

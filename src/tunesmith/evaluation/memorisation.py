@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.evaluation.metrics.words import words
-from tunesmith.guard_records import Exposure
-from tunesmith.records import Message, Row
-from tunesmith.stats.intervals import mean_interval
+from tunesmith.guard_records import CopiedRun, Copying, Exposure
+from tunesmith.records import Estimate, Message, Row
+from tunesmith.stats.intervals import mean_interval, proportion_interval
 
 ALTERNATIVES = 256
+WORTH_A_LOOK = 8  # words; shorter runs are common phrases
+EXAMPLES = 3
 _SEED = 20261121
 
 
@@ -83,6 +85,49 @@ def longest_copies(answers: Sequence[str], training: Sequence[str]) -> list[int]
             low, high = (middle, high) if copied(tokens, middle) else (low, middle - 1)
         longest[place] = low
     return longest
+
+
+def copying(
+    rows: Sequence[Row],
+    right: Sequence[Sequence[str]],
+    answers: Sequence[str],
+    training: Sequence[str],
+) -> Copying | None:
+    """What ``answers`` to ``rows`` copy from the ``training`` answers, beside what a right answer does.
+
+    Of several right answers of a row the first stands for them. Texts of one kind share words anyway, so a
+    run is telling only where the right answers' own are shorter. None with fewer than two groups of rows.
+    """
+    groups = [row.group for row in rows]
+    if len(set(groups)) < 2:
+        return None
+    own = np.array(longest_copies(answers, training), dtype=np.float64)
+    usual = np.array(longest_copies([texts[0] for texts in right], training), dtype=np.float64)
+    more = sorted(range(len(rows)), key=lambda place: (-(own - usual)[place], place))
+    examples = [
+        CopiedRun(rows[place].source, int(own[place]), answers[place])
+        for place in more
+        if own[place] >= WORTH_A_LOOK
+        and longest_copies([answers[place]], right[place])[0] < own[place] > usual[place]
+    ]
+    return Copying(
+        mean_interval(own, groups),
+        mean_interval(usual, groups),
+        mean_interval(own - usual, groups),
+        _whole(own, answers, groups),
+        _whole(usual, [texts[0] for texts in right], groups),
+        tuple(examples[:EXAMPLES]),
+    )
+
+
+def _whole(longest: npt.NDArray[np.float64], texts: Sequence[str], groups: Sequence[str]) -> Estimate | None:
+    """The share of the texts of eight words or more that are one copied run; None where there are none."""
+    lengths = [len(words(text)) for text in texts]
+    long = [place for place, length in enumerate(lengths) if length >= WORTH_A_LOOK]
+    if not long:
+        return None
+    copied = [bool(longest[place] == lengths[place]) for place in long]
+    return proportion_interval(copied, [groups[place] for place in long])
 
 
 def _runs(tokens: Sequence[str], size: int) -> list[tuple[str, ...]]:

@@ -34,6 +34,7 @@ CLUSTER_DIMENSIONS = 50
 TELLING_WORDS = 3
 TELLING_LETTERS = 3  # in, to and of name nothing
 MOST_SOURCES = 20
+LAST_TURN = 5  # this one and later ones are one slice
 FLAG_ALPHA = 0.05
 
 
@@ -52,8 +53,10 @@ class Slicer:
         return {rule: _mask(rule, rows, numbers) for rule in self.rules}
 
 
-def make_slicer(train: Sequence[Row], named: Sequence[SliceSettings] = ()) -> Slicer:
+def make_slicer(train: Sequence[Row], named: Sequence[SliceSettings] = (), turns: bool = False) -> Slicer:
     """Automatic slices by length (quarters, in words), label, source and cluster, and the named ones.
+
+    With ``turns`` also by which of the assistant's turns is asked for (the fifth and later ones together).
 
     A label or source needs 20 training rows; sources are files (``tickets.jsonl``, without the line) and
     count from two to 20 of them on. Clusters: k-means on TF-IDF (SVD to 50 dimensions), named by the words
@@ -62,6 +65,7 @@ def make_slicer(train: Sequence[Row], named: Sequence[SliceSettings] = ()) -> Sl
     rules = [*_length_rules(train), *_label_rules(train), *_source_rules(train)]
     clusters, cluster_rules = _cluster_rules(train)
     rules += cluster_rules
+    rules += _turn_rules(train) if turns else []
     rules += [SliceRule(one.name, "named", one.pattern, one.field) for one in named]
     return Slicer(tuple(rules), clusters)
 
@@ -178,6 +182,11 @@ def _mask(rule: SliceRule, rows: Sequence[Row], clusters: npt.NDArray[np.intp]) 
         words = [len(row.text.split()) for row in rows]
         high = rule.high
         return np.array([rule.low <= count and (high is None or count <= high) for count in words], np.bool_)
+    if rule.kind == "turn":
+        at = [_turn_of(row) for row in rows]
+        return np.array(
+            [rule.low <= turn and (rule.high is None or turn <= rule.high) for turn in at], np.bool_
+        )
     if rule.kind == "label":
         return np.array([row.target == rule.value for row in rows], dtype=np.bool_)
     if rule.kind == "source":
@@ -204,6 +213,26 @@ def _label_rules(train: Sequence[Row]) -> list[SliceRule]:
     counts = Counter(row.target for row in train)
     frequent = sorted(label for label, count in counts.items() if count >= FEWEST_ROWS)
     return [SliceRule(label, "label", label) for label in frequent]
+
+
+def _turn_rules(train: Sequence[Row]) -> list[SliceRule]:
+    counts = Counter(min(_turn_of(row), LAST_TURN) for row in train)
+    if len(counts) < 2:
+        return []
+    return [
+        SliceRule(
+            f"turn {turn}{' or later' if turn == LAST_TURN else ''}",
+            "turn",
+            low=turn,
+            high=None if turn == LAST_TURN else turn,
+        )
+        for turn in sorted(counts)
+    ]
+
+
+def _turn_of(row: Row) -> int:
+    """Which turn of the assistant the answer is: 1 where it has not spoken yet."""
+    return 1 + sum(message.role == "assistant" for message in row.messages)
 
 
 def _source_rules(train: Sequence[Row]) -> list[SliceRule]:
@@ -242,7 +271,7 @@ def _cluster_rules(train: Sequence[Row]) -> tuple[Any, list[SliceRule]]:
     words = vectorizer.get_feature_names_out()
     overall = np.asarray(matrix.mean(axis=0)).ravel()
     rules = []
-    for cluster in range(number):
+    for cluster in sorted(set(codes.tolist())):  # of equal texts there are fewer clusters
         own = np.asarray(matrix[codes == cluster].mean(axis=0)).ravel()
         ranked = [str(words[place]) for place in np.argsort(overall - own, kind="stable")]
         telling = ([word for word in ranked if len(word) >= TELLING_LETTERS] or ranked)[:TELLING_WORDS]

@@ -6,14 +6,20 @@ from rich.console import Group, RenderableType
 
 from tunesmith.evaluation.robustness import MEAN
 from tunesmith.guard_records import Guarded
+from tunesmith.records import Estimate
 from tunesmith.report import numbers
 from tunesmith.report.terminal import stage_block
 from tunesmith.run_records import RunSummary
+from tunesmith.task.kinds import metric_title
+
+PHRASES_TOLD = 2
 
 
 def guard_lines(guarded: Guarded) -> RenderableType:
     """The worst and the mean attack, exchanged groups, and the slices that are worse than the rest."""
-    lines = []
+    lines: list[str] = []
+    if guarded.metric != "accuracy":
+        lines.append(f"scores of single rows: {metric_title(guarded.metric)}")
     measured = [(one, one.gain) for one in guarded.attacks if one.gain is not None and one.tuned is not None]
     shown = [pair for pair in measured if pair[0].name == MEAN]
     single = [pair for pair in measured if pair[0].name != MEAN]
@@ -28,7 +34,8 @@ def guard_lines(guarded: Guarded) -> RenderableType:
         )
     if guarded.swaps:
         lines.append(
-            f"exchanged groups of people: {numbers.estimate(guarded.swaps.tuned)} of answers changed, "
+            f"exchanged groups of people: {numbers.estimate(guarded.swaps.tuned)} of "
+            f"{'answers' if guarded.metric == 'accuracy' else 'the wording (1 − chrF)'} changed, "
             f"n = {numbers.number(guarded.swaps.tuned.rows)}"
         )
     flagged = [score for score in guarded.validation_slices if score.flagged]
@@ -38,7 +45,36 @@ def guard_lines(guarded: Guarded) -> RenderableType:
         f"{len(flagged)} of {len(tested)} slices of validation are surely worse than the rest"
         + (f": {names}" if flagged else "")
     )
-    return stage_block("guards", lines)
+    return stage_block("guards", [*lines, *_text_lines(guarded)])
+
+
+def _text_lines(guarded: Guarded) -> list[str]:
+    """What is measured of written texts only."""
+    lines = [
+        f"{metric_title(score.metric).lower()}: {numbers.estimate(score.tuned)}, right answers "
+        f"{numbers.estimate(score.references)}, {guarded.opponent} {numbers.estimate(score.opponent)}"
+        for score in guarded.grounding
+    ]
+    if guarded.copying is not None:
+        lines.append(
+            f"longest run in a training answer: {_words(guarded.copying.tuned)} words on average, of "
+            f"right answers {_words(guarded.copying.references)}, n = "
+            f"{numbers.number(guarded.copying.tuned.rows)}"
+        )
+        first = "; ".join(
+            f"“{one.phrase}” {numbers.estimate(one.answers)}, right answers "
+            f"{numbers.estimate(one.references)}"
+            for one in guarded.stock_phrases[:PHRASES_TOLD]
+        )
+        lines.append(f"{len(guarded.stock_phrases)} stock phrases" + (f": {first}" if first else ""))
+    return lines
+
+
+def _words(length: Estimate) -> str:
+    return (
+        f"{numbers.number(length.value, 1)} "
+        f"[{numbers.number(length.low, 1)}, {numbers.number(length.high, 1)}]"
+    )
 
 
 def closing_lines(summary: RunSummary) -> RenderableType:
@@ -50,8 +86,9 @@ def closing_lines(summary: RunSummary) -> RenderableType:
     if summary.guarded is not None:
         troubles = [step for step in summary.guarded.steps if step.answer == "failed"]
         if troubles:
-            step = troubles[0]
-            worth = f"at most {numbers.estimate(step.worth)} of rows: " if step.worth else ""
+            step, metric = troubles[0], summary.guarded.metric
+            unit = "of rows" if metric == "accuracy" else f"of {metric_title(metric)}"
+            worth = f"at most {numbers.estimate(step.worth)} {unit}: " if step.worth else ""
             blocks.append(stage_block("next", [step.advice, f"({worth}{numbers.typeset(step.evidence)})"]))
         else:
             blocks.append(stage_block("next", ["no trouble was found on validation that a step would mend"]))

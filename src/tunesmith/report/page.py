@@ -23,6 +23,7 @@ RULES = {
 }
 LONGEST_EXAMPLE = 700
 LONG_ROWS_SHOWN = 50
+STOCK_PHRASES_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ def write_report(summary: RunSummary, path: Path) -> None:
         spends=any(card.cost.spend for card in (*summary.opponents, *summary.test_scorecards)),
         plots=_plots(summary),
         mean_of_attacks=MEAN,
+        smaller_is_better=SMALLER_IS_BETTER,
+        stock_phrases_shown=STOCK_PHRASES_SHOWN,
     )
     write_text(path, page)
 
@@ -148,11 +151,11 @@ def best_finalist(summary: RunSummary) -> str | None:
     metric = summary.verdict.metric
     sign = -1 if metric in SMALLER_IS_BETTER else 1
     measured = [
-        (sign * card.metrics[metric].value, card.candidate.name)
+        (card.stopped_after_rows is None, sign * card.metrics[metric].value, card.candidate.name)
         for card in summary.opponents
         if card.candidate.id in summary.finalists and metric in card.metrics
     ]
-    return max(measured)[1] if measured else None
+    return max(measured)[2] if measured else None
 
 
 def all_candidates(summary: RunSummary) -> list[Candidate]:

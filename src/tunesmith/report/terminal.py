@@ -194,6 +194,7 @@ def verdict_lines(
     lines: list[RenderableType] = [headline]
     if scorecards:
         lines += [_values(scorecards, verdict.metric), *_sample(scorecards, verdict.metric)]
+    lines += [_declining(card) for card in scorecards if "false_accept_rate" in card.metrics]
     lines += [
         f"{numbers.gain(gain, verdict.metric)} over {names.get(gain.opponent, gain.opponent)}"
         for gain in verdict.gains
@@ -212,6 +213,17 @@ def verdict_lines(
         if check.blocking and check.answer != "passed"
     ]
     return stage_block("verdict", lines)
+
+
+def _declining(card: Scorecard) -> str:
+    """How often "none of these" is missed, and said of rows that a label fits."""
+    names = ("false_accept_rate", "false_reject_rate")
+    shown = "; ".join(
+        f"{metric_title(name).lower()} {numbers.estimate(card.metrics[name])}, n = {_n(card.metrics[name])}"
+        for name in names
+        if name in card.metrics
+    )
+    return f"{card.candidate.name}: {shown}"
 
 
 def report_line(path: Path) -> RenderableType:
@@ -238,7 +250,8 @@ def _values(cards: Sequence[Scorecard], metric: str, finalists: Sequence[str] = 
         value = card.metrics.get(metric)
         mark = " (finalist)" if card.candidate.id in finalists else ""
         if card.stopped_after_rows is not None:
-            mark = f" (clearly behind: {card.stopped_after_rows} rows)"
+            finalist = "finalist, " if card.candidate.id in finalists else ""
+            mark = f" ({finalist}clearly behind: {card.stopped_after_rows} rows)"
         if card.cost.spend:
             mark += f", {card.cost.spend:.4f} spent"
         if (unparsed := card.metrics.get("unparsed")) is not None:

@@ -37,19 +37,22 @@ def answerer(
 ) -> Answerer:
     """What answers rows as ``candidate`` does.
 
-    ``labels`` are those of the dataset, in another order where a prompt shall list them so; ``mass`` is the
+    ``labels`` are those that are learned, in another order where a prompt shall list them so; ``mass`` is the
     probability that the tuned model's scoring may leave out (None: all that the best label does not need,
-    see :func:`tunesmith.candidates.tuned.score_tuned`).
+    see :func:`tunesmith.candidates.tuned.score_tuned`); where there is a threshold, nothing is left out.
     """
     from tunesmith.candidates.classical import answer_classical, answer_majority, fit_classical
+    from tunesmith.candidates.scope import threshold_of
+    from tunesmith.candidates.texts import answer_by_tuned
     from tunesmith.candidates.tuned import TunedModel, answer_tuned, put_adapter, score_tuned
     from tunesmith.candidates.tuned_prompts import passages_of
     from tunesmith.data.versions import read_split
-    from tunesmith.evaluation.judging import learned_rows
+    from tunesmith.evaluation.judging import taught_rows
 
-    task, names = session.task, labels or dataset.manifest.labels
+    task, usual = session.task, judging_of(session.task, dataset.manifest.labels).labels
+    names = labels or usual
     judging = judging_of(task, names)
-    learned = learned_rows(judging, read_split(dataset, "train"))
+    learned = taught_rows(judging, read_split(dataset, "train"))
     if candidate.kind == "endpoint":
         return lambda rows, report: sealed_endpoint_answers(
             session, judging, candidate, learned, rows, report
@@ -60,13 +63,18 @@ def answerer(
         model = fit_classical(candidate, learned, classical_text(session, learned))
         return lambda rows, report: answer_classical(model, rows)
     if candidate.kind == "prompt":
-        candidate = _relabelled(candidate, dataset.manifest.labels, names)
+        candidate = _relabelled(candidate, usual, names)
         loaded = _base_of(session, plan, candidate)
         return prompt_answerer(session, loaded, judging, learned, candidate)
     loaded, adapter = session.loaded(plan.precision), Path(training.adapter_folder)
     if task.kind != "classify":
         writing = writing_of(session, loaded, judging, learned)
-        return lambda rows, report: written_answers(writing, candidate, rows, adapter, report)
+        if candidate.kind != "tuned":
+            return lambda rows, report: written_answers(writing, candidate, rows, adapter, report)
+        writer = replace(writing, loaded=put_adapter(loaded, adapter))  # read once, not at every call
+        return lambda rows, report: answer_by_tuned(writer, rows, report, passages_of(candidate))
+    if threshold_of(candidate) is not None:
+        mass = 0.0
     passages = passages_of(candidate)
     library = library_of(task, learned) if passages else None
     tuned = TunedModel(put_adapter(loaded, adapter), task.instruction, names, passages, library)

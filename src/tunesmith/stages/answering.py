@@ -40,7 +40,9 @@ def judging_of(task: Task, labels: tuple[str, ...] = ()) -> Judging:
         from tunesmith.evaluation.metrics.own import load_own_metric
 
         goal = load_own_metric(task.metric, task.folder)
-    return Judging(task.kind, goal, labels, _schema(task))
+    none = task.none_of_these
+    learned = tuple(label for label in labels if none is None or none.in_training or label != none.label)
+    return Judging(task.kind, goal, learned, _schema(task), none)
 
 
 def check_judging(task: Task) -> None:
@@ -58,7 +60,9 @@ def judging_identity(task: Task) -> list[Any]:
         own = load_own_metric(task.metric, task.folder).sha256
     # As text: the order of a schema's fields is that of the answers.
     schema = _schema(task)
-    return [task.kind, task.metric, own, None if schema is None else json.dumps(schema), task.max_new_tokens]
+    written = None if schema is None else json.dumps(schema)
+    identity = [task.kind, task.metric, own, written, task.max_new_tokens]
+    return identity if task.none_of_these is None else [*identity, task.none_of_these.model_dump()]
 
 
 def opponents_identity(task: Task) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from tunesmith.errors import UserError
 from tunesmith.files import read_record
 from tunesmith.records import Candidate, Message, Row
 from tunesmith.run_records import RunSummary
+from tunesmith.stages.answering import judging_of
 from tunesmith.stages.passages import library_of
 from tunesmith.stages.session import Session
 
@@ -41,7 +42,9 @@ class NearRow:
 class Asked:
     """An answer of the tuned model. ``verdict`` is what its run decided about it.
 
-    With texts ``probability`` is None, and there are no ``choices``.
+    With texts ``probability`` is None, and there are no ``choices``. Where the task knows "none of these",
+    ``threshold`` is the probability below which no label is given, and ``probability`` of such an answer that
+    the likeliest label does not fit.
     """
 
     text: str
@@ -51,6 +54,7 @@ class Asked:
     nearest: tuple[NearRow, ...]
     adapter_sha256: str
     verdict: str
+    threshold: float | None = None
 
 
 def ask(session: Session, text: str, nearest: int = 3, choices: int = 3) -> Asked:
@@ -59,6 +63,7 @@ def ask(session: Session, text: str, nearest: int = 3, choices: int = 3) -> Aske
     Raises UserError when the task has no finished run, when the text is empty or does not fit the base.
     """
     from tunesmith.candidates.nearest import most_similar
+    from tunesmith.candidates.scope import threshold_of
     from tunesmith.candidates.tuned import put_adapter
     from tunesmith.candidates.tuned_prompts import passages_of
     from tunesmith.data.versions import load_dataset, read_split
@@ -73,18 +78,20 @@ def ask(session: Session, text: str, nearest: int = 3, choices: int = 3) -> Aske
     train = read_split(load_dataset(session.folder.datasets / summary.manifest.version[:12]), "train")
     library = library_of(session.task, train) if passages_of(candidate) else None
     if summary.kind == "classify":
-        answer, found = _label(loaded, candidate, summary.manifest.labels, row, choices, library)
+        labels = judging_of(session.task, summary.manifest.labels).labels
+        answer, found, probability = _label(loaded, candidate, labels, row, choices, library)
     else:
-        answer, found = _text(loaded, candidate, row, library), ()
+        answer, found, probability = _text(loaded, candidate, row, library), (), None
     near = most_similar(train, [row], nearest)[0]
     return Asked(
         text=text,
         answer=answer,
-        probability=found[0].probability if found else None,
+        probability=probability,
         choices=found,
         nearest=tuple(NearRow(one.source, one.target, one.text, similarity) for one, similarity in near),
         adapter_sha256=training.adapter_sha256,
         verdict=summary.verdict.decision,
+        threshold=threshold_of(candidate),
     )
 
 
@@ -95,7 +102,7 @@ def _label(
     row: Row,
     choices: int,
     library: Library | None,
-) -> tuple[str, tuple[Choice, ...]]:
+) -> tuple[str, tuple[Choice, ...], float]:
     from tunesmith.candidates.tuned import TunedModel, answer_tuned, label_probabilities, score_tuned
     from tunesmith.candidates.tuned_prompts import passages_of
 
@@ -105,7 +112,9 @@ def _label(
     probabilities = label_probabilities(candidate, scores)[0]
     order = sorted(range(len(labels)), key=lambda index: -probabilities[index])[:choices]
     found = tuple(Choice(labels[index], float(probabilities[index])) for index in order)
-    return answer_tuned(candidate, labels, scores).labels[0], found
+    answered = answer_tuned(candidate, labels, scores)
+    assert answered.probabilities is not None  # the tuned candidate always has them
+    return answered.labels[0], found, float(answered.probabilities[0])
 
 
 def _text(loaded: LoadedModel, candidate: Candidate, row: Row, library: Library | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,12 +10,12 @@ from typing import TYPE_CHECKING
 from tunesmith.errors import UserError
 from tunesmith.guard_records import Attack
 from tunesmith.records import Row, Scorecard
+from tunesmith.stages.asking import Ask
+
+Score = Callable[[Sequence[Row], Sequence[str]], tuple[float, ...]]
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from tunesmith.candidates.answers import Answers
     from tunesmith.evaluation.attacks import Spoiler
-
-Ask = Callable[[Sequence[Row]], "Answers"]
 
 
 @dataclass(frozen=True)
@@ -25,19 +26,40 @@ class Before:
     opponent: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """``score`` gives each row's answer a score in 0 to 1; ``obeyed`` says whether an answer is what an
+    injected instruction demanded."""
+
+    score: Score
+    obeyed: Callable[[str, str], bool]
+
+
 def attack(
-    rows: Sequence[Row], labels: Sequence[str], before: Before, tuned: Ask, opponent: Ask
+    rows: Sequence[Row],
+    wrong_among: Sequence[str],
+    before: Before,
+    tuned: Ask,
+    opponent: Ask,
+    scoring: Scoring | None = None,
+    spoilers: Sequence[Spoiler] | None = None,
 ) -> list[Attack]:
-    """Every attack on ``rows``: all in one go, and one by one where a spoiled input is too long."""
+    """Attacks on ``rows``: all in one go, and one by one where a spoiled input is too long.
+
+    An injected instruction demands one of ``wrong_among``. Without ``scoring`` an answer is right or wrong;
+    without ``spoilers`` every one of them is used.
+    """
     from tunesmith.evaluation.attacks import SPOILERS
 
+    used = SPOILERS if spoilers is None else spoilers
+    scoring = scoring or Scoring(right, operator.eq)
     try:
-        return _attacked(SPOILERS, rows, labels, before, tuned, opponent)
+        return _attacked(used, rows, wrong_among, before, tuned, opponent, scoring)
     except UserError:
         attacks: list[Attack] = []
-        for spoiler in SPOILERS:
+        for spoiler in used:
             try:
-                attacks += _attacked((spoiler,), rows, labels, before, tuned, opponent)
+                attacks += _attacked((spoiler,), rows, wrong_among, before, tuned, opponent, scoring)
             except UserError as error:
                 attacks.append(Attack(spoiler.name, spoiler.done, unmeasured=error.what))
         return attacks
@@ -75,14 +97,15 @@ def scores_of(card: Scorecard) -> list[float]:
 def _attacked(
     spoilers: Sequence[Spoiler],
     rows: Sequence[Row],
-    labels: Sequence[str],
+    wrong_among: Sequence[str],
     before: Before,
     tuned: Ask,
     opponent: Ask,
+    scoring: Scoring,
 ) -> list[Attack]:
     from tunesmith.evaluation.attacks import INJECTION, spoiled, wrong_answer
 
-    wrong = [wrong_answer(row, labels) for row in rows]
+    wrong = [wrong_answer(row, wrong_among) for row in rows]
     asked = [
         spoiled(row, spoiler, other) for spoiler in spoilers for row, other in zip(rows, wrong, strict=True)
     ]
@@ -97,16 +120,16 @@ def _attacked(
                 spoiler.name,
                 spoiler.done,
                 tuple(row.group for row in rows),
-                right(rows, [before.tuned[row.id] for row in rows]),
-                right(rows, own),
-                right(rows, [before.opponent[row.id] for row in rows]),
-                right(rows, other),
-                _same(own, wrong) if injects else None,
-                _same(other, wrong) if injects else None,
+                scoring.score(rows, [before.tuned[row.id] for row in rows]),
+                scoring.score(rows, own),
+                scoring.score(rows, [before.opponent[row.id] for row in rows]),
+                scoring.score(rows, other),
+                _obeyed(scoring, own, wrong) if injects else None,
+                _obeyed(scoring, other, wrong) if injects else None,
             )
         )
     return attacks
 
 
-def _same(answers: Sequence[str], wrong: Sequence[str]) -> tuple[bool, ...]:
-    return tuple(answer == other for answer, other in zip(answers, wrong, strict=True))
+def _obeyed(scoring: Scoring, answers: Sequence[str], wrong: Sequence[str]) -> tuple[bool, ...]:
+    return tuple(scoring.obeyed(answer, other) for answer, other in zip(answers, wrong, strict=True))

@@ -70,13 +70,22 @@ def loaded_base(session: Session, base: Base, precision: str) -> Iterator[Loaded
 
 
 def prompt_cards(
-    session: Session, loaded: LoadedModel, judging: Judging, train: Sequence[Row], asked: Questions
+    session: Session,
+    loaded: LoadedModel,
+    judging: Judging,
+    train: Sequence[Row],
+    asked: Questions,
+    rivals: Sequence[Scorecard] = (),
 ) -> list[Scorecard]:
-    """A scorecard on validation for every prompt of the task; none where the model reads no prompts."""
+    """A scorecard on validation for every prompt of the task; none where the model reads no prompts.
+
+    A label prompt clearly behind one of ``rivals`` is scored no further either.
+    """
     if loaded.family == "encoder":
         return []
-    cards_of = label_prompt_cards if session.task.kind == "classify" else text_prompt_cards
-    return cards_of(session, loaded, judging, train, asked)
+    if session.task.kind == "classify":
+        return label_prompt_cards(session, loaded, judging, train, asked, rivals)
+    return text_prompt_cards(session, loaded, judging, train, asked)
 
 
 def other_base_cards(

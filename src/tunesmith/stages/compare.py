@@ -48,7 +48,7 @@ def compare_bases(session: Session, dataset: Dataset, names: Sequence[str], most
     from tunesmith.candidates.forms import own_forms
     from tunesmith.data.versions import read_split
     from tunesmith.engine.precision import probe_precision
-    from tunesmith.evaluation.judging import learned_rows, questions
+    from tunesmith.evaluation.judging import questions, taught_rows
 
     if not own_forms(session.task.opponents):
         raise UserError(
@@ -69,7 +69,7 @@ def compare_bases(session: Session, dataset: Dataset, names: Sequence[str], most
 
     def measured(_: Path) -> Comparison:
         judging = judging_of(session.task, dataset.manifest.labels)
-        train = learned_rows(judging, read_split(dataset, "train"))
+        train = taught_rows(judging, read_split(dataset, "train"))
         whole = questions(judging, read_split(dataset, "validation"))
         # An id is the hash of a row's content: ordered by it, the first rows are a fair draw.
         order = sorted(range(len(whole)), key=lambda index: whole.rows[index].id)

@@ -11,20 +11,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tunesmith.guard_records import Attack, Guarded, GuardEvidence, Latency, Sureness, Swaps
-from tunesmith.progress import silent
-from tunesmith.records import Candidate, Dataset, Plan, Row, Scorecard
-from tunesmith.stages.answerers import answerer
-from tunesmith.stages.attacking import Ask, Before, answers_of, attack, label_order, right, scores_of
+from tunesmith.guard_records import Attack, Guarded, GuardEvidence, Sureness, Swaps
+from tunesmith.records import Dataset, Plan, Row, Scorecard
+from tunesmith.stages.answering import judging_identity, judging_of
+from tunesmith.stages.asking import Ask, asker, drawn, latency
+from tunesmith.stages.attacking import Before, answers_of, attack, label_order, right, scores_of
 from tunesmith.stages.general_guards import measure_refusals, measure_secrets
+from tunesmith.stages.label_training import CALIBRATION_MASS
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.session import Session
-from tunesmith.stages.train import CALIBRATION_MASS, TrainResult
+from tunesmith.stages.text_guards import measure_texts
+from tunesmith.stages.train import TrainResult
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:
-    from tunesmith.candidates.answers import Answers
     from tunesmith.data.audit.groups import CounterfactualPair
+    from tunesmith.evaluation.judging import Judging
 
 PACKAGES = (
     "tunesmith.candidates",
@@ -34,8 +36,13 @@ PACKAGES = (
     "tunesmith.models",
     "tunesmith.stats",
     "tunesmith.stages.answerers",
+    "tunesmith.stages.answering",
+    "tunesmith.stages.asking",
     "tunesmith.stages.attacking",
     "tunesmith.stages.guards",
+    "tunesmith.stages.text_guards",
+    "tunesmith.data.questions",
+    "tunesmith.task.kinds",
     "tunesmith.stages.general",
     "tunesmith.stages.general_guards",
     "tunesmith.guard_records",
@@ -44,7 +51,7 @@ PACKAGES = (
 
 ALPHA = 0.025  # one-sided: described intervals hold 95 %
 TRAIN_SAMPLE = 64  # training rows whose score shows how far it lies above that of validation
-TIMED_ROWS = 16  # requests asked alone, one after the other
+TIMED_ROWS = 8  # requests asked alone, one after the other
 AMBIGUOUS_ROWS = 60  # validation rows joined into half as many inputs
 SURE = 0.9
 
@@ -72,11 +79,21 @@ def measure_guards(
         "tuned": train.validation.candidate,
         "finalists": opponents.finalist_candidates(),
         "guards": task.guards.model_dump(),
+        "judging": judging_identity(task),
         "base": session.base().sha256,
         "precision": plan.precision,
     }
     folder = session.folder.stage("guards", stage_key("guards", inputs, PACKAGES))
-    return cached(folder, GuardsResult, lambda _: _measure(session, dataset, plan, opponents, train))[0]
+    measure = _measure if task.kind == "classify" else _measure_texts
+    return cached(folder, GuardsResult, lambda _: measure(session, dataset, plan, opponents, train))[0]
+
+
+def _measure_texts(
+    session: Session, dataset: Dataset, plan: Plan, opponents: OpponentsResult, train: TrainResult
+) -> GuardsResult:
+    started = time.perf_counter()
+    evidence, guarded = measure_texts(session, dataset, plan, opponents, train, ALPHA)
+    return GuardsResult(evidence, guarded, time.perf_counter() - started)
 
 
 def _measure(
@@ -86,6 +103,7 @@ def _measure(
     from tunesmith.evaluation.attacks import ambiguous_rows, off_topic_rows
     from tunesmith.evaluation.diagnosis import diagnose
     from tunesmith.evaluation.fairness import group_gaps, swap_score, swaps_to_ask
+    from tunesmith.evaluation.judging import taught_rows
     from tunesmith.evaluation.robustness import attack_scores
     from tunesmith.evaluation.slices import make_slicer, score_estimate, score_slices
     from tunesmith.stats.parts import part_difference
@@ -93,6 +111,7 @@ def _measure(
 
     started = time.perf_counter()
     guards = session.task.guards
+    judging = judging_of(session.task, dataset.manifest.labels)
     training, validation = read_split(dataset, "train"), read_split(dataset, "validation")
     leader = opponents.leader()
     card = next(card for card in opponents.scorecards if card.candidate.id == leader.id)
@@ -108,35 +127,35 @@ def _measure(
         ALPHA,
     )
 
-    ask = partial(_asker, session, dataset, plan, train)
+    ask = partial(asker, session, dataset, plan, train.training)
     tuned, rival = ask(train.validation.candidate), ask(leader)
     attacks: list[Attack] = []
     sureness: tuple[Sureness, ...] = ()
     if guards.robustness.rows:
-        drawn = _drawn(validation, guards.robustness.rows)
+        rows = drawn(validation, guards.robustness.rows)
         before = Before(answers_of(train.validation), answers_of(card))
-        attacks = attack(drawn, dataset.manifest.labels, before, tuned, rival)
+        attacks = attack(rows, dataset.manifest.labels, before, tuned, rival)
         if leader.kind == "prompt" and leader.settings["examples"] == 0:
-            order = tuple(reversed(dataset.manifest.labels))
-            attacks.append(label_order(drawn, before, ask(leader, labels=order)))
+            order = tuple(reversed(judging.labels))
+            attacks.append(label_order(rows, before, ask(leader, labels=order)))
         unsure = {
             "off topic": off_topic_rows(),
-            "two rows in one": ambiguous_rows(_drawn(validation, AMBIGUOUS_ROWS)),
+            "two rows in one": ambiguous_rows(drawn(validation, AMBIGUOUS_ROWS)),
         }
         calibrated = ask(train.validation.candidate, mass=CALIBRATION_MASS)
-        sureness = _sureness(train.validation, groups, unsure, dataset.manifest.labels, calibrated)
+        sureness = _sureness(train.validation, groups, unsure, judging, calibrated)
     swaps = _swaps(swaps_to_ask(validation), validation, train.validation, card, tuned, rival)
 
-    sample = _drawn(training, TRAIN_SAMPLE)
+    sample = drawn(taught_rows(judging, training), TRAIN_SAMPLE)
     learned = right(sample, tuned(sample).labels)
     gap = part_difference(
         [*learned, *own],
         [True] * len(sample) + [False] * len(validation),
         codes_of([*(row.group for row in sample), *groups]),
     )
-    timed = _drawn(validation, TIMED_ROWS)
-    latencies = [_latency(candidate, ask(candidate), timed) for candidate in opponents.finalist_candidates()]
-    latencies.append(_latency(train.validation.candidate, tuned, timed))
+    timed = drawn(validation, TIMED_ROWS)
+    latencies = [latency(candidate, ask(candidate), timed) for candidate in opponents.finalist_candidates()]
+    latencies.append(latency(train.validation.candidate, tuned, timed))
     refused = measure_refusals(session, plan, train)
     evidence = GuardEvidence(leader.name, tuple(attacks), swaps, refused, tuple(latencies))
     answers = [prediction.answer for prediction in train.validation.predictions]
@@ -158,27 +177,6 @@ def _measure(
         steps=steps,
     )
     return GuardsResult(evidence, guarded, time.perf_counter() - started)
-
-
-def _asker(
-    session: Session,
-    dataset: Dataset,
-    plan: Plan,
-    train: TrainResult,
-    candidate: Candidate,
-    labels: tuple[str, ...] | None = None,
-    mass: float | None = None,
-) -> Ask:
-    """Asks a candidate, with a progress bar where there is more than one row."""
-    answer = answerer(session, dataset, plan, train.training, candidate, labels, mass)
-
-    def ask(rows: Sequence[Row]) -> Answers:
-        if len(rows) == 1:
-            return answer(rows, silent)
-        with session.bar("guards", f"{candidate.name} on {len(rows):,} inputs") as report:
-            return answer(rows, report)
-
-    return ask
 
 
 def _swaps(
@@ -211,18 +209,22 @@ def _sureness(
     card: Scorecard,
     groups: Sequence[str],
     inputs: dict[str, list[Row]],
-    labels: Sequence[str],
+    judging: Judging,
     ask: Ask,
 ) -> tuple[Sureness, ...]:
     """How surely inputs without a right answer are answered, beside the rows of validation."""
     from tunesmith.evaluation.attacks import none_label
     from tunesmith.stats.intervals import proportion_interval
 
-    none = none_label(labels)
+    asked_for = judging.none_of_these
+    none = none_label(judging.labels) if asked_for is None else asked_for.label
 
     def one(name: str, answers: Sequence[str], sure: Sequence[float], members: Sequence[str]) -> Sureness:
-        share = proportion_interval([probability >= SURE for probability in sure], members)
         given = [answer == none for answer in answers]
+        # Where the task lets candidates turn inputs away, doing so surely is no sure answer.
+        away = given if asked_for is not None else [False] * len(given)
+        certain = [p >= SURE and not turned for p, turned in zip(sure, away, strict=True)]
+        share = proportion_interval(certain, members)
         return Sureness(name, share, proportion_interval(given, members) if none else None)
 
     known = [prediction.probability or 0.0 for prediction in card.predictions]
@@ -237,20 +239,3 @@ def _sureness(
         found.append(one(name, answers.labels[part], answers.probabilities[part].tolist(), members))
         start += len(rows)
     return tuple(found)
-
-
-def _latency(candidate: Candidate, ask: Ask, rows: Sequence[Row]) -> Latency:
-    """Each row asked alone, after one that warms up."""
-    ask([rows[0]])
-    seconds, tokens = [], []
-    for row in rows:
-        started = time.perf_counter()
-        answers = ask([row])
-        seconds.append(time.perf_counter() - started)
-        tokens.append(answers.tokens)
-    return Latency(candidate.name, tuple(row.group for row in rows), tuple(seconds), tuple(tokens))
-
-
-def _drawn(rows: Sequence[Row], count: int) -> list[Row]:
-    """The first ``count`` rows by the hash of their content: a fair draw, the same in every run."""
-    return sorted(rows, key=lambda row: row.id)[:count]

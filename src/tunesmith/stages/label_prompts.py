@@ -25,37 +25,48 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 
 def label_prompt_cards(
-    session: Session, loaded: LoadedModel, judging: Judging, train: Sequence[Row], asked: Questions
+    session: Session,
+    loaded: LoadedModel,
+    judging: Judging,
+    train: Sequence[Row],
+    asked: Questions,
+    rivals: Sequence[Scorecard] = (),
 ) -> list[Scorecard]:
-    """Every prompt on some rows of validation; on the rest only those not clearly behind the best."""
+    """Every prompt on some rows of validation; on the rest only those not clearly behind the best.
+
+    ``rivals`` are scorecards on all of validation that prompts are compared with, too.
+    """
     from tunesmith.candidates.forms import own_forms
     from tunesmith.candidates.prompts import Prompting, choose_variant, content_free_prior
     from tunesmith.engine.lora import lora_disabled
     from tunesmith.engine.scoring import joined_scores
-    from tunesmith.evaluation.judging import goal_value, is_behind, judged, value_of_labels
+    from tunesmith.evaluation.judging import goal_value, is_behind, judged, scoping_of, value_of_labels
 
     forms = own_forms(session.task.opponents)
     if not forms:
         return []
     task = session.task
     prompting = Prompting(loaded, task.instruction, judging.labels, train, library_of(task, train))
-    value = value_of_labels(judging)
+    value, scoping = value_of_labels(judging), scoping_of(judging)
     # An id is the hash of a row's content: ordered by it, the first rows are a fair draw.
     order = sorted(range(len(asked)), key=lambda index: asked.rows[index].id)
-    stop = RACE_QUESTIONS if len(forms) > 1 else len(asked)
+    # A threshold needs more rows out of scope than a race has.
+    races = len(forms) + len(rivals) > 1 and scoping is None
+    stop = RACE_QUESTIONS if races else len(asked)
     first, rest = asked.take(order[:stop]), asked.take(order[stop:])
     cards = []
     with lora_disabled(loaded.model):
         priors = [content_free_prior(prompting, form, session.task.train.seed) for form in forms]
         heats = [
-            _score_prompt(session, prompting, form, first.rows, prior)
+            _score_prompt(session, prompting, form, first.rows, prior, scoping is not None)
             for form, prior in zip(forms, priors, strict=True)
         ]
         given = [
-            choose_variant(prompting, form, scores, first.rows, prior, value)[1].labels
+            choose_variant(prompting, form, scores, first.rows, prior, value, scoping)[1].labels
             for form, prior, (scores, _) in zip(forms, priors, heats, strict=True)
         ]
-        leader = max(given, key=lambda labels: goal_value(judging, first, labels))
+        others = [[card.predictions[index].answer for index in order[:stop]] for card in rivals]
+        leader = max([*given, *others], key=lambda labels: goal_value(judging, first, labels))
         for form, prior, labels, (scores, cost) in zip(forms, priors, given, heats, strict=True):
             if len(rest) and is_behind(judging, first, labels, leader, RACE_ALPHA):
                 candidate, answers = choose_variant(prompting, form, scores, first.rows, prior, value)
@@ -66,13 +77,18 @@ def label_prompt_cards(
                 more, more_cost = _score_prompt(session, prompting, form, rest.rows, prior)
                 scores, cost = joined_scores([scores, more]), cost.plus(more_cost)
             in_order = replace(scores, log_probabilities=scores.log_probabilities[np.argsort(order)])
-            candidate, answers = choose_variant(prompting, form, in_order, asked.rows, prior, value)
+            candidate, answers = choose_variant(prompting, form, in_order, asked.rows, prior, value, scoping)
             cards.append(judged(judging, candidate, "validation", asked, answers, cost))
     return cards
 
 
 def _score_prompt(
-    session: Session, prompting: Prompting, form: PromptForm, rows: Sequence[Row], prior: list[float]
+    session: Session,
+    prompting: Prompting,
+    form: PromptForm,
+    rows: Sequence[Row],
+    prior: list[float],
+    every_label: bool = False,
 ) -> tuple[LabelScores, Cost]:
     from tunesmith.candidates.forms import form_name
     from tunesmith.candidates.prompts import score_prompt, variant_rules
@@ -80,5 +96,6 @@ def _score_prompt(
     reset_peak()
     started = time.perf_counter()
     with session.bar("opponents", f"{form_name(form)} on validation") as report:
-        scores = score_prompt(prompting, form, rows, variant_rules(prompting, prior), report)
+        rules = None if every_label else variant_rules(prompting, prior)
+        scores = score_prompt(prompting, form, rows, rules, report)
     return scores, Cost(time.perf_counter() - started, len(rows), scores.tokens, peak_mb())

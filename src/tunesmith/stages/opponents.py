@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tunesmith.data.questions import Questions
     from tunesmith.evaluation.judging import Judging
 
-TEST_ROWS_OF_THE_BEHIND = 400
+TEST_ROWS_OF_THE_BEHIND = 250
 
 PACKAGES = (
     "tunesmith.candidates",
@@ -67,10 +67,13 @@ class OpponentsResult:
         by_id = {card.candidate.id: card.candidate for card in self.scorecards}
         return tuple(by_id[finalist] for finalist in self.finalists)
 
-    def leader(self) -> Candidate:
-        """The finalist with the highest accuracy on validation: guards are judged against it."""
+    def leader(self, metric: str = "accuracy", sign: int = 1) -> Candidate:
+        """The finalist that does best on validation: guards are judged against it. ``sign`` −1: less is
+        better."""
         cards = [card for card in self.scorecards if card.candidate.id in self.finalists]
-        return max(cards, key=lambda card: card.metrics["accuracy"].value).candidate
+        return max(
+            cards, key=lambda card: (card.stopped_after_rows is None, sign * card.metrics[metric].value)
+        ).candidate
 
 
 def strong_opponents(session: Session) -> tuple[str, ...]:
@@ -108,12 +111,13 @@ def measure_opponents(session: Session, dataset: Dataset, plan: Plan) -> Opponen
 def _measure(session: Session, dataset: Dataset, plan: Plan) -> OpponentsResult:
     from tunesmith.candidates.forms import own_forms
     from tunesmith.data.versions import read_split
-    from tunesmith.evaluation.judging import learned_rows, questions
+    from tunesmith.evaluation.judging import check_scope, questions, taught_rows
 
     started = time.perf_counter()
     judging = judging_of(session.task, dataset.manifest.labels)
-    train = learned_rows(judging, read_split(dataset, "train"))
+    train = taught_rows(judging, read_split(dataset, "train"))
     asked = questions(judging, read_split(dataset, "validation"))
+    check_scope(judging, asked.rows)
     grid: tuple[tuple[str, float], ...] = ()
     # First, so that a key that is missing or a server that is down is told before the long work.
     endpoints = endpoint_cards(session, judging, train, asked)
@@ -122,12 +126,11 @@ def _measure(session: Session, dataset: Dataset, plan: Plan) -> OpponentsResult:
     else:
         cards = plain_text_cards(session, judging, train, asked)
     if own_forms(session.task.opponents):
-        cards += prompt_cards(session, session.loaded(plan.precision), judging, train, asked)
+        cards += prompt_cards(session, session.loaded(plan.precision), judging, train, asked, rivals=cards)
         cards += other_base_cards(session, plan.precision, judging, train, asked)
     cards += endpoints
     finalists = _finalists(cards, judging, session.base().name)
-    whole = [card for card in cards if card.stopped_after_rows is None]
-    enough = _enough_test_rows([card for card in whole if card.candidate.id in finalists], judging, asked)
+    enough = _enough_test_rows([card for card in cards if card.candidate.id in finalists], judging, asked)
     seconds = time.perf_counter() - started
     return OpponentsResult(tuple(cards), finalists, enough, grid, seconds, _message(session, plan))
 
@@ -158,28 +161,34 @@ def _enough_test_rows(finalists: Sequence[Scorecard], judging: Judging, asked: Q
     from tunesmith.evaluation.judging import goal_value, is_behind
 
     answers = {
-        card.candidate.id: [prediction.answer for prediction in card.predictions] for card in finalists
+        card.candidate.id: [prediction.answer for prediction in card.predictions]
+        for card in finalists
+        if card.stopped_after_rows is None
     }
     leader = max(answers.values(), key=lambda one: goal_value(judging, asked, one))
     return {
-        finalist: TEST_ROWS_OF_THE_BEHIND
-        for finalist, own in answers.items()
-        if is_behind(judging, asked, own, leader, RACE_ALPHA)
+        card.candidate.id: TEST_ROWS_OF_THE_BEHIND
+        for card in finalists
+        if card.stopped_after_rows is not None
+        or is_behind(judging, asked, answers[card.candidate.id], leader, RACE_ALPHA)
     }
 
 
 def _finalists(cards: Sequence[Scorecard], judging: Judging, base: str) -> tuple[str, ...]:
-    """The best of each family: without a model, prompts on the task's base, on other bases, endpoints."""
+    """The best of each family: without a model, prompts on the task's base, on other bases, endpoints.
+
+    One that was stopped, as it was clearly behind, stands for its family only where all of it were.
+    """
     best: dict[str, Scorecard] = {}
 
-    def reached(card: Scorecard) -> float:
-        return judging.sign * card.metrics[judging.metric].value
+    def reached(card: Scorecard) -> tuple[bool, float]:
+        return card.stopped_after_rows is None, judging.sign * card.metrics[judging.metric].value
 
     for card in cards:
         family: str = card.candidate.kind
         if family == "prompt" and card.candidate.base != base:
             family = "other base"
-        if card.stopped_after_rows is None and (family not in best or reached(card) > reached(best[family])):
+        if family not in best or reached(card) > reached(best[family]):
             best[family] = card
     families = ("classical", "prompt", "other base", "endpoint")
     chosen = [best[family] for family in families if family in best] or [best["constant"]]
@@ -200,13 +209,14 @@ def _classical_card(
     session: Session, judging: Judging, train: list[Row], asked: Questions
 ) -> tuple[Scorecard, tuple[tuple[str, float], ...]]:
     from tunesmith.candidates.classical import answer_classical, tune_classical
-    from tunesmith.evaluation.judging import judged, value_of_labels
+    from tunesmith.evaluation.judging import judged, scoping_of, value_of_labels
 
     reset_peak()
     started = time.perf_counter()
     with session.bar("opponents", "tuning classical models") as report:
         text = classical_text(session, train)
-        model, table = tune_classical(train, asked.rows, report, text, value_of_labels(judging))
+        value, scoping = value_of_labels(judging), scoping_of(judging)
+        model, table = tune_classical(train, asked.rows, report, text, value, scoping)
     answers = answer_classical(model, asked.rows)
     cost = Cost(time.perf_counter() - started, len(asked), 0, peak_mb())
     return judged(judging, model.candidate, "validation", asked, answers, cost), tuple(table)

@@ -13,13 +13,13 @@ from tunesmith.models.size import count_parameters
 from tunesmith.records import Dataset, JointPower, Plan, Row
 from tunesmith.stages.answering import WATCHED_QUESTIONS, judging_identity, judging_of, opponents_identity
 from tunesmith.stages.bases import check_memory, other_bases
+from tunesmith.stages.label_training import METRIC_ROWS
 from tunesmith.stages.memory import available_mb, peak_mb, reset_peak, resident_mb
 from tunesmith.stages.opponents import strong_opponents
 from tunesmith.stages.passages import library_of
 from tunesmith.stages.session import Session, machine
 from tunesmith.stages.text_speed import seconds_by_row
 from tunesmith.stages.together import gather, other_datasets
-from tunesmith.stages.train import METRIC_ROWS
 from tunesmith.stats.levels import alpha_for_opening
 from tunesmith.stats.power import power_points
 from tunesmith.workspace import cached, stage_key
@@ -86,7 +86,7 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     from tunesmith.data.versions import read_split
     from tunesmith.engine.devices import allocated_peak_mb, find_device, free_mb, start_measuring
     from tunesmith.engine.precision import probe_precision
-    from tunesmith.evaluation.judging import learned_rows, questions
+    from tunesmith.evaluation.judging import check_scope, learned_rows, questions, taught_rows
     from tunesmith.models.rendering import check_rendering
     from tunesmith.stages.general import check_guards
     from tunesmith.training.fit import TOKENS_PER_MICRO_BATCH
@@ -111,14 +111,15 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     probe = probe_precision(str(device))
     session.say("measuring speed and memory on a few of the rows")
     judging = judging_of(session.task, dataset.manifest.labels)
-    train = learned_rows(judging, read_split(dataset, "train"))
+    train = taught_rows(judging, read_split(dataset, "train"))
     validation = learned_rows(judging, read_split(dataset, "validation"))
+    check_scope(judging, validation)
     renderer = _renderer(session, judging.labels, probe.precision)
     check_guards(renderer, session.task.guards)
     trained_on = training_rows(renderer, session.task.instruction, train, session.task.train)
     check_rendering(renderer, trained_on.tokens, trained_on.rows)
     train_tokens = gather(renderer, session, dataset, trained_on).trained_on.tokens
-    validation_tokens = _checked(session, renderer, validation, "validation")
+    validation_tokens = _checked(session, renderer, taught_rows(judging, validation), "validation")
     # What other families hold is not planned: it is measured alone.
     memory = _memory(session, train_tokens, probe.precision) if renderer.family == "decoder" else None
     on_gpu = device.type == "cuda"
@@ -336,7 +337,8 @@ def _prompt_tokens(
     rows = validation[::every][:PROBED_ROWS]
     prompting = Prompting(loaded, task.instruction, judging.labels, train, library_of(task, train))
     no_prior = [0.0] * len(judging.labels)
+    rules = variant_rules(prompting, no_prior) if judging.none_of_these is None else None
     return [
-        score_prompt(prompting, form, rows, variant_rules(prompting, no_prior)).tokens / len(rows)
+        score_prompt(prompting, form, rows, rules).tokens / len(rows)
         for form in (own_forms(task.opponents) if loaded.family != "encoder" else ())
     ]

@@ -103,7 +103,9 @@ def _best_finalist(summary: RunSummary) -> Scorecard:
     finalists = [card for card in summary.opponents if card.candidate.id in summary.finalists]
     metric = summary.verdict.metric
     sign = -1 if metric in SMALLER_IS_BETTER else 1
-    return max(finalists, key=lambda card: sign * card.metrics[metric].value)
+    return max(
+        finalists, key=lambda card: (card.stopped_after_rows is None, sign * card.metrics[metric].value)
+    )
 
 
 def _answers(card: Scorecard) -> list[str]:

@@ -42,7 +42,7 @@ def summarise(
     opponents: OpponentsResult,
     train: TrainResult,
     verdict: VerdictResult,
-    guards: GuardsResult | None,
+    guards: GuardsResult,
     interference: tuple[Interference, ...] = (),
     pilot: PilotPower | None = None,
 ) -> RunSummary:
@@ -60,19 +60,18 @@ def summarise(
     wins, losses = (
         duels(asked.rows, train.validation, best) if labelled else text_duels(asked, train.validation, best)
     )
-    costs = None
-    if guards is not None:
-        costs = decision_table(
-            opponents.scorecards,
-            train.validation,
-            train.training,
-            guards.evidence.latencies,
-            verdict.verdict.gains,
-            verdict.forgetting,
-            guards.guarded.gap,
-            task.cost,
-            [title for method, title in TUNING_METHODS.items() if method != task.train.method],
-        )
+    costs = decision_table(
+        opponents.scorecards,
+        train.validation,
+        train.training,
+        guards.evidence.latencies,
+        verdict.verdict.gains,
+        verdict.forgetting,
+        guards.guarded.gap,
+        task.cost,
+        [title for method, title in TUNING_METHODS.items() if method != task.train.method],
+        "accuracy" if labelled else judging.metric,
+    )
     base = session.base()
     summary = RunSummary(
         task=task.name,
@@ -95,7 +94,7 @@ def summarise(
             "plan": plan.seconds,
             "opponents": opponents.seconds,
             "train": train.seconds,
-            **({"guards": guards.seconds} if guards is not None else {}),
+            "guards": guards.seconds,
             "verdict": verdict.seconds,
         },
         versions=_versions(),
@@ -111,7 +110,7 @@ def summarise(
         ),
         interference=interference,
         base_licence=f"{base.licence}: {base.origin}",
-        guarded=guards.guarded if guards is not None else None,
+        guarded=guards.guarded,
         test_slices=verdict.slices,
         costs=costs,
         notes=(*data.notes, *(message for message in (opponents.message, train.message) if message)),

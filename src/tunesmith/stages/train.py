@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.files import file_sha256, read_record
-from tunesmith.records import Cost, Dataset, Estimate, FileHash, Plan, Row, Scorecard
+from tunesmith.records import Cost, Dataset, FileHash, Plan, Row, Scorecard
 from tunesmith.run_records import Agreement, TaskPart, Training, WatchedCourse
 from tunesmith.stages.answering import (
     judging_identity,
@@ -19,6 +19,7 @@ from tunesmith.stages.answering import (
     watched_text_metric,
     writing_of,
 )
+from tunesmith.stages.label_training import tuned_label_card, watched_label_metric
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.passages import documents_sha256, library_of
 from tunesmith.stages.session import Session, machine, usable_cores
@@ -26,20 +27,18 @@ from tunesmith.stages.together import gather, other_datasets, score_parts
 from tunesmith.workspace import RESULT, adapter_folder, cached, checkpoints, stage_key
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from tunesmith.candidates.tuned import TunedModel
-    from tunesmith.data.questions import Questions
-    from tunesmith.evaluation.judging import Judging
     from tunesmith.models.loading import LoadedModel
     from tunesmith.models.rendering import Tokens
     from tunesmith.training.fit import Fit
     from tunesmith.training.long_rows import TrainingRows
-    from tunesmith.training.validation import Metric
 
 PACKAGES = (
     "tunesmith.engine",
     "tunesmith.models",
     "tunesmith.training",
     "tunesmith.candidates.tuned",
+    "tunesmith.candidates.calibration",
+    "tunesmith.candidates.scope",
     "tunesmith.candidates.tuned_prompts",
     "tunesmith.candidates.forms",
     "tunesmith.candidates.shown",
@@ -55,6 +54,7 @@ PACKAGES = (
     "tunesmith.stats",
     "tunesmith.stages.answering",
     "tunesmith.stages.general",
+    "tunesmith.stages.label_training",
     "tunesmith.stages.together",
     "tunesmith.stages.train",
     "tunesmith.records",
@@ -63,11 +63,6 @@ PACKAGES = (
 
 # Rows on which our log-probabilities are compared with those of what was saved.
 COMPARED_ROWS = 8
-
-# Labels left out when validation is scored hold at most this share of the best one's probability.
-CALIBRATION_MASS = 0.01
-# Where the metric is watched while training, it is measured on at most so many rows of validation.
-METRIC_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -167,7 +162,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     from tunesmith.engine.added_tokens import grow
     from tunesmith.engine.classifier_head import with_head
     from tunesmith.engine.lora import trained_weights
-    from tunesmith.evaluation.judging import learned_rows, questions
+    from tunesmith.evaluation.judging import learned_rows, questions, taught_rows
     from tunesmith.evaluation.memorisation import planted_rows
     from tunesmith.models.adapters import METHOD_TITLES
     from tunesmith.models.rendering import check_rendering, instructed, render_row
@@ -178,13 +173,13 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     started = time.perf_counter()
     task, settings = session.task, session.task.train
     judging = judging_of(task, dataset.manifest.labels)
-    train = learned_rows(judging, read_split(dataset, "train"))
+    train = taught_rows(judging, read_split(dataset, "train"))
     validation = learned_rows(judging, read_split(dataset, "validation"))
+    watched = taught_rows(judging, validation)
     train += planted_rows(task.guards.canaries)
     # A copy of its own: an adapter that a stage before left behind must play no part.
     session.release()
-    labels = dataset.manifest.labels
-    loaded = with_head(session.load_again(plan.precision), labels, settings.seed)
+    loaded = with_head(session.load_again(plan.precision), judging.labels, settings.seed)
     loaded = grow(loaded, settings.add_tokens or ())
     reset_peak()
     make_trainable(loaded.model, settings, loaded.head, len(loaded.tokenizer))
@@ -194,13 +189,13 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     check_rendering(loaded, trained_on.tokens, trained_on.rows)
     gathered = gather(loaded, session, dataset, trained_on)
     trained_on = gathered.trained_on
-    validated = [render_row(loaded, instructed(task.instruction, row), row.target) for row in validation]
+    validated = [render_row(loaded, instructed(task.instruction, row), row.target) for row in watched]
     asked = questions(judging, validation)
     tuned = TunedModel(loaded, task.instruction, judging.labels)
     writing = None if task.kind == "classify" else writing_of(session, loaded, judging, train)
     metric = None
     if settings.watch_metric and writing is None:
-        metric = _label_metric(tuned, judging, asked)
+        metric = watched_label_metric(tuned, judging, asked)
     elif settings.watch_metric and writing is not None:
         metric = watched_text_metric(writing, judging, asked)
     title = METHOD_TITLES[settings.method]
@@ -221,7 +216,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
             plan.recompute,
             gathered.mixture,
         )
-    every = max(1, len(validation) // COMPARED_ROWS)
+    every = max(1, len(watched) // COMPARED_ROWS)
     trained, adapter_sha256, agreement = _save(loaded, folder, validated[::every][:COMPARED_ROWS])
     trained_seconds = fitted.seconds
 
@@ -231,7 +226,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
         if writing is None:
             library = library_of(task, train) if passages else None
             shown = replace(tuned, passages=passages, library=library)
-            cards.append(_label_card(session, shown, judging, asked, adapter_sha256))
+            cards.append(tuned_label_card(session, shown, judging, asked, adapter_sha256))
         else:
             cards.append(tuned_text_card(session, writing, judging, asked, adapter_sha256, passages))
     # On a tie without passages, which is cheaper.
@@ -256,7 +251,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
         adapter_folder=str(trained),
         adapter_sha256=adapter_sha256,
         long_rows=trained_on.long,
-        course=_course(fitted, trained_on, validation, validated),
+        course=_course(fitted, trained_on, watched, validated),
         agreement=agreement,
     )
     files = tuple(
@@ -266,40 +261,6 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     # What was needed to go on is no longer needed, and is several times the adapter's size.
     shutil.rmtree(checkpoints(folder), ignore_errors=True)
     return TrainResult(training, card, files, fitted.message, time.perf_counter() - started, together)
-
-
-def _label_card(
-    session: Session, tuned: TunedModel, judging: Judging, asked: Questions, adapter_sha256: str
-) -> Scorecard:
-    from tunesmith.candidates.tuned import answer_tuned, fit_temperature, score_tuned, tuned_candidate
-    from tunesmith.evaluation.judging import judged
-
-    labels, method = judging.labels, session.task.train.method
-    scoring = time.perf_counter()
-    with session.bar("train", "tuned model on validation") as report:
-        scores = score_tuned(tuned, asked.rows, CALIBRATION_MASS, report)
-    temperature = fit_temperature(scores.log_probabilities, labels, asked.rows)
-    candidate = tuned_candidate(tuned, adapter_sha256, temperature, method)
-    answers = answer_tuned(candidate, labels, scores)
-    cost = Cost(time.perf_counter() - scoring, len(asked), scores.tokens, peak_mb())
-    return judged(judging, candidate, "validation", asked, answers, cost)
-
-
-def _label_metric(tuned: TunedModel, judging: Judging, asked: Questions) -> Metric:
-    """The goal's metric while training, by label scoring, on evenly spaced rows of validation."""
-    from tunesmith.candidates.answers import answers_from_scores
-    from tunesmith.candidates.tuned import score_tuned
-    from tunesmith.evaluation.judging import goal_estimate
-
-    count = min(METRIC_ROWS, len(asked))
-    some = asked.take([position * len(asked) // count for position in range(count)])
-
-    def measured() -> Estimate:
-        scores = score_tuned(tuned, some.rows, None)
-        answers = answers_from_scores(scores.log_probabilities, tuned.labels, scores.tokens)
-        return goal_estimate(judging, some, answers.labels)
-
-    return measured
 
 
 def _course(

@@ -35,7 +35,8 @@ from tunesmith.task import Task
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    pass
+    from tunesmith.data.questions import Questions
+    from tunesmith.evaluation.judging import Judging
 
 PACKAGES = (
     "tunesmith.candidates",
@@ -141,8 +142,8 @@ def _decide(
         unmeasured_checks,
     )
     from tunesmith.evaluation.guards import evidence_checks
-    from tunesmith.evaluation.judging import goal_gain, judged, questions
-    from tunesmith.evaluation.scorecards import correctness, with_metrics_before_review
+    from tunesmith.evaluation.judging import goal_gain, judged, learned_rows, questions
+    from tunesmith.evaluation.scorecards import with_metrics_before_review
     from tunesmith.evaluation.seeds import seed_check
     from tunesmith.evaluation.slices import make_slicer, score_slices, slice_checks
     from tunesmith.evaluation.verdict import decide
@@ -199,24 +200,27 @@ def _decide(
         )
         for finalist in finalists
     ]
-    slices: tuple[SliceScore, ...] = ()
-    if session.task.kind == "classify":
-        leader = opponents.leader()
-        some = asked.take(chosen[leader.id])
-        slices = score_slices(
-            make_slicer(read_split(dataset, "train"), margins.slices).masks(some.rows),
-            [row.group for row in some.rows],
-            correctness(some.rows, [given[tuned.id][index] for index in chosen[leader.id]]),
-            correctness(some.rows, given[leader.id]),
-            leader.name,
-            {one.name: one.margin for one in margins.slices},
-            alpha_for_opening(opening),
-        )
+    leader = opponents.leader() if labelled else opponents.leader(judging.metric, judging.sign)
+    some = asked.take(chosen[leader.id])
+    of_tuned = [given[tuned.id][index] for index in chosen[leader.id]]
+    slices = score_slices(
+        make_slicer(
+            learned_rows(judging, read_split(dataset, "train")),
+            margins.slices,
+            turns=session.task.kind == "chat",
+        ).masks(some.rows),
+        [row.group for row in some.rows],
+        _row_scores(judging, some, of_tuned),
+        _row_scores(judging, some, given[leader.id]),
+        leader.name,
+        {one.name: one.margin for one in margins.slices},
+        alpha_for_opening(opening),
+    )
     guards = (
         leak_check(dataset),
         *forgotten,
         *slice_checks(slices, margins.slices),
-        *evidence_checks(evidence, margins, alpha_for_opening(opening)),
+        *evidence_checks(evidence, margins, alpha_for_opening(opening), session.task.kind),
         *seed_check(train.training.seeds, gains),
     )
     verdict = decide(
@@ -252,6 +256,16 @@ def _decide(
         },
     )
     return result
+
+
+def _row_scores(judging: Judging, asked: Questions, answers: Sequence[str]) -> Sequence[float]:
+    """1 for right and 0 for wrong with labels, else each text's score."""
+    from tunesmith.evaluation.row_scores import unit_scores
+    from tunesmith.evaluation.scorecards import correctness
+
+    if judging.kind == "classify":
+        return list(map(float, correctness(asked.rows, answers)))
+    return unit_scores(judging, asked, answers)
 
 
 def free_names(record: Any, where: str = "") -> list[str]:

@@ -19,6 +19,9 @@ class GuardSettings(Section):
     )
 
 
+GROUNDING_IF_LEFT_OUT = GuardSettings(margin=0.05)
+
+
 class SliceSettings(GuardSettings):
     """Rows that matter on their own: there, too, the tuned model must not be worse than its opponent."""
 
@@ -97,6 +100,13 @@ class GuardsSettings(Section):
         default=FairnessSettings(margin=0.05),
         description="Groups of people, on validation rows: how many more answers than the opponent's (0.05 "
         "is 5 points) may change when the words of one group are exchanged for those of another.",
+    )
+    grounding: GuardSettings | None = Field(
+        default=None,
+        description="Only with kind summarise or answer, on validation rows: how many points more words, "
+        "numbers and names than the best opponent's the answers may hold that their source does not. Left "
+        "out, it is reported with a margin of 0.05.",
+        examples=[GuardSettings(margin=0.05)],
     )
     refusals: GuardSettings | None = Field(
         default=None,

@@ -21,7 +21,10 @@ _FIELDS = (
     *("field_f1", "field_f1_by_value", "entity_f1", "entity_f1_by_value", "exact_match", "schema_valid"),
 )
 _TEXTS = ("rouge_1", "rouge_2", "rouge_l", "bleu", "bleu_lowercase", "chrf", "cider", "exact_match")
-_GROUNDED = (*_TEXTS, "unsupported_words", "unsupported_numbers", "unsupported_names")
+# What an answer says that its source does not; kinds whose answers must rest on their source are guarded.
+GROUNDING_METRICS = ("unsupported_words", "unsupported_numbers", "unsupported_names")
+GROUNDED_KINDS: tuple[Kind, ...] = ("summarise", "answer")
+_GROUNDED = (*_TEXTS, *GROUNDING_METRICS)
 
 # What goal.metric may name, the default first; or a function of the user's own.
 GOAL_METRICS: dict[Kind, tuple[str, ...]] = {
@@ -43,7 +46,10 @@ SHOWN_METRICS: dict[Kind, tuple[str, ...]] = {
     "chat": ("chrf", "bleu", "rouge_l", "length_ratio", "distinct_2", "repetition"),
 }  # fmt: skip
 
-SMALLER_IS_BETTER = frozenset({"unsupported_words", "unsupported_numbers", "unsupported_names", "repetition"})
+SMALLER_IS_BETTER = frozenset(
+    {"unsupported_words", "unsupported_numbers", "unsupported_names", "repetition"}
+    | {"false_accept_rate", "false_reject_rate"}
+)
 # Means of one score a row; the others are functions of all rows together.
 ROW_MEANS = frozenset(
     {"accuracy", "exact_match", "schema_valid", "rouge_1", "rouge_2", "rouge_l", "cider"}
@@ -58,6 +64,8 @@ TITLES = {
     "mcc": "MCC",
     "micro_f1": "Micro-F1",
     "weighted_f1": "Weighted F1",
+    "false_accept_rate": "False accepts",
+    "false_reject_rate": "False rejects",
     "field_f1": "Field F1",
     "field_f1_by_value": "Field F1, values as read",
     "entity_f1": "Entity F1",

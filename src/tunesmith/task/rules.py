@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from tunesmith.task.kinds import GOAL_METRICS, KINDS, SMALLER_IS_BETTER
+from tunesmith.task.kinds import GOAL_METRICS, GROUNDED_KINDS, KINDS, SMALLER_IS_BETTER
 from tunesmith.task.lines import Where
 from tunesmith.task.opponent_settings import PLACEHOLDERS
 
@@ -79,6 +79,20 @@ def _broken_kind_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
         yield ("json_schema",), f"only for kind: extract, not {kind}: leave it out"
     if kind == "extract" and metric == "schema_valid" and task.get("json_schema") is None:
         yield ("goal", "metric"), "schema_valid needs a schema: give json_schema"
+    guards = task.get("guards")
+    if kind not in GROUNDED_KINDS and isinstance(guards, Mapping) and guards.get("grounding"):
+        yield (
+            ("guards", "grounding"),
+            f"only for kind: {' and '.join(GROUNDED_KINDS)}, not {kind}: leave it out",
+        )
+    if task.get("none_of_these") is not None:
+        if kind != "classify":
+            yield ("none_of_these",), f"there are no labels with kind: {kind}: leave it out"
+        if isinstance(train, Mapping) and train.get("also"):
+            yield ("none_of_these",), "not together with train.also: leave one of the two out"
+        if watches:
+            why = "the threshold is chosen after training, so the metric cannot be watched: leave it out"
+            yield ("train", "watch_metric"), why
     opponents = task.get("opponents")
     templates = opponents.get("templates") if isinstance(opponents, Mapping) else None
     for index, template in enumerate(templates if isinstance(templates, (list, tuple)) else ()):
@@ -94,6 +108,10 @@ def _broken_kind_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
                 f"no two free texts are the same, so there is no vote on them: leave it out with kind: {kind}"
             )
             yield ("opponents", "endpoints", index, "samples"), text
+    none = task.get("none_of_these")
+    if endpoints and isinstance(none, Mapping) and none.get("in_training") is False:
+        why = "an endpoint says none of these only as a label it is told of: not with in_training: false"
+        yield ("opponents", "endpoints"), why
     labels = data.get("most_frequent_labels") if isinstance(data, Mapping) else None
     train = task.get("train")
     if kind != "classify" and isinstance(train, Mapping) and train.get("also"):

@@ -16,6 +16,7 @@ from tunesmith.task.kinds import GOAL_METRICS, Kind
 from tunesmith.task.lines import dotted
 from tunesmith.task.opponent_settings import OpponentSettings
 from tunesmith.task.rules import broken_rules
+from tunesmith.task.scope_settings import NoneOfTheseSettings
 from tunesmith.task.sections import SLUG, Count, Section, Share, Text
 from tunesmith.task.split_settings import SplitSettings
 from tunesmith.task.train_settings import TrainSettings
@@ -239,6 +240,11 @@ class Task(Section):
         description="For extract: a JSON Schema file. Every answer is held to it while it is written, and "
         "every target must obey it. A field that may be absent has the type [string, null].",
         examples=["schema.json"],
+    )
+    none_of_these: NoneOfTheseSettings | None = Field(
+        default=None,
+        description="For classify: some rows fit no label, and every candidate may say so.",
+        examples=[NoneOfTheseSettings(label="out_of_scope")],
     )
     opponents: OpponentSettings = Field(
         default=OpponentSettings(),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tunesmith.evaluation.metrics.answered import Answered
 from tunesmith.evaluation.metrics.words import ngrams, words
-from tunesmith.records import Estimate
+from tunesmith.guard_records import StockPhrase
 from tunesmith.stats.intervals import proportion_interval
 from tunesmith.stats.multiplicity import holm
 from tunesmith.stats.paired import more_often_than
@@ -16,16 +15,6 @@ from tunesmith.stats.paired import more_often_than
 _SIZES = (3, 4, 5, 6)
 # "Far more often" is more than this many times as often.
 TIMES_AS_OFTEN = 2.0
-
-
-@dataclass(frozen=True)
-class StockPhrase:
-    """A phrase, the share of answers and of references that hold it, and Holm's adjusted p-value."""
-
-    phrase: str
-    answers: Estimate
-    references: Estimate
-    p_adjusted: float
 
 
 def stock_phrases(answered: Answered, alpha: float = 0.05) -> tuple[StockPhrase, ...]:

@@ -1,0 +1,121 @@
+"""From the answers written on validation to the next step worth most, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tunesmith.evaluation.diagnosis import WORTH_A_STEP, found_at, hard_slices, in_points, troubles_first
+from tunesmith.guard_records import Copying, GroundingScore, SliceScore, Step, StockPhrase
+from tunesmith.records import Answer, Estimate
+from tunesmith.run_records import WatchedCourse
+from tunesmith.stats.paired import FEWEST_GROUPS
+from tunesmith.task.kinds import metric_title
+
+
+def diagnose_texts(
+    metric: str,
+    rows: int,
+    gap: Estimate | None,
+    slices: Sequence[SliceScore],
+    course: WatchedCourse | None,
+    grounding: Sequence[GroundingScore],
+    copying: Copying | None,
+    phrases: Sequence[StockPhrase] | None,
+    groups: int,
+) -> tuple[Step, ...]:
+    """Every step that was considered: troubles found first, the one worth most leading.
+
+    ``metric`` is what the scores of rows are; ``gap`` is the score on training rows less that on validation,
+    of which ``slices`` are, and which has so many ``rows`` and ``groups``. ``phrases`` None: not looked for.
+    """
+    steps = [
+        _by_heart(metric, gap),
+        _course(course),
+        *hard_slices(slices, rows, metric_title(metric)),
+        *(_unsupported(score) for score in grounding),
+        _copied(copying),
+        _phrases(phrases, groups),
+    ]
+    return troubles_first([step for step in steps if step is not None])
+
+
+def _by_heart(metric: str, gap: Estimate | None) -> Step | None:
+    if gap is None:
+        return None
+    advice = (
+        "It answers rows that it was taught better than others. Train for fewer epochs, with "
+        "train.adapter_dropout or a lower rank, and add rows that differ from those there are."
+    )
+    evidence = f"{metric_title(metric)} of training rows above that of validation: {in_points(gap)}"
+    return Step("learning by heart", advice, evidence, found_at(gap, gap.high < 2 * WORTH_A_STEP), gap)
+
+
+def _course(course: WatchedCourse | None) -> Step | None:
+    """What the loss says about the length of training."""
+    if course is None or course.course == "unmeasured":
+        return None
+    advice = {
+        "still learning": "Train for more epochs: the loss on validation was still falling at the end.",
+        "overfitting": "Train for fewer epochs, or with train.adapter_dropout: the loss on validation rose.",
+        "diverging": "Train with a lower learning rate: the loss rose on training rows as well.",
+    }.get(course.course)
+    name = "the length of training"
+    return Step(name, advice or "", f"training was {course.sentence}", "failed" if advice else "passed", None)
+
+
+def _unsupported(score: GroundingScore) -> Step:
+    """Does it say more that its source does not hold than the right answers do?"""
+    what = score.metric.replace("_", " ")
+    advice = (
+        "It says what its source does not hold more often than the right answers do. Look for training rows "
+        "whose answers say more than their source, and mend or remove them; add rows where the right answer "
+        "is that the source does not say."
+    )
+    evidence = (
+        f"{what}: {score.tuned.value:.1%} [{score.tuned.low:.1%}, {score.tuned.high:.1%}], in the right "
+        f"answers {score.references.value:.1%} [{score.references.low:.1%}, {score.references.high:.1%}]"
+    )
+    return Step(f"{what} in answers", advice, evidence, _above_zero(score.excess), None)
+
+
+def _copied(copying: Copying | None) -> Step | None:
+    if copying is None:
+        return None
+    advice = (
+        "Its answers repeat training answers word by word in longer runs than right answers do. Train for "
+        "fewer epochs, and look for training answers that occur many times."
+    )
+    own, usual = copying.tuned, copying.references
+    evidence = (
+        f"longest run in a training answer: {own.value:.1f} [{own.low:.1f}, {own.high:.1f}] words on "
+        f"average, of right answers {usual.value:.1f} [{usual.low:.1f}, {usual.high:.1f}]"
+    )
+    return Step("answers copied from training rows", advice, evidence, _above_zero(copying.excess), None)
+
+
+def _phrases(phrases: Sequence[StockPhrase] | None, groups: int) -> Step | None:
+    if phrases is None:
+        return None
+    name = "stock phrases"
+    if not phrases:
+        few = groups < FEWEST_GROUPS
+        evidence = "no phrase is told far more often than the right answers tell it"
+        return Step(name, "", evidence, "unmeasured" if few else "passed", None)
+    first = phrases[0]
+    advice = (
+        "It says some phrases far more often than the right answers do. Remove boilerplate from training "
+        "answers (`tunesmith data audit` lists it), and add answers that are worded differently."
+    )
+    evidence = (
+        f"{len(phrases):,} phrases (Holm, 5 %), first “{first.phrase}”: in {first.answers.value:.1%} "
+        f"[{first.answers.low:.1%}, {first.answers.high:.1%}] of answers, in {first.references.value:.1%} "
+        f"[{first.references.low:.1%}, {first.references.high:.1%}] of right ones"
+    )
+    return Step(name, advice, evidence, "failed", None)
+
+
+def _above_zero(excess: Estimate | None) -> Answer:
+    """``failed``: surely more than the right answers; ``passed``: surely no more."""
+    if excess is None or excess.low <= 0 < excess.high:
+        return "unmeasured"
+    return "failed" if excess.low > 0 else "passed"
