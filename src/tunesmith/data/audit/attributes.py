@@ -50,11 +50,14 @@ def check_attributes(data: AuditData, most_rows: int = MOST_ROWS) -> CheckResult
     Which phrases say a value is learned from the rows themselves (see :func:`aligned_shares`). Unmeasured
     where inputs are no attributes, targets no texts, or there are fewer than 100 rows.
     """
+    unasked = CheckResult(CHECK, "unmeasured", "asked only where texts are written from attributes")
+    if data.kind in ("classify", "extract"):
+        return unasked
     sampled = sample_rows(data.rows, most_rows)
     read = [read_attributes(compared_text(data.rows[index])) for index in sampled]
     readable = sum(attributes is not None for attributes in read)
-    if data.kind in ("classify", "extract") or readable < READABLE * len(sampled):
-        return CheckResult(CHECK, "unmeasured", "asked only where texts are written from attributes")
+    if readable < READABLE * len(sampled):
+        return unasked
     if len(sampled) < MINIMUM_ROWS:
         return CheckResult(CHECK, "unmeasured", f"needs {MINIMUM_ROWS} rows, found {len(sampled):,}")
     found = find_disagreements(read, [data.rows[index].target for index in sampled])
