@@ -205,7 +205,7 @@ def test_ask_answers_with_a_label_its_probability_and_training_rows(
 def test_a_run_stopped_while_training_ends_with_the_weights_of_an_uninterrupted_one(
     home: Path, tmp_path: Path
 ) -> None:
-    task = toy_task_file(home, learning_rate=1e-3, epochs=12, patience=1000, name="stopped", guarded=False)
+    task = toy_task_file(home, learning_rate=1e-3, epochs=6, patience=1000, name="stopped", guarded=False)
     environment = {**os.environ, "TUNESMITH_CACHE": str(home / "cache")}
     command = [sys.executable, "-m", "tunesmith", "train", str(task), "--runs"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
