@@ -8,10 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 SLUG = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 NOT_BLANK = r"\S"
+DEVICE = r"^(cpu|cuda(:[0-9]+)?)$"
 # What the patterns above mean, for people.
 PATTERNS = {
     SLUG: "up to 64 lower-case letters, digits, - and _, beginning with a letter or digit",
     NOT_BLANK: "text (not empty)",
+    DEVICE: "cpu, cuda, or cuda: and a number, as cuda:1",
 }
 
 Text = Annotated[str, Field(pattern=NOT_BLANK)]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from tunesmith.task.sections import Count, Positive, Section, Share, Text
+from tunesmith.task.sections import DEVICE, Count, Positive, Section, Share, Text
 
 # Weights that are all trained need smaller steps than a new adapter.
 FULL_LEARNING_RATE = 5e-5
@@ -62,7 +62,7 @@ class TrainSettings(Section):
         "alpha and layers. A relative path starts at the folder of this task file.",
         examples=["runs/first-try/stages/train-0123456789ab/adapter"],
     )
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]+)?)$")] = Field(
+    device: Annotated[str, Field(pattern=DEVICE)] = Field(
         default="cpu",
         description="Where the models of this task compute: cpu, cuda, or cuda:1 for the second GPU.",
         examples=["cuda"],
