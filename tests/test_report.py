@@ -316,3 +316,13 @@ def test_numbers_have_real_minus_signs_and_no_signed_zero(value: float, digits: 
 @given(st.floats(0, 1e6))
 def test_durations_never_show_sixty_of_a_unit(seconds: float) -> None:
     assert not re.search(r"\b60 (s|min)\b", numbers.duration(seconds))
+
+
+def test_the_sample_of_a_table_is_that_of_candidates_asked_every_row(tmp_path: Path) -> None:
+    run = summary()
+    first, *others = run.test_scorecards
+    few = {name: replace(one, rows=7, groups=7) for name, one in first.metrics.items()}
+    behind = replace(others[-1] if others else first, metrics=few, stopped_after_rows=7)
+    html = rendered(replace(run, test_scorecards=(first, behind)), tmp_path)
+    assert "7 rows: clearly behind on validation" in html
+    assert "Sealed test: n = 7 rows" not in html

@@ -22,6 +22,10 @@ def read_pool(
 
     Ids are hashes of the input. Raises UserError when a row has no input that can be read.
     """
+    if not (
+        columns.input or columns.messages
+    ):  # packaged data has no columns; queues are written with this one
+        columns = replace(columns, input=("text",))
     rows: dict[str, Row] = {}
     for table in tables_of(find_place(str(path), cache, say)):
         bad: list[BadRecord] = []
