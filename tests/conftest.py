@@ -34,7 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from toy_task import write_toy_probes, write_toy_rows
 
     folder = tmp_path_factory.mktemp("home")
-    make_tiny_base(folder / "base")
+    make_tiny_base(folder / "base", general=True)
     write_toy_rows(folder / "rows.jsonl", shuffled=False)
     write_toy_rows(folder / "shuffled.jsonl", shuffled=True)
     write_toy_probes(folder / "probes.jsonl")

@@ -45,6 +45,7 @@ goal: {{gain: 0.02}}
 base: {base}
 opponents: {{classical: true, zero_shot: false, few_shot: []}}
 train: {{rank: 2, alpha: 4, epochs: 1, validations_per_epoch: 1, batch_size: 32}}
+guards: {{robustness: {{margin: 0.1, rows: 0}}}}
 """
 
 
@@ -66,7 +67,7 @@ def reviewed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, Run, di
     records += records[:5]  # copies, for the audit to find
     (folder / "bank.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     data = "{{path: bank.jsonl, input: text, target: label, plan: repair-plan.yaml}}"
-    session = session_of(folder, data, make_tiny_base(folder / "base"))
+    session = session_of(folder, data, make_tiny_base(folder / "base", general=True))
     read = read_grouped(session)
     test = split_rows(read.rows, read.spec).test
     relabelled = {row.id: row.target for row in test[:6]}

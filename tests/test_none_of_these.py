@@ -51,7 +51,7 @@ def planted(count: int, seed: int) -> list[Row]:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scope")
-    make_tiny_base(folder / "base")
+    make_tiny_base(folder / "base", general=True)
     rows = [{"text": row.text, "label": row.target} for row in planted(380, seed=4)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return folder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import random
 import shutil
 import signal
@@ -203,28 +202,26 @@ def test_ask_answers_with_a_label_its_probability_and_training_rows(
 
 
 def test_a_run_stopped_while_training_ends_with_the_weights_of_an_uninterrupted_one(
-    home: Path, tmp_path: Path
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = toy_task_file(home, learning_rate=1e-3, epochs=6, patience=1000, name="stopped", guarded=False)
-    environment = {**os.environ, "TUNESMITH_CACHE": str(home / "cache")}
+    monkeypatch.setenv("TUNESMITH_CACHE", str(home / "cache"))
     command = [sys.executable, "-m", "tunesmith", "train", str(task), "--runs"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    subprocess.run([*command, str(whole)], env=environment, check=True, capture_output=True)
+    assert main([*command[3:], str(whole)]) == 0
     shutil.copytree(whole, stopped, ignore=shutil.ignore_patterns("train-*"))
     assert not list(stopped.rglob("adapter_model.safetensors"))
     for number in (signal.SIGINT, signal.SIGKILL):
-        _run_until_it_trains_then(number, [*command, str(stopped)], environment, stopped)
-    subprocess.run([*command, str(stopped)], env=environment, check=True, capture_output=True)
+        _run_until_it_trains_then(number, [*command, str(stopped)], stopped)
+    assert main([*command[3:], str(stopped)]) == 0
     adapters = [next(runs.rglob("adapter/adapter_model.safetensors")) for runs in (whole, stopped)]
     assert file_sha256(adapters[0]) == file_sha256(adapters[1])
 
 
-def _run_until_it_trains_then(
-    number: signal.Signals, command: list[str], environment: dict[str, str], runs: Path
-) -> None:
+def _run_until_it_trains_then(number: signal.Signals, command: list[str], runs: Path) -> None:
     """Start the command, and stop it at some moment after a new checkpoint has appeared."""
     before = {path.name for path in runs.rglob("checkpoints/step-*")}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(1200):
             if {path.name for path in runs.rglob("checkpoints/step-*")} - before:

@@ -30,13 +30,14 @@ goal: {{gain: 0.02}}
 base: {base}
 opponents: {{classical: true, zero_shot: false, few_shot: []}}
 train: {{{train}}}
+guards: {{robustness: {{margin: 0.1, rows: 0}}}}
 """
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("methods")
-    make_tiny_base(folder / "base")
+    make_tiny_base(folder / "base", general=True)
     rows = [{"text": row.text, "label": row.target} for row in toy_rows(260, LABELS, seed=0)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return folder

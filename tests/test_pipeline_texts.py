@@ -56,7 +56,7 @@ guards:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny base, data of two kinds, and a cache that the module's runs share."""
     folder = tmp_path_factory.mktemp("texts")
-    make_tiny_base(folder / "base")
+    make_tiny_base(folder / "base", general=True)
     draw = random.Random(3)
     attributes = [(name, colour, place) for name in NAMES for colour in COLOURS for place in PLACES]
     draw.shuffle(attributes)

@@ -8,8 +8,10 @@ import struct
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import get_args
 from xml.etree import ElementTree
 
@@ -66,6 +68,13 @@ def rendered(run: RunSummary, folder: Path) -> str:
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
+@cache
+def usual_page(decision: Decision) -> str:
+    """The page of the usual run, which several claims are about."""
+    with TemporaryDirectory() as folder:
+        return rendered(summary(decision), Path(folder))
+
+
 def all_figures(run: RunSummary) -> list[str]:
     drawn = []
     for width in (720, 350):
@@ -87,8 +96,8 @@ def printed(run: RunSummary, width: int) -> str:
 
 
 @pytest.mark.parametrize("decision", DECISIONS)
-def test_the_decision_is_the_first_thing_the_page_says(decision: Decision, tmp_path: Path) -> None:
-    page = Page(rendered(summary(decision), tmp_path))
+def test_the_decision_is_the_first_thing_the_page_says(decision: Decision) -> None:
+    page = Page(usual_page(decision))
     assert page.texts[0] == decision.replace("'", "’")
     assert not page.texts[1].startswith(decision)  # the sentence does not repeat its headline
     headings = [page.text.index(title) for title in ("How the candidates compare", "Training", "The data")]
@@ -124,9 +133,9 @@ def test_texts_from_data_stay_text(tmp_path: Path) -> None:
     )  # nor a formula
 
 
-def test_every_candidate_appears_with_its_interval_and_n(tmp_path: Path) -> None:
-    run = summary()
-    text = Page(rendered(run, tmp_path)).text
+def test_every_candidate_appears_with_its_interval_and_n() -> None:
+    run = summary("TRAIN")
+    text = Page(usual_page("TRAIN")).text
     for card in (*run.opponents, run.tuned_validation, *run.test_scorecards):
         assert card.candidate.name in text
         for metric in (*card.metrics.values(), *card.metrics_without_conflicts.values()):
@@ -178,8 +187,8 @@ def test_the_course_the_watched_metric_and_long_rows_are_told(tmp_path: Path) ->
 
 
 def test_how_closely_saved_weights_agree_is_told(tmp_path: Path) -> None:
-    run = summary()
-    text = Page(rendered(run, tmp_path)).text
+    run = summary("TRAIN")
+    text = Page(usual_page("TRAIN")).text
     assert (
         "of 8 answers are at most 0.03 nats from PEFT's arithmetic and 0.05 nats from those of merged" in text
     )
@@ -187,8 +196,8 @@ def test_how_closely_saved_weights_agree_is_told(tmp_path: Path) -> None:
     assert "PEFT" not in Page(rendered(unmeasured, tmp_path)).text
 
 
-def test_checks_are_told_apart_by_word_and_by_shape(tmp_path: Path) -> None:
-    html = rendered(summary("DON'T"), tmp_path)
+def test_checks_are_told_apart_by_word_and_by_shape() -> None:
+    html = usual_page("DON'T")
     rows = re.findall(r'<tr><td><span class="answer"><svg.*?</svg>\w+', html, flags=re.DOTALL)
     shapes = {row.rsplit(">", 1)[1]: re.sub(r'(fill|stroke)="#\w+"', "", row) for row in rows}
     assert set(shapes) == {"passed", "failed", "unmeasured"}
@@ -223,14 +232,14 @@ def test_every_figure_is_titled_xml_whose_text_is_text(run: RunSummary) -> None:
 
 
 def test_equal_summaries_give_equal_bytes_in_any_thread(tmp_path: Path) -> None:
-    folders = [tmp_path / str(number) for number in range(4)]
-    with ThreadPoolExecutor(4) as pool:
+    folders = [tmp_path / str(number) for number in range(3)]
+    with ThreadPoolExecutor(3) as pool:
         pages = list(pool.map(lambda folder: rendered(summary(), folder), folders))
     assert len(set(pages)) == 1
 
 
-def test_examples_are_said_to_be_from_validation(tmp_path: Path) -> None:
-    text = Page(rendered(summary(), tmp_path)).text
+def test_examples_are_said_to_be_from_validation() -> None:
+    text = Page(usual_page("TRAIN")).text
     examples = text.index("Most confused labels")
     assert "From validation, never from the sealed test." in text[:examples]
     assert text.index("lgpl-2.1-plus_149.RULE") > examples

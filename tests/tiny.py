@@ -20,6 +20,8 @@ from transformers import (
 )
 
 from tunesmith.engine import attention
+from tunesmith.evaluation.probes import probe_items
+from tunesmith.evaluation.texts import general_texts
 from tunesmith.models.catalog import resolve_base
 from tunesmith.models.loading import LoadedModel, load_base
 from tunesmith.records import Message, Plan, Row
@@ -77,9 +79,14 @@ tax salary lawyer court engine brake guitar piano rain storm kitten puppy school
 """)
 
 
-def make_tiny_base(folder: Path, template: str | None = CHAT_TEMPLATE, seed: int = 0) -> Path:
-    """Save a Llama (2 layers, width 64, about 400 tokens, context 512) as a Hugging Face folder."""
-    tokenizer = tiny_tokenizer(template)
+def make_tiny_base(
+    folder: Path, template: str | None = CHAT_TEMPLATE, seed: int = 0, general: bool = False
+) -> Path:
+    """Save a Llama (2 layers, width 64, about 400 tokens, context 512) as a Hugging Face folder.
+
+    ``general``: with a tokenizer of more tokens, which cuts general texts and probes into fewer.
+    """
+    tokenizer = tiny_tokenizer(template, general)
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -158,19 +165,23 @@ def load_tiny(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
     return load_base(base, dtype, attention.ATTENTION_NAME)
 
 
-def tiny_tokenizer(template: str | None = CHAT_TEMPLATE) -> PreTrainedTokenizerFast:
+def tiny_tokenizer(template: str | None = CHAT_TEMPLATE, general: bool = False) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer, trained in a moment on texts like those of :func:`toy_rows`."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=400,
+        vocab_size=2000 if general else 400,
         special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     words = [f" {word}" for word in (*_FILLERS, *_TELLING)]
-    tokenizer.train_from_iterator([*words, "system\nuser\nassistant\n", "Answer. 2.0 3.0+ v2"], trainer)
+    texts = [*words, "system\nuser\nassistant\n", "Answer. 2.0 3.0+ v2"]
+    if general:
+        texts += [text.text for text in general_texts()]
+        texts += [text for item in probe_items() for text in (item.prompt, *item.options)]
+    tokenizer.train_from_iterator(texts, trainer)
     untyped: Any = PreTrainedTokenizerFast
     fast: PreTrainedTokenizerFast = untyped(
         tokenizer_object=tokenizer,

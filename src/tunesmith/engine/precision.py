@@ -7,6 +7,7 @@ times slower, so the choice must be measured.
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 import math
 import os
@@ -45,8 +46,9 @@ class PrecisionProbe:
     device: str
 
 
+@functools.cache
 def probe_precision(device: str = "cpu") -> PrecisionProbe:
-    """Multiply 1,536 × 576 by 576 × 1,536 in both precisions, in turn, for about 0.3 s in all.
+    """Multiply 1,536 × 576 by 576 × 1,536 in both precisions, in turn, for about 0.3 s, once a process.
 
     The fastest product of each counts: other work on the machine only ever slows one down, and must not
     change the choice from one run to the next.

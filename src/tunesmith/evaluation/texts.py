@@ -12,6 +12,7 @@ import functools
 import re
 import sysconfig
 import textwrap
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -28,6 +29,7 @@ SAMPLE_TOKENS = 64
 Sample = Callable[[Sequence[str], int], Sequence[str]]
 
 _PASSAGES_PER_DESCRIPTION = 3
+_STATEMENTS = (ast.stmt, ast.ExceptHandler, ast.match_case)
 # Less than this share of letters and spaces is a table, a signature or an example session, not prose.
 _PROSE = 0.85
 # One docstring of each, so that many authors and topics are read. Removing one changes every later result.
@@ -119,7 +121,11 @@ def _docstrings() -> Iterator[GeneralText]:
 
 
 def _docstrings_of(module: ast.Module) -> Iterator[tuple[str, str]]:
-    for node in ast.walk(module):
+    # In the order of ast.walk, without the expressions: nothing with a docstring stands in one.
+    waiting = deque[ast.AST]([module])
+    while waiting:
+        node = waiting.popleft()
+        waiting.extend(child for child in ast.iter_child_nodes(node) if isinstance(child, _STATEMENTS))
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             docstring = ast.get_docstring(node)
             if docstring:
