@@ -2,8 +2,8 @@
 
     python benchmarks/audit.py [--rows 50000 --rows 200000] [--out benchmarks/results/audit.json]
 
-Without ``--rows`` 10,000, 50,000, 200,000 and 1,000,000 are measured. Sizes that are not measured this time keep
-what ``--out`` says about them.
+Without ``--rows`` 10,000, 50,000, 200,000 and 1,000,000 are measured. Sizes that are not measured this
+time keep what ``--out`` says about them.
 
 Rows are made-up questions (about 18 words; see duplicates.py), labelled by their verb with 2 % of the labels
 drawn at random, with a column of dates and one of channels. Each size is a process of its own. Grouping

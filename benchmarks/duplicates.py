@@ -1,6 +1,6 @@
 """Seconds and memory of grouping near-duplicates, beside datasketch used the textbook way.
 
-    python benchmarks/duplicates.py [--million] [--banking77 FOLDER] [--out benchmarks/results/duplicates.json]
+    python benchmarks/duplicates.py [--million] [--banking77 FOLDER] [--out FILE]
 
 Rows are short made-up questions (about 18 words) with planted near-duplicates. Each measurement is a process
 of its own; seconds are wall seconds, beside them the processor's. Recall and precision are those of pairs of

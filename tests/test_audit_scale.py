@@ -90,14 +90,19 @@ def test_what_a_column_tells_is_that_of_counting_row_by_row(rows: list[tuple[int
 
 def test_rows_beyond_the_basis_have_features_that_tell_their_label(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = questions(900)
-    monkeypatch.setattr(classifier, "BASIS_ROWS", 300)
     monkeypatch.setattr(classifier, "DIMENSIONS", 30)
-    vectors = text_features(rows)
-    assert vectors is not None
-    assert vectors.shape == (900, 30)
-    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
-    held_out = cross_validate(vectors, [row.target for row in rows], [row.group for row in rows])
-    assert held_out.right.mean() > 0.9
+
+    def right() -> float:
+        vectors = text_features(rows)
+        assert vectors is not None
+        assert vectors.shape == (900, 30)
+        assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
+        held_out = cross_validate(vectors, [row.target for row in rows], [row.group for row in rows])
+        return float(held_out.right.mean())
+
+    of_all = right()
+    monkeypatch.setattr(classifier, "BASIS_ROWS", 300)
+    assert right() > max(0.8, of_all - 0.1)
 
 
 def test_checks_that_sample_say_how_many_rows_and_which() -> None:

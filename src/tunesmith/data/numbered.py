@@ -18,7 +18,8 @@ Indices = NDArray[np.int64]
 class NumberedWords:
     """``numbers``, shape (words,): the words of all texts, one text after the other, as places in ``words``.
 
-    ``lengths``, shape (texts,): how many words each text has. ``words`` stand in the order in which they were met.
+    ``lengths``, shape (texts,): how many words each text has. ``words`` stand in the order in which
+    they were met.
     """
 
     numbers: NDArray[np.int32]

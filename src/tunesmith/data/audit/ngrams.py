@@ -41,7 +41,7 @@ def word_counts(texts: NumberedWords) -> csr_matrix:
 def word_parts(
     texts: NumberedWords, parts: Callable[[str], Iterable[str]]
 ) -> tuple[csr_matrix, tuple[str, ...]]:
-    """How often each text has each part of its words, shape (texts, parts), and the parts as they were met."""
+    """How often each text has each part of its words, shape (texts, parts), and the parts as met."""
     in_words = numbered_words(list(parts(word)) for word in texts.words)
     counts = csr_matrix(word_counts(texts) @ word_counts(in_words))
     counts.sort_indices()
