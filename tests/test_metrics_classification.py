@@ -10,13 +10,13 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from metric_samples import answered
+from tunesmith.data.label_sets import label_set
 from tunesmith.errors import UserError
 from tunesmith.evaluation.metrics.answered import Measured, RowScores
 from tunesmith.evaluation.metrics.calibration import reliability
 from tunesmith.evaluation.metrics.catalogue import METRICS
 from tunesmith.evaluation.metrics.classification import confusion_matrix, label_scores
 from tunesmith.evaluation.metrics.measure import measure
-from tunesmith.evaluation.metrics.multilabel import label_set
 from tunesmith.evaluation.metrics.scope import apply_threshold, choose_threshold
 
 LABELS = list("abcd")
