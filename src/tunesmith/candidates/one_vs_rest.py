@@ -6,6 +6,7 @@ on validation.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ from tunesmith.candidates.classical import (
     vectorised,
 )
 from tunesmith.candidates.transformations import UNCHANGED, Transformations
-from tunesmith.data.label_sets import label_set_text, labels_of
+from tunesmith.data.label_sets import label_set_text, labels_of, target_labels
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash
 from tunesmith.progress import Report, silent
@@ -98,6 +99,25 @@ def tune_label_models(
     return best[1], table
 
 
+def estimate_label_models_seconds(train: Sequence[Row]) -> float:
+    """About how long :func:`tune_label_models` takes on these rows: one label's fits of its grid, timed."""
+    started = time.perf_counter()
+    vectorizers, matrix = fit_vectorizers("words and characters", train)
+    prepared = time.perf_counter() - started
+    counts = target_labels(train, label_sets=True)
+    if not vectorizers or not counts:
+        return 0.0
+    usual = sorted(counts, key=lambda label: counts[label])[len(counts) // 2]
+    has = np.array([usual in labels_of(row.target) for row in train])
+    if has.all():
+        return len(FEATURES) * prepared
+    started = time.perf_counter()
+    for kind, values in GRID:
+        _classifier(kind, values[len(values) // 2]).fit(matrix, has)
+    fits = (time.perf_counter() - started) / len(GRID) * sum(len(values) for _, values in GRID)
+    return len(FEATURES) * (prepared + len(counts) * fits)
+
+
 def fit_label_models(
     candidate: Candidate, train: Sequence[Row], text: Transformations = UNCHANGED
 ) -> LabelModels:
@@ -125,13 +145,14 @@ def _fitted(
     classifiers: list[Any] = []
     for label in labels:
         has = np.array([label in one for one in sets])
-        if has.all():
-            classifiers.append(None)
-        elif kind == "linear SVM":
-            classifiers.append(LinearSVC(C=c, random_state=0).fit(matrix, has))
-        else:
-            classifiers.append(LogisticRegression(C=c, solver="liblinear", random_state=0).fit(matrix, has))
+        classifiers.append(None if has.all() else _classifier(kind, c).fit(matrix, has))
     return labels, tuple(classifiers)
+
+
+def _classifier(kind: Classifier, c: float) -> Any:
+    if kind == "linear SVM":
+        return LinearSVC(C=c, random_state=0)
+    return LogisticRegression(C=c, solver="liblinear", random_state=0)
 
 
 def _decisions(classifiers: Sequence[Any], matrix: csr_matrix) -> NDArray[np.float64]:

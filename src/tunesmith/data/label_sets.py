@@ -42,7 +42,7 @@ def label_set(text: str) -> set[str]:
     if stripped.startswith("["):
         try:
             listed = json.loads(stripped)
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
         else:
             return {str(label).strip() for label in listed}
@@ -53,7 +53,12 @@ def target_labels(rows: Iterable[Row], label_sets: bool) -> Counter[str]:
     """How many rows have each label; with ``label_sets`` a row has those of its set, else its target."""
     if not label_sets:
         return Counter(row.target for row in rows)
-    return Counter(label for row in rows for label in labels_of(row.target))
+    return label_rows(row.target for row in rows)
+
+
+def label_rows(targets: Iterable[str]) -> Counter[str]:
+    """How many of these sets have each label."""
+    return Counter(label for target in targets for label in labels_of(target))
 
 
 def rarest_labels(rows: Sequence[Row]) -> dict[str, str]:

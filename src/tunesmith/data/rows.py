@@ -231,8 +231,11 @@ def _target(record: Record, columns: ColumnsRead) -> str:
     field = columns.target or ""
     if not columns.label_sets:
         return _answer(record, field, "target")
+    value = _value(record, field)
+    if isinstance(value, str) and (record.votes or {}).get(field) and not value.startswith("["):
+        value = [value]  # of what people chose among several, one choice is no list
     try:
-        return read_label_set(_value(record, field), columns.label_separator)
+        return read_label_set(value, columns.label_separator)
     except ValueError as problem:
         raise RowError(f"the target '{field}' {problem}") from None
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tunesmith.data.label_sets import label_set
+from tunesmith.data.label_sets import label_set, target_labels
 from tunesmith.data.questions import Questions, distinct_inputs, each_row, with_json_targets
 from tunesmith.engine.automaton import DEAD
 from tunesmith.errors import UserError
 from tunesmith.records import Candidate, Cost, Estimate, PairedGain, Prediction, Row, Scorecard, SplitName
+from tunesmith.run_records import LabelScore
 from tunesmith.stats.intervals import proportion_interval
 from tunesmith.stats.paired import clearly_behind
 from tunesmith.task.kinds import SEVERAL_REFERENCES, SHOWN_METRICS, SMALLER_IS_BETTER, Kind
@@ -244,9 +245,11 @@ def _text_scorecard(
             )
         )
     clean = [index for index, row in enumerate(asked.rows) if not row.conflict]
-    agreed = {}
-    if judging.kind == "tag":
-        agreed = _goal_if_measured(judging, asked.take(clean), [answers.labels[index] for index in clean])
+    agreed: dict[str, Estimate] = {}
+    if judging.kind == "tag" and len({asked.rows[index].group for index in clean}) > 1:
+        texts = [answers.labels[index] for index in clean]
+        agreed = {judging.metric: goal_estimate(judging, asked.take(clean), texts)}
+        agreed |= _measured_if_possible(shown, _answered(judging, asked.take(clean), texts))
     return Scorecard(candidate, split, metrics, agreed, predictions, cost)
 
 
@@ -293,6 +296,21 @@ def goal_estimate(judging: Judging, asked: Questions, answers: Sequence[str]) ->
     from tunesmith.evaluation.metrics.measure import measure
 
     return measure([judging.goal], _answered(judging, asked, answers))[judging.metric]
+
+
+def label_scores(judging: Judging, asked: Questions, answers: Sequence[str]) -> tuple[LabelScore, ...]:
+    """Precision, recall and F1 of each label of ``kind: tag``, the most frequent first.
+
+    A label that fewer than two groups have is left out: it has no interval.
+    """
+    from tunesmith.evaluation.metrics.multilabel import label_set_scores
+
+    counts = target_labels(asked.rows, label_sets=True)
+    table = label_set_scores(_answered(judging, asked, answers))
+    return tuple(
+        LabelScore(label, counts[label], scores["precision"], scores["recall"], scores["f1"])
+        for label, scores in sorted(table.items(), key=lambda item: (-counts[item[0]], item[0]))
+    )
 
 
 def _goal_if_measured(judging: Judging, asked: Questions, answers: Sequence[str]) -> dict[str, Estimate]:

@@ -17,6 +17,7 @@ from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.race import RACE_ALPHA
 from tunesmith.stages.session import Session
 from tunesmith.stages.text_opponents import plain_text_cards
+from tunesmith.task.kinds import Kind
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:
@@ -239,6 +240,16 @@ def _label_models_card(
     answers = answer_label_models(models, asked.rows)
     cost = Cost(time.perf_counter() - started, len(asked), 0, peak_mb())
     return judged(judging, models.candidate, "validation", asked, answers, cost), tuple(grid)
+
+
+def classical_seconds(kind: Kind, train: list[Row]) -> float:
+    """About how long the classical models of a task of labels take to tune; of texts there are none."""
+    from tunesmith.candidates.classical import estimate_tuning_seconds
+    from tunesmith.candidates.one_vs_rest import estimate_label_models_seconds
+
+    if kind == "tag":
+        return estimate_label_models_seconds(train)
+    return estimate_tuning_seconds(train) if kind == "classify" else 0.0
 
 
 def classical_text(session: Session, train: Sequence[Row]) -> Transformations:

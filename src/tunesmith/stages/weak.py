@@ -98,7 +98,7 @@ def label_weakly(
     if session.task.kind == "tag":
         raise UserError(
             "a labelling function votes for one label a row, and with kind: tag a row has several",
-            "make rows with `tunesmith data augment`, or label the rows that `tunesmith data queue` names",
+            "make rows with `tunesmith data augment`, or label the rows that `tunesmith data next` names",
         )
     loaded = load_functions(functions)
     read = read_grouped(session)
