@@ -29,7 +29,7 @@ data: {{path: {data}, input: text, target: topics, near_duplicate_similarity: 1.
 split: {{train: 120, validation: 60, test: 80, seed: 1}}
 goal: {{gain: 0.02}}
 base: {base}
-opponents: {{classical: true, zero_shot: {zero_shot}, few_shot: [{few_shot}]}}
+opponents: {{classical: true, zero_shot: true, few_shot: []}}
 train: {{rank: 4, alpha: 8, learning_rate: 0.01, epochs: 1, batch_size: 16, validations_per_epoch: 1}}
 guards: {{robustness: {{margin: 0.1, rows: 0}}}}
 """
@@ -60,17 +60,10 @@ def write_tagged(path: Path, count: int = 280) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def tag_session(home: Path, few_shot: str = "1", zero_shot: bool = True, name: str = "topics") -> Session:
+def tag_session(home: Path, name: str = "topics") -> Session:
     """A session of a task on ``home/rows.jsonl`` and ``home/base``."""
     path = home / f"{name}.yaml"
-    written = TASK.format(
-        name=name,
-        data=home / "rows.jsonl",
-        base=home / "base",
-        few_shot=few_shot,
-        zero_shot=str(zero_shot).lower(),
-    )
-    path.write_text(written, encoding="utf-8")
+    path.write_text(TASK.format(name=name, data=home / "rows.jsonl", base=home / "base"), encoding="utf-8")
     folder = Workspace(home / "runs").task(name)
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.keep_task_file(path)

@@ -78,7 +78,7 @@ def test_balanced_accuracy_equals_scikit_learn() -> None:
 label_lists = st.lists(st.sampled_from("abcd"), max_size=3, unique=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(rows=st.lists(st.tuples(label_lists, label_lists), min_size=1, max_size=30))
 def test_several_labels_a_row_equal_scikit_learn(rows: list[tuple[list[str], list[str]]]) -> None:
     wanted, given_labels = (list(part) for part in zip(*rows, strict=True))
