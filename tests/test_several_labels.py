@@ -54,9 +54,6 @@ def read(path: Path, content: str, separator: str | None = None) -> list[str]:
     return [row.target for row in rows_of(open_table(path, path.name), columns).rows]
 
 
-# Reading
-
-
 def test_a_set_is_one_text_whatever_its_order_in_the_file(tmp_path: Path) -> None:
     sets: list[list[object]] = [["fee", " card"], ["card", "fee"], [], [3, "é"]]
     lines = [json.dumps({"text": f"text {n}", "labels": labels}) for n, labels in enumerate(sets)]
@@ -74,6 +71,20 @@ def test_a_csv_holds_labels_parted_by_the_sign_of_the_task_or_json_lists(tmp_pat
         '["card", "fee"]',
         "[]",
     ]
+
+
+def test_one_choice_of_several_in_an_annotation_tool_is_a_set_of_one(tmp_path: Path) -> None:
+    options = [{"id": label, "text": label} for label in ("fee", "card", "rate")]
+    path = tmp_path / "prodigy.jsonl"
+    tasks = [
+        {"text": f"text {n}", "options": options, "accept": chosen, "answer": "accept", "_view_id": "choice"}
+        | {"_input_hash": n, "_task_hash": n, "_annotator_id": "ann", "_session_id": "ann"}
+        for n, chosen in enumerate((["fee", "card"], ["fee"]))
+    ]
+    path.write_text("".join(json.dumps(task) + "\n" for task in tasks), encoding="utf-8")
+    columns = ColumnsRead(("text",), "accept", label_sets=True)
+    found = [row.target for row in rows_of(open_table(path, path.name), columns).rows]
+    assert found == ['["card", "fee"]', '["fee"]']
 
 
 @pytest.mark.parametrize(
@@ -135,9 +146,6 @@ def test_a_separator_is_for_kind_tag_alone(tmp_path: Path) -> None:
         load_task(path)
 
 
-# Splits and audit
-
-
 def test_a_rare_label_is_in_every_split_and_labels_are_single_ones() -> None:
     rows = tagged_rows(300)
     # Six rows have "rare", each beside other labels: as whole sets nearly all of them are seen once.
@@ -192,9 +200,6 @@ def test_the_audit_counts_labels_and_finds_other_sets_of_like_rows() -> None:
     assert "any number of labels" in spelling.summary
 
 
-# Answers
-
-
 def test_the_lists_that_can_be_written_are_the_sets_of_labels_each_in_one_way() -> None:
     labels = ('a "b"', "a", "é, c")
     automaton = label_lists(labels)
@@ -244,11 +249,8 @@ def test_what_an_endpoint_says_is_read_as_a_set_or_not_at_all(text: str, read_as
     assert read_labels(text, LABELS) == read_as
 
 
-# Opponents and metrics
-
-
 def test_one_classifier_for_each_label_learns_them_and_is_fitted_again_the_same() -> None:
-    train, validation = tagged_rows(80), tagged_rows(40, seed=4)
+    train, validation = tagged_rows(60), tagged_rows(30, seed=4)
     train = [replace(row, target=label_set_text([*labels_of(row.target), "always"])) for row in train]
     validation = [
         replace(row, target=label_set_text([*labels_of(row.target), "always"])) for row in validation
@@ -258,7 +260,7 @@ def test_one_classifier_for_each_label_learns_them_and_is_fitted_again_the_same(
     answers = answer_label_models(models, validation).labels
     assert max(reached for _, reached in table) == pytest.approx(value(validation, answers))
     constant = constant_text(train)
-    assert value(validation, answers) > value(validation, [str(constant.settings["answer"])] * 40) + 0.2
+    assert value(validation, answers) > value(validation, [str(constant.settings["answer"])] * 30) + 0.2
     assert all("always" in labels_of(answer) for answer in answers)
     again = fit_label_models(models.candidate, train)
     assert answer_label_models(again, validation).labels == answers
@@ -311,9 +313,6 @@ def test_the_report_tells_label_by_label_with_intervals(tmp_path: Path) -> None:
     assert "37.5" in part
     assert "Most confused labels" not in page
     assert "Without conflicts: n =" in page
-
-
-# Candidates of a tiny real model
 
 
 @pytest.fixture(scope="module")
