@@ -14,7 +14,9 @@ from tunesmith.data.audit.classifier import Floats, text_features
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, answered
 from tunesmith.data.audit.sampling import sample_rows, sample_told
 from tunesmith.data.duplicates import compared_text, words
+from tunesmith.data.label_sets import target_labels
 from tunesmith.data.numbered import numbered_words
+from tunesmith.task.kinds import LABELLED
 
 CHECK = "diversity"
 MOST_ROWS = 20_000
@@ -107,35 +109,57 @@ def _redundant_share(vectors: Floats, clusters: npt.NDArray[np.intp]) -> float:
 
 
 def _balance(data: AuditData) -> list[Finding]:
-    counts = Counter(row.target for row in data.rows)
-    if len(counts) > len(data.rows) / 2:
+    sets = data.kind == "tag"
+    targets = Counter(row.target for row in data.rows)
+    if not sets and len(targets) > len(data.rows) / 2:
         return []  # free text: every target is its own class
-    named = "label" if data.kind == "classify" else "target"
-    label, most = counts.most_common(1)[0]
+    counts = target_labels(data.rows, sets)
+    named = "label" if data.kind in LABELLED else "target"
     findings = []
-    if most >= DOMINANT * len(data.rows):
-        evidence = f"{most / len(data.rows):.1%} of {len(data.rows):,} rows have the {named} '{label[:80]}'"
-        rows = tuple(index for index, row in enumerate(data.rows) if row.target == label)
-        findings.append(Finding(f"one {named} dominates", "warning", rows, evidence, "keep"))
-    if data.kind != "classify":
+    for label, most in counts.most_common(1):
+        if most >= DOMINANT * len(data.rows):
+            of_all = f"{most / len(data.rows):.1%} of {len(data.rows):,} rows"
+            evidence = f"{of_all} have the {named} '{label[:80]}'"
+            rows = _having({label}, data)
+            findings.append(Finding(f"one {named} dominates", "warning", rows, evidence, "keep"))
+    if sets and targets["[]"] >= DOMINANT * len(data.rows):
+        rows = tuple(index for index, row in enumerate(data.rows) if row.target == "[]")
+        evidence = f"{len(rows) / len(data.rows):.1%} of {len(data.rows):,} rows have no label"
+        findings.append(Finding("few rows have labels", "warning", rows, evidence, "keep"))
+    if data.kind not in LABELLED:
         return findings  # a text need not come again
     thin = sorted((label for label in counts if counts[label] < THIN_LABEL), key=lambda x: (counts[x], x))
     if thin:
         shown = ", ".join(f"'{label}' ({counts[label]})" for label in thin[:NAMED])
-        rows = tuple(index for index, row in enumerate(data.rows) if counts[row.target] < THIN_LABEL)
         evidence = f"{len(thin):,} of {len(counts):,} labels have fewer than {THIN_LABEL} rows: {shown}"
-        findings.append(Finding("thin labels", "warning", rows, evidence, "keep"))
+        findings.append(Finding("thin labels", "warning", _having(set(thin), data), evidence, "keep"))
     return findings
 
 
+def _having(labels: set[str], data: AuditData) -> tuple[int, ...]:
+    """The rows with one of ``labels``."""
+    sets = data.kind == "tag"
+    return tuple(
+        index for index, row in enumerate(data.rows) if not labels.isdisjoint(target_labels([row], sets))
+    )
+
+
 def _label_text(data: AuditData) -> str:
-    counts = Counter(row.target for row in data.rows)
+    targets = Counter(row.target for row in data.rows)
+    if data.kind == "tag":
+        counts = target_labels(data.rows, label_sets=True)
+        least, most = (min(counts.values()), max(counts.values())) if counts else (0, 0)
+        return (
+            f"{len(counts):,} labels of {least:,} to {most:,} rows in {len(targets):,} different sets, "
+            f"{counts.total() / len(data.rows):.2f} labels a row, {targets['[]'] / len(data.rows):.1%} of "
+            "rows without any"
+        )
     if data.kind != "classify":
-        return f"{len(counts):,} different targets"
-    if len(counts) > len(data.rows) / 2:
+        return f"{len(targets):,} different targets"
+    if len(targets) > len(data.rows) / 2:
         return "free-text targets"
-    ordered = counts.most_common()
-    return f"{len(counts):,} labels of {ordered[-1][1]:,} to {ordered[0][1]:,} rows"
+    ordered = targets.most_common()
+    return f"{len(targets):,} labels of {ordered[-1][1]:,} to {ordered[0][1]:,} rows"
 
 
 def naming_words(members: Sequence[Sequence[str]], everywhere: Counter[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, answered
 from tunesmith.data.duplicates import compared_text, group_rows, words
-from tunesmith.task.kinds import SEVERAL_REFERENCES
+from tunesmith.task.kinds import LABELLED, SEVERAL_REFERENCES
 
 CHECK = "duplicates"
 
@@ -50,7 +50,7 @@ def check_duplicates(data: AuditData) -> CheckResult:
     near_conflicts = [
         group
         for group in near
-        if data.kind == "classify" and not data.kept_together and len({targets[i] for i in group}) > 1
+        if data.kind in LABELLED and not data.kept_together and len({targets[i] for i in group}) > 1
     ]
     findings = []
     if references and several:
