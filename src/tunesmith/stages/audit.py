@@ -98,7 +98,9 @@ def stored_audit(session: Session) -> tuple[CheckResult, ...]:
 
 def _key(session: Session, benchmarks: Sequence[Path]) -> str:
     inputs = {
-        "data": session.task.data.model_dump(exclude={"plan", "train_extra", "licence", "attribution"}),
+        "data": session.task.data.model_dump(
+            exclude={"plan", "train_extra", "weigh_weak_labels", "licence", "attribution"}
+        ),
         "split": session.task.split.columns,
         "kind": session.task.kind,
         "files": source_identity(session),

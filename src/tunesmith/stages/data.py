@@ -183,7 +183,15 @@ def with_made_rows(
     made = [row for _, rows in files for row in rows]
     everything = (*read.rows, *read.test_rows)
     spec = read.spec
-    added = add_made(split, made, everything, changed, spec.near_duplicate_similarity, spec.shingle_words)
+    added = add_made(
+        split,
+        made,
+        everything,
+        changed,
+        spec.near_duplicate_similarity,
+        spec.shingle_words,
+        session.task.data.weigh_weak_labels,
+    )
     used = tuple(SourceFile(path.name, file_sha256(path), len(rows)) for path, rows in files)
     return added, replace(read.source, files=read.source.files + used, made_rows=len(made))
 

@@ -34,6 +34,7 @@ PACKAGES = (
     "tunesmith.evaluation.metrics",
     "tunesmith.evaluation.scorecards",
     "tunesmith.evaluation.judging",
+    "tunesmith.data.made",
     "tunesmith.data.questions",
     "tunesmith.task.kinds",
     "tunesmith.stages.answering",

@@ -49,6 +49,7 @@ PACKAGES = (
     "tunesmith.evaluation.scorecards",
     "tunesmith.evaluation.judging",
     "tunesmith.candidates.texts",
+    "tunesmith.data.made",
     "tunesmith.data.questions",
     "tunesmith.task.kinds",
     "tunesmith.stats",

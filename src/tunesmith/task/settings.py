@@ -126,6 +126,12 @@ class DataSettings(Section):
         "trained on, never validated or tested with; what is like a validation or test row is left out.",
         examples=["weak.jsonl"],
     )
+    weigh_weak_labels: bool = Field(
+        default=True,
+        description="A row of train_extra with a weak label counts in training as much as its label is "
+        "probable: with 0.7 seven tenths of a row labelled by people. Language and classical models heed it. "
+        "false: every row counts the same.",
+    )
     licence: str | None = Field(
         default=None,
         description="The licence of your data. It travels with every dataset version and into the report.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from tunesmith.data.made import row_weight
 from tunesmith.errors import UserError
 from tunesmith.models.rendering import ROWS_LISTED, Renderer, Tokens, instructed, render_row
 from tunesmith.records import Message, Row
@@ -72,7 +73,9 @@ def _limit(loaded: Renderer, settings: TrainSettings) -> int:
 
 
 def _render(loaded: Renderer, instruction: str, row: Row) -> Tokens:
-    return render_row(loaded, instructed(instruction, row), row.target)
+    rendered = render_row(loaded, instructed(instruction, row), row.target)
+    weight = row_weight(row)
+    return rendered if weight == 1 else replace(rendered, weight=weight)
 
 
 def _cut(
