@@ -88,13 +88,13 @@ def fit(
     The loss is the mean −log p over a batch's learned tokens, in nats, smoothed and weighted as the settings
     and the rows' weights say; validation losses never are. Training stops after ``settings.patience``
     validations without improvement. Stopped by Ctrl-C it finishes the step, writes a checkpoint and raises
-    KeyboardInterrupt; called again with the same arguments it goes on and ends with the weights of an uninterrupted run, bit
-    for bit on the same machine with the same number of threads. ``sources`` name the training rows in
-    messages; ``metric`` is measured at every validation, and needed by ``settings.best_by``, and so is the
-    change of ``general_text``, which decides nothing. At most ``micro_batch_tokens`` (or one row) are held
-    for the backward pass at once, and with ``recompute`` layers keep only their inputs: both as the memory
-    plan says. With ``mixture`` ``train`` holds the rows of several tasks, and ``validation`` those of the
-    first. Raises UserError when a loss or a weight is not finite, or when the checkpoints are those of
+    KeyboardInterrupt; called again with the same arguments it goes on and ends with the weights of an
+    uninterrupted run, bit for bit on the same machine with the same number of threads. ``sources`` name the
+    training rows in messages; ``metric`` is measured at every validation, and needed by ``settings.best_by``,
+    and so is the change of ``general_text``, which decides nothing. At most ``micro_batch_tokens`` (or one
+    row) are held for the backward pass at once, and with ``recompute`` layers keep only their inputs: both as
+    the memory plan says. With ``mixture`` ``train`` holds the rows of several tasks, and ``validation`` those
+    of the first. Raises UserError when a loss or a weight is not finite, or when the checkpoints are those of
     another configuration.
     """
     if settings.best_by == "metric" and metric is None:
