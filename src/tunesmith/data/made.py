@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from tunesmith.data.duplicates import group_rows
 from tunesmith.data.parsed import MADE_COLUMN, BadRecord, Record, place, refuse
 from tunesmith.data.splits import Split
+from tunesmith.data.windowed import Cutting, group_documents
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash, write_text
 from tunesmith.records import MadeRows, Message, Row, SetAside
@@ -118,6 +118,7 @@ def add_made(
     similarity: float = 0.8,
     shingle_words: int = 3,
     weighed: bool = True,
+    cutting: Cutting | None = None,
 ) -> Split:
     """``split`` with ``made`` rows in train; every one that is left out is in the account, with its reason.
 
@@ -128,7 +129,7 @@ def add_made(
     is probable (:func:`row_weight`).
     """
     candidates = _candidates(made, weighed)
-    components = group_rows([*rows, *candidates], similarity, shingle_words)
+    components = group_documents([*rows, *candidates], cutting, similarity, shingle_words)
     of_component: defaultdict[str, list[Row]] = defaultdict(list)
     for row, component in zip(rows, components, strict=False):
         of_component[component].append(row)

@@ -139,6 +139,6 @@ def audit_data(session: Session, read: GroupedRows, benchmarks: Sequence[Path] =
         f"{session.task.description} {session.task.instruction}".strip(),
         read.spec.near_duplicate_similarity,
         read.spec.shingle_words,
-        kept_together=bool(read.spec.keep_together),
+        kept_together=read.spec.conflicts_by_input,
         kind=session.task.kind,
     )

@@ -35,6 +35,8 @@ PACKAGES = (
     "tunesmith.evaluation.scorecards",
     "tunesmith.evaluation.judging",
     "tunesmith.data.made",
+    "tunesmith.data.windowed",
+    "tunesmith.data.windows",
     "tunesmith.data.questions",
     "tunesmith.task.kinds",
     "tunesmith.stages.answering",
