@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, RunTag
 
 # What MLflow's SQLite store is made of beside the client itself.
-PACKAGES = ("mlflow", "sqlalchemy", "alembic")
+PACKAGES = ("mlflow", "sqlalchemy", "alembic", "cryptography")
 METRICS_AT_ONCE = 1000  # MLflow takes no more in one call
 PARAMS_AT_ONCE = 100
 TEXT_CHARACTERS = 5000
@@ -61,12 +61,14 @@ def track_run(session: Session, dataset: Dataset, summary: RunSummary) -> str | 
         return None
     # Before MLflow is imported: nothing about the run is sent to anyone.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow.entities import Dataset as TrackedDataset
     from mlflow.entities import DatasetInput, InputTag
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
+    from sqlalchemy.exc import SQLAlchemyError
 
+    for name in ("mlflow", "alembic"):  # how the tables are made is of no interest
+        logging.getLogger(name).setLevel(logging.WARNING)
     store = store_path(session)
     sha256 = content_hash(summary)
     try:
@@ -104,7 +106,7 @@ def track_run(session: Session, dataset: Dataset, summary: RunSummary) -> str | 
         # Last, so that a run that was cut off in recording is not taken for a record.
         client.log_batch(id, tags=tags)
         client.set_tag(id, SUMMARY_TAG, sha256)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         raise UserError(
             f"track: {store} cannot be written: {str(error).splitlines()[0]}",
             fix="name another file as track.store, or leave track out; the run itself is finished and kept",
