@@ -1,11 +1,10 @@
-"""Results before and after people changed the test, the audit in the report, and windows of documents."""
+"""Results before and after people changed the test, and the audit in the report."""
 
 from __future__ import annotations
 
 import importlib
 import io
 import json
-import random
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 import typer
 from rich.console import Console
 
-from bank_samples import TOPICS, question, questions
+from bank_samples import questions
 from tiny import make_tiny_base
 from tunesmith.cli.data import register
 from tunesmith.data.audit import checks
@@ -22,11 +21,8 @@ from tunesmith.data.curation.originals import before_review, changed_by_review, 
 from tunesmith.data.curation.review import ReviewAnswer, answers_beside, write_answers
 from tunesmith.data.splits import split_rows
 from tunesmith.data.versions import freeze, read_repairs
-from tunesmith.data.windowed import WINDOW_OF, windows_of
-from tunesmith.data.windows import Span, Window, merge_windows
 from tunesmith.files import read_record
 from tunesmith.pipeline import Run, run_stages
-from tunesmith.records import Message, Row
 from tunesmith.stages.audit import audit
 from tunesmith.stages.curate import write_plan
 from tunesmith.stages.data import make_dataset, read_grouped
@@ -155,60 +151,6 @@ def test_rows_come_back_as_they_were_before_review(tmp_path: Path) -> None:
     assert changed_by_review(changes, "test") == 2
     assert changed_by_review(changes, "validation") == 0
     assert dropped_by_review(changes, "test", below="") == ()
-
-
-def document(number: int, topic: str, chance: random.Random) -> dict[str, str]:
-    text = " ".join(question(chance, topic, fillers=9) for _ in range(5))
-    return {"text": f"{text} document {number}", "label": topic}
-
-
-def test_long_documents_are_rows_of_windows_that_stay_together(tmp_path: Path) -> None:
-    chance = random.Random(0)
-    records = [document(number, list(TOPICS)[number % 6], chance) for number in range(170)]
-    (tmp_path / "long.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    data = "{{path: long.jsonl, input: text, target: label, window_words: 40, window_overlap_words: 10}}"
-    session = session_of(tmp_path, data, tmp_path / "none")
-    dataset, _ = make_dataset(session)
-    read = read_grouped(session)
-    split = split_rows(read.rows, read.spec)
-    places = {
-        name: {dict(row.fields)[WINDOW_OF] for row in rows}
-        for name, rows in (("train", split.train), ("validation", split.validation), ("test", split.test))
-    }
-    assert all(len(row.text.split()) <= 40 for row in read.rows)
-    assert not places["train"] & places["test"]
-    assert not places["train"] & places["validation"]
-    assert not places["validation"] & places["test"]
-    assert dataset.manifest.leaks == 0
-    assert dataset.manifest.groups == 170
-    whole = records[0]["text"]
-    parts = [row for row in read.rows if dict(row.fields)[WINDOW_OF] == "long.jsonl:1"]
-    assert len(parts) > 1
-    starts = [whole.index(row.text) for row in parts]
-    merged = merge_windows([Window(start, row.text) for start, row in zip(starts, parts, strict=True)])
-    assert merged.text == whole
-
-
-def test_spans_are_cut_with_their_text() -> None:
-    text = " ".join(f"word{number}" for number in range(30))
-    span = {"start": text.index("word9"), "end": text.index("word9") + 5, "label": "X", "text": "word9"}
-    row = Row("", "a.json:1", (Message("user", text),), json.dumps([span]))
-    parts = windows_of(row, 12, 4)
-    assert [json.loads(part.target) for part in parts[2:]] == [[]] * (len(parts) - 2)
-    starts = [text.index(part.text) for part in parts]
-    cut = [
-        Window(
-            start,
-            part.text,
-            tuple(Span(one["start"], one["end"], one["label"]) for one in json.loads(part.target)),
-        )
-        for start, part in zip(starts, parts, strict=True)
-    ]
-    for window, part in zip(cut, parts, strict=True):
-        told = json.loads(part.target)
-        assert [window.text[one["start"] : one["end"]] for one in told] == [one["text"] for one in told]
-    assert merge_windows(cut).spans == (Span(span["start"], span["end"], "X"),)  # type: ignore[arg-type]  # ints
-    assert windows_of(row, 40, 4) == (row,)
 
 
 def test_an_audit_that_was_not_run_is_not_told(tmp_path: Path) -> None:

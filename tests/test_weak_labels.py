@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from bank_samples import TOPICS, questions
 from tunesmith.cli import main
 from tunesmith.data.labelling.functions import cast_votes, describe_votes, load_functions
-from tunesmith.data.made import MadeRow, add_made, count_made, read_made, write_made
+from tunesmith.data.made import MadeRow, add_made, count_made, read_made, row_weight, write_made
 from tunesmith.data.splits import SplitSpec, split_rows
 from tunesmith.data.versions import freeze, load_dataset
 from tunesmith.errors import UserError
@@ -167,7 +167,10 @@ def test_made_rows_are_trained_on_only_and_what_would_leak_is_left_out() -> None
     assert (split.validation, split.test) == (SPLIT.validation, SPLIT.test)
     (added,) = [row for row in split.train if row not in SPLIT.train]
     assert added.source == "weak label: pool.jsonl:1"
-    assert added.fields == (("probability", "0.9000"),)
+    assert added.fields == (("probability", "0.9000"), ("weight", "0.9000"))
+    equal = add_made(SPLIT, given[:1], ROWS, weighed=False)
+    assert [row_weight(row) for row in (added, equal.train[0])] == [0.9, 1.0]
+    assert sum(row_weight(row) for row in equal.train) == len(equal.train)
     aside = {item.reason: item.rows for item in split.set_aside if item.reason.startswith("made rows: ")}
     assert aside == {
         "made rows: like a validation or test row": 1,
@@ -193,7 +196,7 @@ def test_a_made_row_in_validation_or_test_is_never_frozen(tmp_path: Path) -> Non
     split = add_made(SPLIT, [made("a wholly new question about the wire", "transfer")], ROWS)
     frozen = freeze(tmp_path, task="t", source=replace(source, made_rows=1), split=split, spec=SPEC)
     again = load_dataset(Path(frozen.folder)).manifest
-    assert [(one.how, one.rows) for one in again.made] == [("weak label", 1)]
+    assert [(one.how, one.rows, one.weight) for one in again.made] == [("weak label", 1, 0.9)]
     assert sum(one.rows for one in again.splits.values()) + sum(one.rows for one in again.set_aside) == 301
     plain = freeze(tmp_path, task="t", source=source, split=SPLIT, spec=SPEC).manifest
     assert plain.test_sha256 == again.test_sha256

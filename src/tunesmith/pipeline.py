@@ -26,6 +26,7 @@ from tunesmith.stages.seeds import train_seeds
 from tunesmith.stages.session import Session
 from tunesmith.stages.summary import summarise, write_summary
 from tunesmith.stages.together import interference
+from tunesmith.stages.track import check_tracking, store_path, track_run
 from tunesmith.stages.train import TrainResult, check_training
 from tunesmith.stages.verdict import VerdictResult, own_probes_sha256, reach_verdict
 
@@ -61,6 +62,7 @@ def run_task(session: Session) -> RunSummary:
 def run_stages(session: Session, upto: Stage) -> Run:
     """Run the stages of the task in order, up to and including ``upto``, telling the console of each."""
     check_judging(session.task)
+    check_tracking(session)
     if upto != "data":
         check_training(session)
         own_probes_sha256(session)  # a broken file is told before any work is done
@@ -106,6 +108,8 @@ def run_stages(session: Session, upto: Stage) -> Run:
 
     summary = summarise(session, dataset, data, plan, opponents, train, verdict, guards, changes, pilot)
     write_summary(session, summary)
+    if track_run(session, dataset, summary):
+        session.say(f"recorded in {store_path(session)}")
     _tell(session, closing_lines(summary))
     _tell(session, terminal.report_line(session.folder.report))
     return Run(dataset, data, plan, opponents, train, verdict, summary, guards, pilot)

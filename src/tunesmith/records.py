@@ -68,10 +68,14 @@ class SetAside:
 
 @dataclass(frozen=True)
 class MadeRows:
-    """Training rows that no person wrote or labelled, by how they were made (weak label, swap, …)."""
+    """Training rows that no person wrote or labelled, by how they were made (weak label, swap, …).
+
+    ``weight`` is what they count for together; ``rows`` where each counts as one.
+    """
 
     how: str
     rows: int
+    weight: float | None = None
 
 
 @dataclass(frozen=True)

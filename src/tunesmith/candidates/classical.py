@@ -1,4 +1,7 @@
-"""Opponents without a language model: the majority class, and tuned linear classifiers on n-grams."""
+"""Opponents without a language model: the majority class, and tuned linear classifiers on n-grams.
+
+Rows weigh what :func:`tunesmith.data.made.row_weight` says.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack
+from sklearn import config_context
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
@@ -22,6 +26,7 @@ from tunesmith.candidates.answers import Answers, Value, accuracy
 from tunesmith.candidates.calibration import fit_temperature
 from tunesmith.candidates.scope import InScope, Scoping, best_in_scope, scoped, threshold_of, with_none
 from tunesmith.candidates.transformations import UNCHANGED, Transformations, transformed
+from tunesmith.data.made import row_weight
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash
 from tunesmith.progress import Report, silent
@@ -259,11 +264,22 @@ def _fitted(
     else:
         model = OneVsRestClassifier(LogisticRegression(C=c, solver="liblinear", random_state=0))
     targets = [row.target for row in train]
-    model.fit(matrix, targets)
+    weights = [row_weight(row) for row in train]
+    weighed = any(weight != 1 for weight in weights)
+    if weighed:
+        # What the one-against-the-rest classifier hands on to its parts has to be asked for.
+        with config_context(enable_metadata_routing=True):
+            if classifier == "logistic regression":
+                model.estimator.set_fit_request(sample_weight=True)
+            model.fit(matrix, targets, sample_weight=weights)
+    else:
+        model.fit(matrix, targets)
     settings: dict[str, Any] = {"features": features, "classifier": classifier, "C": c}
     if text.identity is not None:
         settings["transformations"] = text.identity[:16]
     identity = content_hash(["classical", settings, sorted(row.id for row in train)])
+    if weighed:
+        identity = content_hash([identity, sorted((row.id, row_weight(row)) for row in train)])
     name = f"classical: {classifier} on {features}, C={c:g}"
     candidate = Candidate(identity, "classical", name, settings)
     return ClassicalModel(candidate, vectorizers, model, tuple(sorted(set(targets))), text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -28,6 +29,7 @@ from tunesmith.candidates.forms import (
 from tunesmith.candidates.retrieval import Library
 from tunesmith.candidates.scope import Scoping, best_in_scope, scoped, threshold_of, with_none
 from tunesmith.candidates.shown import ever_shorter, shown_with
+from tunesmith.data.windowed import Cutting, cut_settings, in_windows, mean_scores
 from tunesmith.engine.pruning import Pruning
 from tunesmith.engine.scoring import LabelScores, score_labels
 from tunesmith.files import content_hash
@@ -46,13 +48,22 @@ CALIBRATION_EXAMPLE_SETS = 4
 
 @dataclass(frozen=True)
 class Prompting:
-    """What prompts of one task share: the base, its labels as a tree, and the rows to show as examples."""
+    """What prompts of one task share: the base, its labels as a tree, and the rows to show as examples.
+
+    With ``cutting`` long rows are read in windows; examples are windows, too.
+    """
 
     loaded: LoadedModel
     instruction: str
     labels: tuple[str, ...]
     train: Sequence[Row]
     library: Library | None = None
+    cutting: Cutting | None = None
+
+    @cached_property
+    def examples(self) -> list[Row]:
+        """The rows that may be shown."""
+        return in_windows(self.train, self.cutting).rows
 
 
 def score_prompt(
@@ -64,18 +75,22 @@ def score_prompt(
 ) -> LabelScores:
     """Exact log-probabilities [rows, labels] under the prompts of ``form``.
 
-    With ``rules`` only what they need is scored; without, every label. Passages that do not fit the base's
-    context are left out, the least alike first.
+    With ``rules`` only what they need is scored; without, every label. Scores of a row that is read
+    in windows are the means over them, of every label. Passages that do not fit the base's context are left
+    out, the least alike first.
     Raises UserError naming the rows whose prompt does not fit even so.
     """
+    parts = in_windows(rows, prompting.cutting)
+    rows, rules = parts.rows, None if parts.cut else rules
     tree = task_tree(prompting.loaded, prompting.labels)
     longest = max(tree.lengths)
     room = prompting.loaded.context_tokens - longest
-    shown = shown_with(form, prompting.train, rows, prompting.library)
+    shown = shown_with(form, prompting.examples, rows, prompting.library)
     prompts = [_fitting(prompting, form, row, one, room) for row, one in zip(rows, shown, strict=True)]
     lengths = [len(prompt) + longest for prompt in prompts]
     check_lengths(prompting.loaded, rows, lengths, f"{form_name(form)} prompt")
-    return score_labels(prompting.loaded.model, prompts, tree, prompting.loaded.pad_token, rules, report)
+    scores = score_labels(prompting.loaded.model, prompts, tree, prompting.loaded.pad_token, rules, report)
+    return LabelScores(mean_scores(parts, scores.log_probabilities), scores.tokens)
 
 
 def content_free_prior(prompting: Prompting, form: PromptForm, seed: int) -> list[float]:
@@ -85,8 +100,9 @@ def content_free_prior(prompting: Prompting, form: PromptForm, seed: int) -> lis
     for text in CONTENT_FREE:
         row = Row("", f"content-free prompt {text!r}", (Message("user", text),), "")
         for _ in range(CALIBRATION_EXAMPLE_SETS if form.examples or form.passages else 1):
-            order = generator.permutation(len(prompting.train))[: form.examples].tolist()
-            shown = Shown(tuple(prompting.train[index] for index in order), _some(prompting, form, generator))
+            order = generator.permutation(len(prompting.examples))[: form.examples].tolist()
+            examples = tuple(prompting.examples[index] for index in order)
+            shown = Shown(examples, _some(prompting, form, generator))
             prompts.append(_render(prompting, form, row, shown))
             rows.append(row)
     tree = task_tree(prompting.loaded, prompting.labels)
@@ -120,6 +136,7 @@ def choose_variant(
     best: tuple[float, Candidate, Answers] | None = None
     for variant in VARIANTS:
         settings = form_settings(form) | {"variant": variant, "instruction": prompting.instruction}
+        settings |= cut_settings(prompting.cutting)
         if variant == "calibrated":
             settings["prior"] = prior
         shown = sorted(row.id for row in prompting.train) if form.examples else []

@@ -27,6 +27,7 @@ from tunesmith.candidates.forms import (
 from tunesmith.candidates.retrieval import Library
 from tunesmith.candidates.shown import ever_shorter, shown_with
 from tunesmith.candidates.tuned_prompts import tuned_prompts
+from tunesmith.data.windowed import Cutting, Windowed, cut_settings, in_windows, merged_answers
 from tunesmith.engine.constrained import TokenFilter, json_filter
 from tunesmith.engine.forward import common_prefix
 from tunesmith.engine.generation import Decoding, generate
@@ -48,6 +49,7 @@ class Writing:
     """What candidates that write share: the base, the instruction, the limit of an answer, rows to show.
 
     With ``labels`` an answer is a list of some of them.
+    With ``cutting`` long rows are read in windows, whose answers make one; examples are windows, too.
     """
 
     loaded: LoadedModel
@@ -57,6 +59,12 @@ class Writing:
     train: Sequence[Row]
     library: Library | None = None
     labels: tuple[str, ...] = ()
+    cutting: Cutting | None = None
+
+    @cached_property
+    def examples(self) -> list[Row]:
+        """The rows that may be shown."""
+        return in_windows(self.train, self.cutting).rows
 
     @cached_property
     def grammar(self) -> TokenFilter | None:
@@ -111,14 +119,16 @@ def answer_by_prompt(
     Where a prompt is longer than the base's context, passages and examples least like the row are left out.
     Raises UserError naming the rows that do not fit even without any.
     """
-    shown = shown_with(form, writing.train, rows, writing.library)
-    prompts = [_fitting(writing, form, row, one) for row, one in zip(rows, shown, strict=True)]
-    return _written(writing, prompts, rows, f"{form_name(form)} prompt", report)
+    parts = in_windows(rows, writing.cutting)
+    shown = shown_with(form, writing.examples, parts.rows, writing.library)
+    prompts = [_fitting(writing, form, row, one) for row, one in zip(parts.rows, shown, strict=True)]
+    return _written(writing, prompts, parts, f"{form_name(form)} prompt", report)
 
 
 def fewer_examples(writing: Writing, form: PromptForm, rows: Sequence[Row]) -> int:
     """How many prompts show less than ``form`` wants, as all of it does not fit the base's context."""
-    shown = shown_with(form, writing.train, rows, writing.library)
+    rows = in_windows(rows, writing.cutting).rows
+    shown = shown_with(form, writing.examples, rows, writing.library)
     room = writing.loaded.context_tokens - writing.max_new_tokens
     return sum(
         len(_prompt(writing, form, row, one)) > room
@@ -128,9 +138,13 @@ def fewer_examples(writing: Writing, form: PromptForm, rows: Sequence[Row]) -> i
 
 
 def prompt_lengths(writing: Writing, form: PromptForm, rows: Sequence[Row]) -> list[int]:
-    """Tokens of each row's prompt of ``form``."""
-    shown = shown_with(form, writing.train, rows, writing.library)
-    return [len(_fitting(writing, form, row, one)) for row, one in zip(rows, shown, strict=True)]
+    """Tokens of each row's prompt of ``form``; of all of its windows together."""
+    parts = in_windows(rows, writing.cutting)
+    shown = shown_with(form, writing.examples, parts.rows, writing.library)
+    lengths = [0] * len(rows)
+    for document, row, one in zip(parts.documents, parts.rows, shown, strict=True):
+        lengths[document] += len(_fitting(writing, form, row, one))
+    return lengths
 
 
 def answer_by_tuned(
@@ -140,16 +154,16 @@ def answer_by_tuned(
 
     With ``passages`` up to so many, as fit, stand before each row's text.
     """
-    limit, library = writing.max_new_tokens, writing.library
-    prompts = tuned_prompts(writing.loaded, writing.instruction, rows, limit, passages, library)
-    return _written(writing, prompts, rows, "prompt", report)
+    limit, library, parts = writing.max_new_tokens, writing.library, in_windows(rows, writing.cutting)
+    prompts = tuned_prompts(writing.loaded, writing.instruction, parts.rows, limit, passages, library)
+    return _written(writing, prompts, parts, "prompt", report)
 
 
 def _settings(writing: Writing) -> Settings:
     settings: Settings = {"instruction": writing.instruction, "max_new_tokens": writing.max_new_tokens}
     if writing.schema is not None:
         settings["json_schema"] = schema_text(writing.schema)
-    return settings
+    return settings | cut_settings(writing.cutting)
 
 
 def _choices(writing: Writing) -> list[list[str]]:
@@ -174,13 +188,13 @@ def _prompt(writing: Writing, form: PromptForm, row: Row, shown: Shown) -> list[
 
 
 def _written(
-    writing: Writing, prompts: list[list[int]], rows: Sequence[Row], what: str, report: Report
+    writing: Writing, prompts: list[list[int]], parts: Windowed, what: str, report: Report
 ) -> Answers:
-    if not rows:
+    if not prompts:
         return Answers([], None, 0)
     loaded = writing.loaded
     limit = writing.max_new_tokens
-    check_lengths(loaded, rows, [len(prompt) + limit for prompt in prompts], f"{what} with its answer")
+    check_lengths(loaded, parts.rows, [len(prompt) + limit for prompt in prompts], f"{what} with its answer")
     written = generate(
         loaded.model,
         prompts,
@@ -192,4 +206,5 @@ def _written(
     shared = common_prefix(prompts)
     read = shared + sum(len(prompt) - shared for prompt in prompts)
     tokens = read + sum(len(answer.log_probabilities) for answer in written)
-    return Answers([(answer.text or "").strip() for answer in written], None, tokens)
+    answers = [(answer.text or "").strip() for answer in written]
+    return Answers(merged_answers(parts, answers), None, tokens)

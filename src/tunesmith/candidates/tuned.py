@@ -14,6 +14,7 @@ from tunesmith.candidates.forms import PromptForm, form_name
 from tunesmith.candidates.retrieval import Library
 from tunesmith.candidates.scope import best_in_scope, threshold_of, with_none
 from tunesmith.candidates.tuned_prompts import tuned_prompts
+from tunesmith.data.windowed import Cutting, cut_settings, in_windows, mean_scores
 from tunesmith.engine.adapters import attach_adapter
 from tunesmith.engine.added_tokens import grow
 from tunesmith.engine.classifier_head import with_head
@@ -33,7 +34,8 @@ from tunesmith.records import Candidate, Row, Settings
 class TunedModel:
     """A base with its adapter in memory, the labels it chooses from, and the instruction it was given.
 
-    It is shown up to ``passages`` of ``library`` for each row.
+    It is shown up to ``passages`` of ``library`` for each row. With ``cutting`` long rows are read in
+    windows.
     """
 
     loaded: LoadedModel
@@ -41,6 +43,7 @@ class TunedModel:
     labels: tuple[str, ...]
     passages: int = 0
     library: Library | None = None
+    cutting: Cutting | None = None
 
 
 def put_adapter(loaded: LoadedModel, folder: Path) -> LoadedModel:
@@ -74,16 +77,20 @@ def score_tuned(
     """Exact log-probabilities [rows, labels] after the same prompt as in training.
 
     With ``mass`` None no more is scored than the best label needs. Else the labels left out (−inf) hold in
-    all no more than that share of the best one's probability; 0 leaves out none.
+    all no more than that share of the best one's probability; 0 leaves out none. Scores of a row that is read
+    in windows are the means over them, and none is left out.
     """
     loaded = tuned.loaded
+    parts = in_windows(rows, tuned.cutting)
+    rows, mass = parts.rows, 0.0 if parts.cut else mass
     tree = task_tree(loaded, tuned.labels)
     longest = max(tree.lengths)
     prompts = tuned_prompts(loaded, tuned.instruction, rows, longest, tuned.passages, tuned.library)
     lengths = [len(prompt) + longest for prompt in prompts]
     check_lengths(loaded, rows, lengths, "prompt")
     rules = [plain_pruning(len(tuned.labels), mass)]
-    return score_labels(loaded.model, prompts, tree, loaded.pad_token, rules, report)
+    scores = score_labels(loaded.model, prompts, tree, loaded.pad_token, rules, report)
+    return LabelScores(mean_scores(parts, scores.log_probabilities), scores.tokens)
 
 
 def tuned_candidate(
@@ -97,6 +104,9 @@ def tuned_candidate(
         "temperature": temperature,
         "adapter_sha256": adapter_sha256,
     }
+    if tuned.cutting is not None:
+        settings |= cut_settings(tuned.cutting)
+        identity = content_hash([identity, cut_settings(tuned.cutting)])
     name = f"{base.name} + {METHOD_TITLES[method]}"
     if tuned.passages and tuned.library is not None:
         settings["passages"] = tuned.passages

@@ -8,22 +8,25 @@ how it was made and from what: ``weak label: pool.jsonl:118``.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from tunesmith.data.duplicates import group_rows
 from tunesmith.data.label_sets import target_labels
 from tunesmith.data.parsed import MADE_COLUMN, BadRecord, Record, place, refuse
 from tunesmith.data.splits import Split
+from tunesmith.data.windowed import Cutting, group_documents
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash, write_text
 from tunesmith.records import MadeRows, Message, Row, SetAside
 
 How = Literal["weak label", "paraphrase", "from attributes", "swap", "model"]
 HOW: tuple[How, ...] = get_args(How)
+# The field of a made row that says how much it counts.
+WEIGHT = "weight"
 _FIX = "Make the file again with `tunesmith data weak` or `tunesmith data augment`."
 
 
@@ -50,10 +53,22 @@ def how_made(row: Row) -> How | None:
     return None
 
 
+def row_weight(row: Row) -> float:
+    """How much ``row`` counts in training beside others: what a made row's field ``weight`` says, else 1."""
+    weight = row.field(WEIGHT) if how_made(row) is not None else None
+    return 1.0 if weight is None else float(weight)
+
+
 def count_made(rows: Sequence[Row]) -> tuple[MadeRows, ...]:
     """Made rows by how they were made."""
-    counts = Counter(how for row in rows if (how := how_made(row)) is not None)
-    return tuple(MadeRows(how, counts[how]) for how in HOW if counts[how])
+    weights: defaultdict[How, list[float]] = defaultdict(list)
+    for row in rows:
+        how = how_made(row)
+        if how is not None:
+            weights[how].append(row_weight(row))
+    return tuple(
+        MadeRows(how, len(weights[how]), round(math.fsum(weights[how]), 4)) for how in HOW if weights[how]
+    )
 
 
 def write_made(path: Path, rows: Sequence[MadeRow]) -> None:
@@ -103,16 +118,19 @@ def add_made(
     changed: Collection[str] = (),
     similarity: float = 0.8,
     shingle_words: int = 3,
+    weighed: bool = True,
+    cutting: Cutting | None = None,
 ) -> Split:
     """``split`` with ``made`` rows in train; every one that is left out is in the account, with its reason.
 
     ``rows`` are all rows of the data with their groups; ``changed`` the ids of those that a repair changed.
     Left out are: copies; what was made from a row that is not trained on any more or that a repair changed;
     whatever is like a row of validation or test; and a label that contradicts a like row. Validation and test
-    stay as they are, and so do the groups of all other rows.
+    stay as they are, and so do the groups of all other rows. ``weighed``: a weak label counts as much as it
+    is probable (:func:`row_weight`).
     """
-    candidates = _candidates(made)
-    components = group_rows([*rows, *candidates], similarity, shingle_words)
+    candidates = _candidates(made, weighed)
+    components = group_documents([*rows, *candidates], cutting, similarity, shingle_words)
     of_component: defaultdict[str, list[Row]] = defaultdict(list)
     for row, component in zip(rows, components, strict=False):
         of_component[component].append(row)
@@ -165,11 +183,14 @@ def check_only_trained_on(split: Split) -> None:
             )
 
 
-def _candidates(made: Sequence[MadeRow]) -> list[Row]:
+def _candidates(made: Sequence[MadeRow], weighed: bool) -> list[Row]:
     candidates = []
     for one in made:
         id = content_hash([one.messages, one.target])[:16]
-        fields = (("probability", f"{one.probability:.4f}"),) if one.probability is not None else ()
+        fields: tuple[tuple[str, str], ...] = ()
+        if one.probability is not None:
+            names = ("probability", WEIGHT) if weighed else ("probability",)
+            fields = tuple((name, f"{one.probability:.4f}") for name in names)
         candidates.append(Row(id, f"{one.how}: {one.source}", one.messages, one.target, fields=fields))
     return candidates
 

@@ -19,7 +19,6 @@ from tunesmith.data.label_sets import label_set_text, target_labels
 from tunesmith.data.licences import LICENCE, named_licences, read_notices
 from tunesmith.data.places import Place, find_place
 from tunesmith.data.rows import ColumnsRead, RowsRead, rows_of
-from tunesmith.data.windowed import windows_of
 from tunesmith.errors import UserError
 from tunesmith.files import canonical_json, content_hash
 from tunesmith.records import Message, Row, SetAside, SourceFile
@@ -41,8 +40,7 @@ class SourceSpec:
     A path is a file, a folder, a glob, or a dataset on the Hub (``hub:owner/name``). ``rejected`` names the
     answer not wanted of preference pairs; ``fields`` are further columns to keep with every row, and
     ``split_fields`` those that the split needs, as (setting, column).
-    ``min_words``, ``max_words`` and ``most_frequent_labels`` narrow the rows of any source. Inputs of more
-    than ``window_words`` words are cut into windows that share ``window_overlap_words`` with the next. With
+    ``min_words``, ``max_words`` and ``most_frequent_labels`` narrow the rows of any source. With
     ``label_sets`` a target is a set of labels (:mod:`tunesmith.data.label_sets`).
     """
 
@@ -58,8 +56,6 @@ class SourceSpec:
     rejected: str | None = None
     fields: tuple[str, ...] = ()
     split_fields: tuple[tuple[str, str], ...] = ()
-    window_words: int | None = None
-    window_overlap_words: int = 0
     label_sets: bool = False
     label_separator: str | None = None
 
@@ -141,9 +137,8 @@ def _read_files(spec: SourceSpec, cache: Path, say: Callable[[str], None]) -> So
     # The test first: the ids of its rows must not depend on what else is in the source.
     read = [_read_place(place, columns) for place in places]
     tables = [table for place in read for table in place.tables]
-    cut = [_in_windows(one.rows, spec) for _, one in tables]
-    tests = sum(len(rows) for rows in cut[: len(read[0].tables)]) if spec.test_path else 0
-    with_ids = _with_ids([row for rows in cut for row in rows], tests)
+    tests = sum(len(one.rows) for _, one in tables[: len(read[0].tables)]) if spec.test_path else 0
+    with_ids = _with_ids([row for _, one in tables for row in one.rows], tests)
     aside: Counter[str] = Counter()
     for _, one in tables:
         aside.update(one.aside)
@@ -224,12 +219,6 @@ def _named(places: Sequence[Place]) -> list[Place]:
         )
         for place in places
     ]
-
-
-def _in_windows(rows: Sequence[Row], spec: SourceSpec) -> Sequence[Row]:
-    if spec.window_words is None:
-        return rows
-    return [part for row in rows for part in windows_of(row, spec.window_words, spec.window_overlap_words)]
 
 
 def _with_ids(rows: Sequence[Row], tests: int = 0) -> tuple[Row, ...]:

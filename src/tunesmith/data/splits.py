@@ -13,6 +13,7 @@ from tunesmith.data.duplicates import conflicting_rows
 from tunesmith.data.given import given_splits, in_one_split
 from tunesmith.data.label_sets import rarest_labels, target_labels
 from tunesmith.data.split_account import account_of, note_fields, note_untrained
+from tunesmith.data.windowed import Cutting, cut_settings
 from tunesmith.errors import UserError
 from tunesmith.records import Row, SetAside, Settings, SplitName
 
@@ -29,7 +30,8 @@ class SplitSpec:
     ``time`` the field with the dates of a split by time. ``given`` names the field that says the split of
     each row; there are no sizes then. Without ``labelled`` targets are free texts: several of them for one
     input are all right, so there is no conflict, and nothing to stratify by. With ``label_sets`` a target is
-    a set of labels: another set is a conflict, and a set is stratified by its rarest label.
+    a set of labels: another set is a conflict, and a set is stratified by its rarest label. ``cutting`` says
+    that long documents are read in windows: two with a window in common were joined to one group, too.
     """
 
     train: int | float | None
@@ -44,13 +46,20 @@ class SplitSpec:
     given: str | None = None
     labelled: bool = True
     label_sets: bool = False
+    cutting: Cutting | None = None
+
+    @property
+    def conflicts_by_input(self) -> bool:
+        """Whether rows of one group may rightly have several targets, and only those of one input may not."""
+        return bool(self.keep_together) or self.cutting is not None
 
     def recipe(self) -> Settings:
         """What the manifest records. Fields that are not used are left out: versions keep their names."""
         recipe: Settings = asdict(self) | {"keep_together": list(self.keep_together)}
         unused = [name for name in ("keep_together", "time", "given") if not recipe[name]]
-        unused += ["labelled"] if self.labelled else []
+        unused += [*(["labelled"] if self.labelled else []), "cutting"]
         unused += [] if self.label_sets else ["label_sets"]
+        recipe |= cut_settings(self.cutting)
         return {name: value for name, value in recipe.items() if name not in unused}
 
 
@@ -80,7 +89,8 @@ def split_rows(rows: Sequence[Row], spec: SplitSpec, test_rows: Sequence[Row] = 
 
     Every row must carry its ``group``. A group with different targets is a conflict: all its rows are
     flagged, and it is drawn for validation and test in proportion to its share, never for train. With
-    ``keep_together`` only rows of one input with different targets are, and only they are left out of train.
+    ``keep_together`` or ``cutting`` only rows of one input with different targets are, and only they are left
+    out of train.
     With ``test_rows`` the test is exactly those, and groups that touch them are set aside.
 
     With ``time`` the latest groups are the test, those before it validation, and those before train; a group
@@ -106,7 +116,7 @@ def split_rows(rows: Sequence[Row], spec: SplitSpec, test_rows: Sequence[Row] = 
         )
     everything = [*rows, *test_rows]
     by_group = _by_group(everything)
-    conflicts = conflicting_rows(everything, same_input=bool(spec.keep_together)) if spec.labelled else set()
+    conflicts = conflicting_rows(everything, same_input=spec.conflicts_by_input) if spec.labelled else set()
     in_test = {row.group for row in test_rows}
     given: dict[str, SplitName] = {}
     mixed: tuple[SetAside, ...] = ()

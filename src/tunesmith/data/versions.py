@@ -17,6 +17,7 @@ from tunesmith.data.made import check_only_trained_on, count_made
 from tunesmith.data.sources import Source
 from tunesmith.data.splits import Split, SplitSpec
 from tunesmith.data.tables import examples_sha256, read_rows, rows_sha256, write_rows
+from tunesmith.data.windowed import in_windows
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash, file_sha256, read_record, write_json
 from tunesmith.records import Dataset, FileHash, Manifest, Row, SplitCounts, SplitName
@@ -61,9 +62,9 @@ def freeze(
     """
     check_only_trained_on(split)
     leaks = leaks_between(
-        split.train,
-        split.validation,
-        split.test,
+        in_windows(split.train, spec.cutting).rows,
+        in_windows(split.validation, spec.cutting).rows,
+        in_windows(split.test, spec.cutting).rows,
         spec.near_duplicate_similarity,
         spec.shingle_words,
         spec.keep_together,

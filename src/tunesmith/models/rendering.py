@@ -18,10 +18,14 @@ Renderer = LoadedModel | BaseTokenizer
 
 @dataclass(frozen=True)
 class Tokens:
-    """A rendered row. ``learn[i]`` marks the tokens whose prediction is trained and scored."""
+    """A rendered row. ``learn[i]`` marks the tokens whose prediction is trained and scored.
+
+    ``weight`` multiplies the row's loss in training, and nowhere else.
+    """
 
     ids: tuple[int, ...]
     learn: tuple[bool, ...]
+    weight: float = 1.0
 
 
 def render_prompt(loaded: Renderer, messages: Sequence[Message]) -> list[int]:

@@ -62,9 +62,10 @@ def data_lines(manifest: Manifest) -> RenderableType:
         for name, title in numbers.SPLIT_TITLES.items()
         if name in manifest.splits
     )
+    by_input = manifest.recipe.keys() & {"keep_together", "windows"}
     conflicts = (
         f"; {numbers.number(manifest.conflict_groups)} groups hold conflicting labels"
-        f"{' for one input: such rows are' if manifest.recipe.get('keep_together') else ':'} not trained on"
+        f"{' for one input: such rows are' if by_input else ':'} not trained on"
         if manifest.labels
         else ""
     )

@@ -11,7 +11,7 @@ from tunesmith.errors import UserError
 from tunesmith.progress import Report
 from tunesmith.records import Candidate, Dataset, Plan, Row
 from tunesmith.run_records import Training
-from tunesmith.stages.answering import judging_of, writing_of, written_answers
+from tunesmith.stages.answering import cutting_of, judging_of, writing_of, written_answers
 from tunesmith.stages.bases import check_memory, other_bases
 from tunesmith.stages.endpoints import sealed_endpoint_answers
 from tunesmith.stages.opponents import classical_text
@@ -82,7 +82,8 @@ def answerer(
         mass = 0.0
     passages = passages_of(candidate)
     library = library_of(task, learned) if passages else None
-    tuned = TunedModel(put_adapter(loaded, adapter), task.instruction, names, passages, library)
+    loaded = put_adapter(loaded, adapter)
+    tuned = TunedModel(loaded, task.instruction, names, passages, library, cutting_of(task))
     return lambda rows, report: answer_tuned(candidate, names, score_tuned(tuned, rows, mass, report))
 
 
@@ -102,7 +103,8 @@ def prompt_answerer(
     if task.kind != "classify":
         writing = writing_of(session, loaded, judging, learned)
         return lambda rows, report: written_answers(writing, candidate, rows, Path(), report)
-    prompting = Prompting(loaded, task.instruction, judging.labels, learned, library_of(task, learned))
+    library = library_of(task, learned)
+    prompting = Prompting(loaded, task.instruction, judging.labels, learned, library, cutting_of(task))
     rules = candidate_rules(prompting, candidate)
 
     def prompted(rows: Sequence[Row], report: Report) -> Answers:

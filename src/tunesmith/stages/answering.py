@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # torch, and the libraries behind the metrics, take seconds t
     from tunesmith.candidates.answers import Answers
     from tunesmith.candidates.texts import Writing
     from tunesmith.data.questions import Questions
+    from tunesmith.data.windowed import Cutting
     from tunesmith.evaluation.judging import Judging
     from tunesmith.models.loading import LoadedModel
     from tunesmith.progress import Report
@@ -65,6 +66,14 @@ def judging_identity(task: Task) -> list[Any]:
     return identity if task.none_of_these is None else [*identity, task.none_of_these.model_dump()]
 
 
+def cutting_of(task: Task) -> Cutting | None:
+    """How long inputs are cut for models to read them; None where they are read whole."""
+    from tunesmith.data.windowed import Cutting
+
+    words = task.data.window_words
+    return None if words is None else Cutting(words, task.data.window_overlap_words)
+
+
 def opponents_identity(task: Task) -> dict[str, Any]:
     """What decides the opponents' results, for cache keys: how endpoints are reached and paid does not."""
     how = {"key_env": True, "spend_cap": True, "timeout_seconds": True, "requests_at_once": True}
@@ -83,7 +92,8 @@ def writing_of(
     # A set of labels that does not fit could never be answered; a text can be shorter.
     covered = 1.0 if labels else COVERED_SHARE
     limit = limit or answer_limit(loaded, train, task.max_new_tokens, covered)
-    return Writing(loaded, task.instruction, limit, judging.schema, train, library_of(task, train), labels)
+    library, cutting = library_of(task, train), cutting_of(task)
+    return Writing(loaded, task.instruction, limit, judging.schema, train, library, labels, cutting)
 
 
 def written_answers(

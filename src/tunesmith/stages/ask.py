@@ -60,6 +60,7 @@ class Asked:
 def ask(session: Session, text: str, nearest: int = 3, choices: int = 3) -> Asked:
     """The tuned model's answer to ``text``, by the same prompt and scoring or writing as in its evaluation.
 
+    A long text is cut into windows, and their answers merged, as the documents of its test were.
     Raises UserError when the task has no finished run, when the text is empty or does not fit the base.
     """
     from tunesmith.candidates.nearest import most_similar
@@ -106,9 +107,11 @@ def _label(
 ) -> tuple[str, tuple[Choice, ...], float]:
     from tunesmith.candidates.tuned import TunedModel, answer_tuned, label_probabilities, score_tuned
     from tunesmith.candidates.tuned_prompts import passages_of
+    from tunesmith.data.windowed import cutting_of_candidate
 
     instruction = str(candidate.settings["instruction"])
-    tuned = TunedModel(loaded, instruction, labels, passages_of(candidate), library)
+    cutting = cutting_of_candidate(candidate)
+    tuned = TunedModel(loaded, instruction, labels, passages_of(candidate), library, cutting)
     scores = score_tuned(tuned, [row], 0.0)
     probabilities = label_probabilities(candidate, scores)[0]
     order = sorted(range(len(labels)), key=lambda index: -probabilities[index])[:choices]
@@ -127,12 +130,14 @@ def _text(
 ) -> str:
     from tunesmith.candidates.texts import Writing, answer_by_tuned
     from tunesmith.candidates.tuned_prompts import passages_of
+    from tunesmith.data.windowed import cutting_of_candidate
 
     settings = candidate.settings
     written = settings.get("json_schema")
     schema = None if written is None else json.loads(str(written))
     limit = int(str(settings["max_new_tokens"]))
-    writing = Writing(loaded, str(settings["instruction"]), limit, schema, (), library, labels)
+    cutting = cutting_of_candidate(candidate)
+    writing = Writing(loaded, str(settings["instruction"]), limit, schema, (), library, labels, cutting)
     return answer_by_tuned(writing, [row], passages=passages_of(candidate)).labels[0]
 
 

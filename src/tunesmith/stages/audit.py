@@ -98,7 +98,9 @@ def stored_audit(session: Session) -> tuple[CheckResult, ...]:
 
 def _key(session: Session, benchmarks: Sequence[Path]) -> str:
     inputs = {
-        "data": session.task.data.model_dump(exclude={"plan", "train_extra", "licence", "attribution"}),
+        "data": session.task.data.model_dump(
+            exclude={"plan", "train_extra", "weigh_weak_labels", "licence", "attribution"}
+        ),
         "split": session.task.split.columns,
         "kind": session.task.kind,
         "files": source_identity(session),
@@ -137,6 +139,6 @@ def audit_data(session: Session, read: GroupedRows, benchmarks: Sequence[Path] =
         f"{session.task.description} {session.task.instruction}".strip(),
         read.spec.near_duplicate_similarity,
         read.spec.shingle_words,
-        kept_together=bool(read.spec.keep_together),
+        kept_together=read.spec.conflicts_by_input,
         kind=session.task.kind,
     )

@@ -13,7 +13,7 @@ from tunesmith.models.catalog import Base
 from tunesmith.models.size import count_parameters
 from tunesmith.records import Cost, Dataset, Row, Scorecard
 from tunesmith.stages.answerers import prompt_answerer
-from tunesmith.stages.answering import judging_identity, judging_of, opponents_identity
+from tunesmith.stages.answering import cutting_of, judging_identity, judging_of, opponents_identity
 from tunesmith.stages.bases import check_memory, loaded_base, prompt_cards
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.opponents import PACKAGES as OPPONENTS_PACKAGES
@@ -187,11 +187,13 @@ def _rest(
 
 
 def _longest_row(session: Session, loaded: LoadedModel, asked: Questions) -> int:
-    """The most tokens of a row under the instruction, with its answer."""
+    """The most tokens of a row, or of a window of one, under the instruction, with its answer."""
+    from tunesmith.data.windowed import in_windows
     from tunesmith.models.rendering import instructed, render_row
 
     instruction = session.task.instruction
-    return max(len(render_row(loaded, instructed(instruction, row), row.target).ids) for row in asked.rows)
+    rows = in_windows(asked.rows, cutting_of(session.task)).rows
+    return max(len(render_row(loaded, instructed(instruction, row), row.target).ids) for row in rows)
 
 
 def _against(leader: _Measured | None, one: _Measured, judging: Judging, asked: Questions) -> ComparedBase:

@@ -102,7 +102,7 @@ def repair_split(session: Session, read: GroupedRows, split: Split, plan_file: P
         read_answers(answers_beside(plan_file)),
         read.spec.near_duplicate_similarity,
         read.spec.shingle_words,
-        conflicts_by_input=bool(read.spec.keep_together),
+        conflicts_by_input=read.spec.conflicts_by_input,
     )
 
 

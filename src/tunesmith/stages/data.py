@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tunesmith import ledger
 from tunesmith.files import content_hash, file_sha256
 from tunesmith.records import Dataset, Row, SourceFile
-from tunesmith.stages.answering import judging_identity, judging_of
+from tunesmith.stages.answering import cutting_of, judging_identity, judging_of
 from tunesmith.stages.session import Session
 from tunesmith.task.kinds import LABELLED
 from tunesmith.workspace import cached, stage_key
@@ -70,10 +70,10 @@ class GroupedRows:
 
 def read_grouped(session: Session) -> GroupedRows:
     """Read the task's source and group it. Raises UserError for everything that is wrong with the data."""
-    from tunesmith.data.duplicates import group_rows, with_groups
+    from tunesmith.data.duplicates import with_groups
     from tunesmith.data.sources import read_source
     from tunesmith.data.splits import SplitSpec
-    from tunesmith.data.windowed import WINDOW_OF
+    from tunesmith.data.windowed import group_documents
 
     data, split_settings = session.task.data, session.task.split
     source = read_source(source_spec(session), session.cache, session.say)
@@ -87,17 +87,17 @@ def read_grouped(session: Session) -> GroupedRows:
         rows_per_group=data.rows_per_group,
         near_duplicate_similarity=data.near_duplicate_similarity,
         shingle_words=data.shingle_words,
-        keep_together=(
-            *(split_settings.keep_together or ()),
-            *([WINDOW_OF] if data.window_words is not None else []),
-        ),
+        keep_together=split_settings.keep_together or (),
         time=split_settings.time,
         given=split_settings.given,
         labelled=session.task.kind in LABELLED,
         label_sets=session.task.kind == "tag",
+        cutting=cutting_of(session.task),
     )
     everything = [*source.rows, *source.test_rows]
-    groups = group_rows(everything, spec.near_duplicate_similarity, spec.shingle_words, spec.keep_together)
+    groups = group_documents(
+        everything, spec.cutting, spec.near_duplicate_similarity, spec.shingle_words, spec.keep_together
+    )
     rows = with_groups(everything, groups)
     return GroupedRows(source, rows[: len(source.rows)], rows[len(source.rows) :], spec)
 
@@ -120,8 +120,6 @@ def source_spec(session: Session) -> SourceSpec:
         rejected=data.rejected,
         fields=data.fields or (),
         split_fields=session.task.split.columns,
-        window_words=data.window_words,
-        window_overlap_words=data.window_overlap_words,
         label_sets=session.task.kind == "tag",
         label_separator=data.label_separator,
     )
@@ -187,7 +185,16 @@ def with_made_rows(
     made = [row for _, rows in files for row in rows]
     everything = (*read.rows, *read.test_rows)
     spec = read.spec
-    added = add_made(split, made, everything, changed, spec.near_duplicate_similarity, spec.shingle_words)
+    added = add_made(
+        split,
+        made,
+        everything,
+        changed,
+        spec.near_duplicate_similarity,
+        spec.shingle_words,
+        session.task.data.weigh_weak_labels,
+        spec.cutting,
+    )
     used = tuple(SourceFile(path.name, file_sha256(path), len(rows)) for path, rows in files)
     return added, replace(read.source, files=read.source.files + used, made_rows=len(made))
 

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tunesmith.records import Cost, Row, Scorecard
+from tunesmith.stages.answering import cutting_of
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.passages import library_of
 from tunesmith.stages.race import RACE_ALPHA, RACE_QUESTIONS
 from tunesmith.stages.session import Session
+
+PROBED_ROWS = 8
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from tunesmith.candidates.forms import PromptForm
@@ -46,7 +49,8 @@ def label_prompt_cards(
     if not forms:
         return []
     task = session.task
-    prompting = Prompting(loaded, task.instruction, judging.labels, train, library_of(task, train))
+    library = library_of(task, train)
+    prompting = Prompting(loaded, task.instruction, judging.labels, train, library, cutting_of(task))
     value, scoping = value_of_labels(judging), scoping_of(judging)
     # An id is the hash of a row's content: ordered by it, the first rows are a fair draw.
     order = sorted(range(len(asked)), key=lambda index: asked.rows[index].id)
@@ -99,3 +103,23 @@ def _score_prompt(
         rules = None if every_label else variant_rules(prompting, prior)
         scores = score_prompt(prompting, form, rows, rules, report)
     return scores, Cost(time.perf_counter() - started, len(rows), scores.tokens, peak_mb())
+
+
+def prompt_tokens(
+    session: Session, loaded: LoadedModel, judging: Judging, train: Sequence[Row], validation: Sequence[Row]
+) -> list[float]:
+    """Tokens read for one row of each label prompt, from a few rows scored."""
+    from tunesmith.candidates.forms import own_forms
+    from tunesmith.candidates.prompts import Prompting, score_prompt, variant_rules
+
+    task = session.task
+    every = max(1, len(validation) // PROBED_ROWS)
+    rows = validation[::every][:PROBED_ROWS]
+    library = library_of(task, train)
+    prompting = Prompting(loaded, task.instruction, judging.labels, train, library, cutting_of(task))
+    no_prior = [0.0] * len(judging.labels)
+    rules = variant_rules(prompting, no_prior) if judging.none_of_these is None else None
+    return [
+        score_prompt(prompting, form, rows, rules).tokens / len(rows)
+        for form in (own_forms(task.opponents) if loaded.family != "encoder" else ())
+    ]

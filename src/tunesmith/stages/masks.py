@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.errors import UserError
 from tunesmith.records import Dataset, Row
+from tunesmith.stages.answering import cutting_of
 from tunesmith.stages.session import Session
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def dataset_to_show(session: Session, version: str | None) -> Dataset:
 
 def masked_rows(session: Session, rows: Sequence[Row]) -> list[MaskedRow]:
     """Render ``rows`` as training does. Only the base's tokenizer is read, not its weights."""
+    from tunesmith.data.windowed import in_windows
     from tunesmith.models.rendering import instructed, render_row
     from tunesmith.models.tokenizing import add_tokens, load_tokenizer
 
@@ -55,7 +57,7 @@ def masked_rows(session: Session, rows: Sequence[Row]) -> list[MaskedRow]:
             fix="leave --mask out; every row of such a base teaches its label alone",
         )
     masked = []
-    for row in rows:
+    for row in in_windows(rows, cutting_of(session.task)).rows:
         tokens = render_row(renderer, instructed(session.task.instruction, row), row.target)
         masked.append(
             MaskedRow(row.source, len(tokens.ids), sum(tokens.learn), tuple(_parts(renderer, tokens)))

@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING
 from tunesmith.errors import UserError
 from tunesmith.models.size import count_parameters
 from tunesmith.records import Dataset, JointPower, Plan, Row
-from tunesmith.stages.answering import WATCHED_QUESTIONS, judging_identity, judging_of, opponents_identity
+from tunesmith.stages.answering import (
+    WATCHED_QUESTIONS,
+    cutting_of,
+    judging_identity,
+    judging_of,
+    opponents_identity,
+)
 from tunesmith.stages.bases import check_memory, other_bases
+from tunesmith.stages.label_prompts import prompt_tokens
 from tunesmith.stages.label_training import METRIC_ROWS
 from tunesmith.stages.memory import available_mb, peak_mb, reset_peak, resident_mb
 from tunesmith.stages.opponents import classical_seconds, strong_opponents
-from tunesmith.stages.passages import library_of
 from tunesmith.stages.session import Session, machine
 from tunesmith.stages.text_speed import seconds_by_row
 from tunesmith.stages.together import gather, other_datasets
@@ -42,9 +48,9 @@ PACKAGES = (
     "tunesmith.records",
     "tunesmith.stages.plan",
     "tunesmith.stages.answering",
+    "tunesmith.stages.label_prompts",
     "tunesmith.stages.text_speed",
 )
-PROBED_ROWS = 8
 # How much one document's bits, and one probe's answer, may vary between base and tuned model: calm and rough.
 TEXT_SPREADS = (0.03, 0.12)
 PROBE_SPREADS = (0.22, 0.39)  # 5 and 15 of 100 answers change
@@ -84,6 +90,7 @@ def make_plan(session: Session, dataset: Dataset) -> PlanResult:
 
 def _plan(session: Session, dataset: Dataset) -> PlanResult:
     from tunesmith.data.versions import read_split
+    from tunesmith.data.windowed import in_windows
     from tunesmith.engine.devices import allocated_peak_mb, find_device, free_mb, start_measuring
     from tunesmith.engine.precision import probe_precision
     from tunesmith.evaluation.judging import check_scope, learned_rows, questions, taught_rows
@@ -116,10 +123,12 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     check_scope(judging, validation)
     renderer = _renderer(session, judging.labels, probe.precision)
     check_guards(renderer, session.task.guards)
-    trained_on = training_rows(renderer, session.task.instruction, train, session.task.train)
+    cutting = cutting_of(session.task)
+    trained_on = training_rows(renderer, session.task.instruction, train, session.task.train, cutting)
     check_rendering(renderer, trained_on.tokens, trained_on.rows)
     train_tokens = gather(renderer, session, dataset, trained_on).trained_on.tokens
-    validation_tokens = _checked(session, renderer, taught_rows(judging, validation), "validation")
+    taught = in_windows(taught_rows(judging, validation), cutting).rows
+    validation_tokens = _checked(session, renderer, taught, "validation")
     # What other families hold is not planned: it is measured alone.
     memory = _memory(session, train_tokens, probe.precision) if renderer.family == "decoder" else None
     on_gpu = device.type == "cuda"
@@ -294,6 +303,7 @@ def _measure(
     judging: Judging,
     memory: MemoryChoice | None,
 ) -> _Seconds:
+    from tunesmith.data.windowed import in_windows
     from tunesmith.engine.adapters import make_trainable
     from tunesmith.engine.added_tokens import grow
     from tunesmith.engine.forward import common_prefix
@@ -302,7 +312,7 @@ def _measure(
 
     task = session.task
     labelled = judging.kind == "classify"
-    prompt_tokens = _prompt_tokens(session, loaded, judging, train, validation) if labelled else []
+    read_by_prompts = prompt_tokens(session, loaded, judging, train, validation) if labelled else []
     loaded = grow(loaded, task.train.add_tokens or ())
     make_trainable(loaded.model, task.train, loaded.head, len(loaded.tokenizer))
     recompute = memory is not None and memory.recompute
@@ -310,8 +320,9 @@ def _measure(
     shared = common_prefix([row.ids for row in tokens])
     read = rates.read_tokens_per_second
     if labelled:
-        prompt_rows = tuple(count / read for count in prompt_tokens)
-        tuned_row = (statistics.mean(len(row.ids) for row in tokens) - shared) / read
+        prompt_rows = tuple(count / read for count in read_by_prompts)
+        windows = len(in_windows(validation, cutting_of(task)).rows) / len(validation)
+        tuned_row = windows * (statistics.mean(len(row.ids) for row in tokens) - shared) / read
     else:
         prompt_rows, tuned_row = seconds_by_row(session, loaded, judging, train, validation, read)
     return _Seconds(
@@ -322,22 +333,3 @@ def _measure(
         classical=classical_seconds(task.kind, train) if task.opponents.classical else 0.0,
         general=2 * scored_tokens(loaded) / read if loaded.family == "decoder" else 0.0,
     )
-
-
-def _prompt_tokens(
-    session: Session, loaded: LoadedModel, judging: Judging, train: list[Row], validation: list[Row]
-) -> list[float]:
-    """Tokens read for one row of each label prompt, from a few rows scored."""
-    from tunesmith.candidates.forms import own_forms
-    from tunesmith.candidates.prompts import Prompting, score_prompt, variant_rules
-
-    task = session.task
-    every = max(1, len(validation) // PROBED_ROWS)
-    rows = validation[::every][:PROBED_ROWS]
-    prompting = Prompting(loaded, task.instruction, judging.labels, train, library_of(task, train))
-    no_prior = [0.0] * len(judging.labels)
-    rules = variant_rules(prompting, no_prior) if judging.none_of_these is None else None
-    return [
-        score_prompt(prompting, form, rows, rules).tokens / len(rows)
-        for form in (own_forms(task.opponents) if loaded.family != "encoder" else ())
-    ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tunesmith.errors import UserError
 from tunesmith.records import Dataset, Plan, Row, Scorecard
 from tunesmith.run_records import Interference, TaskPart
+from tunesmith.stages.answering import cutting_of
 from tunesmith.stages.data import make_dataset, read_grouped
 from tunesmith.stages.session import Session
 from tunesmith.task import load_task
@@ -72,6 +73,7 @@ def gather(loaded: Renderer, session: Session, dataset: Dataset, own: TrainingRo
     their validation rows that do so with a training row of it. Raises UserError where nothing is left, and
     for a base with a classification head, which knows the classes of one task only.
     """
+    from tunesmith.data.windowed import in_windows
     from tunesmith.models.rendering import check_rendering, instructed, render_row
     from tunesmith.training.long_rows import TrainingRows, training_rows
     from tunesmith.training.mixing import Mixture, mixing_shares
@@ -90,7 +92,8 @@ def gather(loaded: Renderer, session: Session, dataset: Dataset, own: TrainingRo
     sizes, validation = [len(own.rows)], []
     for other in others:
         instruction, name = other.session.task.instruction, other.session.task.name
-        theirs = training_rows(loaded, instruction, other.train, settings)
+        cutting = cutting_of(other.session.task)
+        theirs = training_rows(loaded, instruction, other.train, settings, cutting)
         check_rendering(loaded, theirs.tokens, theirs.rows)
         # Groups of two tasks may have one name.
         rows += [replace(row, group=f"{name}/{row.group}") for row in theirs.rows]
@@ -98,7 +101,8 @@ def gather(loaded: Renderer, session: Session, dataset: Dataset, own: TrainingRo
         long += theirs.long
         sizes.append(len(theirs.rows))
         rendered: list[Tokens] = [
-            render_row(loaded, instructed(instruction, row), row.target) for row in other.validation
+            render_row(loaded, instructed(instruction, row), row.target)
+            for row in in_windows(other.validation, cutting).rows
         ]
         validation.append(rendered)
     names = (session.task.name, *(other.session.task.name for other in others))
@@ -121,7 +125,8 @@ def score_parts(
     cards = [own]
     for other in gathered.others:
         labels = other.dataset.manifest.labels
-        tuned = TunedModel(loaded, other.session.task.instruction, labels)
+        task = other.session.task
+        tuned = TunedModel(loaded, task.instruction, labels, cutting=cutting_of(task))
         with session.bar("train", f"tuned model on {other.session.task.name}") as report:
             scores = score_tuned(tuned, other.validation, None, report)
         answers = answers_from_scores(scores.log_probabilities, labels, scores.tokens)

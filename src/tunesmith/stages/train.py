@@ -13,6 +13,7 @@ from tunesmith.files import file_sha256, read_record
 from tunesmith.records import Cost, Dataset, FileHash, Plan, Row, Scorecard
 from tunesmith.run_records import Agreement, TaskPart, Training, WatchedCourse
 from tunesmith.stages.answering import (
+    cutting_of,
     judging_identity,
     judging_of,
     tuned_text_card,
@@ -49,6 +50,9 @@ PACKAGES = (
     "tunesmith.evaluation.scorecards",
     "tunesmith.evaluation.judging",
     "tunesmith.candidates.texts",
+    "tunesmith.data.made",
+    "tunesmith.data.windowed",
+    "tunesmith.data.windows",
     "tunesmith.data.questions",
     "tunesmith.task.kinds",
     "tunesmith.stats",
@@ -158,6 +162,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
 
     from tunesmith.candidates.tuned import TunedModel
     from tunesmith.data.versions import read_split
+    from tunesmith.data.windowed import in_windows
     from tunesmith.engine.adapters import continue_from, make_trainable
     from tunesmith.engine.added_tokens import grow
     from tunesmith.engine.classifier_head import with_head
@@ -175,7 +180,8 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     judging = judging_of(task, dataset.manifest.labels)
     train = taught_rows(judging, read_split(dataset, "train"))
     validation = learned_rows(judging, read_split(dataset, "validation"))
-    watched = taught_rows(judging, validation)
+    cutting = cutting_of(task)
+    watched = in_windows(taught_rows(judging, validation), cutting).rows
     train += planted_rows(task.guards.canaries)
     # A copy of its own: an adapter that a stage before left behind must play no part.
     session.release()
@@ -185,13 +191,13 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     make_trainable(loaded.model, settings, loaded.head, len(loaded.tokenizer))
     if settings.start_from is not None:
         continue_from(loaded.model, task.resolve(settings.start_from), loaded.base.sha256, settings)
-    trained_on = training_rows(loaded, task.instruction, train, settings)
+    trained_on = training_rows(loaded, task.instruction, train, settings, cutting)
     check_rendering(loaded, trained_on.tokens, trained_on.rows)
     gathered = gather(loaded, session, dataset, trained_on)
     trained_on = gathered.trained_on
     validated = [render_row(loaded, instructed(task.instruction, row), row.target) for row in watched]
     asked = questions(judging, validation)
-    tuned = TunedModel(loaded, task.instruction, judging.labels)
+    tuned = TunedModel(loaded, task.instruction, judging.labels, cutting=cutting)
     writing = None if task.kind == "classify" else writing_of(session, loaded, judging, train)
     metric = None
     if settings.watch_metric and writing is None:

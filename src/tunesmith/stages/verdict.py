@@ -46,6 +46,8 @@ PACKAGES = (
     "tunesmith.stats",
     "tunesmith.stages.forgotten",
     "tunesmith.data.questions",
+    "tunesmith.data.windowed",
+    "tunesmith.data.windows",
     "tunesmith.task.kinds",
     "tunesmith.stages.answering",
     "tunesmith.stages.bases",

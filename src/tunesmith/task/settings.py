@@ -19,6 +19,7 @@ from tunesmith.task.rules import broken_rules
 from tunesmith.task.scope_settings import NoneOfTheseSettings
 from tunesmith.task.sections import SLUG, Count, Section, Share, Text
 from tunesmith.task.split_settings import SplitSettings
+from tunesmith.task.track_settings import TrackSettings
 from tunesmith.task.train_settings import TrainSettings
 
 
@@ -90,8 +91,9 @@ class DataSettings(Section):
     )
     window_words: Annotated[int, Field(ge=2)] | None = Field(
         default=None,
-        description="Inputs with more words than this are cut into overlapping windows, each a row with the "
-        "answer of the whole (spans are cut with their text). Windows of one document stay in one split.",
+        description="Models read inputs with more words than this in overlapping windows. In training each "
+        "is a row with the answer of the whole (spans are cut with their text); in answering one answer is "
+        "made of theirs. Split, measured and shown are whole documents.",
         examples=[300],
     )
     window_overlap_words: Count = Field(
@@ -131,6 +133,12 @@ class DataSettings(Section):
         description="Rows made by `tunesmith data weak` or `tunesmith data augment`. They are only ever "
         "trained on, never validated or tested with; what is like a validation or test row is left out.",
         examples=["weak.jsonl"],
+    )
+    weigh_weak_labels: bool = Field(
+        default=True,
+        description="A row of train_extra with a weak label counts in training as much as its label is "
+        "probable: with 0.7 seven tenths of a row labelled by people. Language and classical models heed it. "
+        "false: every row counts the same.",
     )
     licence: str | None = Field(
         default=None,
@@ -272,6 +280,11 @@ class Task(Section):
         default=None,
         description="What running models costs you: after how many requests does fine-tuning pay?",
         examples=[CostSettings(machine_per_hour=0.6)],
+    )
+    track: TrackSettings | None = Field(
+        default=None,
+        description="Record each finished run in an MLflow store as well (needs `tunesmith[tracking]`).",
+        examples=[TrackSettings()],
     )
 
     _folder: Path = PrivateAttr(default=Path())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 
@@ -31,10 +33,12 @@ class Sharing:
     documents: tuple[int, ...] | None
 
     def batch(self, rows: Sequence[Tokens], chosen: Sequence[int], pad_token: int) -> Batch:
-        """The ``chosen`` rows as tensors."""
+        """The ``chosen`` rows as tensors, with weights where one of them does not count as a whole row."""
         ids = [rows[index].ids for index in chosen]
         learn = [rows[index].learn for index in chosen]
-        return make_batch(ids, learn, pad_token, self.prefix, share_openings=self.documents is not None)
+        batch = make_batch(ids, learn, pad_token, self.prefix, share_openings=self.documents is not None)
+        weights = torch.tensor([rows[index].weight for index in chosen])
+        return batch if bool((weights == 1).all()) else replace(batch, weights=weights[batch.rows])
 
     def parts(self, rows: Sequence[Tokens], chosen: Sequence[int], tokens: int) -> list[list[int]]:
         """``chosen`` in parts of like length, of about ``tokens`` put through a model.
@@ -112,6 +116,16 @@ def _by_document(heads: Sequence[Sequence[int]], lengths: Sequence[int], tokens:
             parts.append(piece)
             room = tokens - shared - own
     return parts
+
+
+def mean_weight(rows: Sequence[Tokens], loss_per: Literal["token", "example"]) -> float:
+    """The mean weight of a learned token, or of a row; exactly 1 where every row counts as one.
+
+    The loss of a step is divided by it, so that weights say how much rows count beside each other, and two
+    rows of weight ½ are one of weight 1; steps are as long as without weights.
+    """
+    counts = [sum(row.learn) if loss_per == "token" else 1 for row in rows]
+    return math.fsum(row.weight * count for row, count in zip(rows, counts, strict=True)) / sum(counts)
 
 
 def two_short_rows(lengths: Sequence[int], sharing: Sharing) -> list[int]:

@@ -22,7 +22,7 @@ from tunesmith.models.rendering import Tokens
 from tunesmith.progress import Report, silent
 from tunesmith.run_records import TrainPoint, ValidationPoint
 from tunesmith.task.train_settings import TrainSettings
-from tunesmith.training.batches import Sharing, epoch_batches, sharing_of, two_short_rows
+from tunesmith.training.batches import Sharing, epoch_batches, mean_weight, sharing_of, two_short_rows
 from tunesmith.training.checkpoints import (
     Progress,
     State,
@@ -86,15 +86,15 @@ def fit(
     """Train ``loaded`` and leave it at its best step: lowest validation loss, or highest ``metric``.
 
     The loss is the mean −log p over a batch's learned tokens, in nats, smoothed and weighted as the settings
-    say; validation losses never are. Training stops after ``settings.patience`` validations without
-    improvement. Stopped by Ctrl-C it finishes the step, writes a checkpoint and raises KeyboardInterrupt;
-    called again with the same arguments it goes on and ends with the weights of an uninterrupted run, bit
-    for bit on the same machine with the same number of threads. ``sources`` name the training rows in
-    messages; ``metric`` is measured at every validation, and needed by ``settings.best_by``, and so is the
-    change of ``general_text``, which decides nothing. At most ``micro_batch_tokens`` (or one row) are held
-    for the backward pass at once, and with ``recompute`` layers keep only their inputs: both as the memory
-    plan says. With ``mixture`` ``train`` holds the rows of several tasks, and ``validation`` those of the
-    first. Raises UserError when a loss or a weight is not finite, or when the checkpoints are those of
+    and the rows' weights say; validation losses never are. Training stops after ``settings.patience``
+    validations without improvement. Stopped by Ctrl-C it finishes the step, writes a checkpoint and raises
+    KeyboardInterrupt; called again with the same arguments it goes on and ends with the weights of an
+    uninterrupted run, bit for bit on the same machine with the same number of threads. ``sources`` name the
+    training rows in messages; ``metric`` is measured at every validation, and needed by ``settings.best_by``,
+    and so is the change of ``general_text``, which decides nothing. At most ``micro_batch_tokens`` (or one
+    row) are held for the backward pass at once, and with ``recompute`` layers keep only their inputs: both as
+    the memory plan says. With ``mixture`` ``train`` holds the rows of several tasks, and ``validation`` those
+    of the first. Raises UserError when a loss or a weight is not finite, or when the checkpoints are those of
     another configuration.
     """
     if settings.best_by == "metric" and metric is None:
@@ -106,6 +106,7 @@ def fit(
     others = list(zip(mixture.names[1:], mixture.validation, strict=True)) if mixture is not None else []
     sharing = sharing_of(train, [*validation, *(row for _, rows in others for row in rows)], loaded.family)
     lengths = [len(row.ids) for row in train]
+    weight = mean_weight(train, settings.loss_per)
     watch = Watch(train, validation, loaded.pad_token, sharing, metric, general_text, others)
     config = _config(loaded, train, validation, settings)
     config["micro-batch tokens"] = str(micro_batch_tokens)
@@ -150,7 +151,7 @@ def fit(
             )
             with recomputing(loaded.model, recompute):
                 point = _step(
-                    loaded, loss_of, micro_batches, optimiser, penalties, parameters, schedule, guard
+                    loaded, loss_of, micro_batches, optimiser, penalties, parameters, schedule, guard, weight
                 )
             tokens = sum(part.useful_tokens for part in micro_batches)
             supervised = sum(len(part.targets) for part in micro_batches)
@@ -215,6 +216,7 @@ def _step(
     parameters: Sequence[Tensor],
     schedule: Schedule,
     guard: Guard,
+    mean_weight: float,
 ) -> TrainPoint:
     started = time.perf_counter()
     settings = guard.settings
@@ -226,9 +228,9 @@ def _step(
     # One divisor for the whole step, so that its parts add up to what the whole would give.
     if settings.loss_per == "example":
         micro_batches = [replace(batch, weights=per_example(batch)) for batch in micro_batches]
-        divisor = sum(len(batch.suffixes) for batch in micro_batches)
+        divisor = mean_weight * sum(len(batch.suffixes) for batch in micro_batches)
     else:
-        divisor = sum(len(batch.targets) for batch in micro_batches)
+        divisor = mean_weight * sum(len(batch.targets) for batch in micro_batches)
     value = 0.0
     with adapter_dropout(loaded.model, settings.seed, step):
         for number, batch in enumerate(micro_batches):
@@ -280,6 +282,8 @@ def _config(
     named = {f"train.{name}": str(value) for name, value in settings.model_dump().items()}
     for name, rows in (("training rows", train), ("validation rows", validation)):
         named[name] = content_hash([[row.ids, row.learn] for row in rows])[:12]
+    if any(row.weight != 1 for row in train):
+        named["weights of rows"] = content_hash([row.weight for row in train])[:12]
     return named | {
         "base": loaded.base.sha256[:12],
         "precision": str(next(loaded.model.parameters()).dtype).removeprefix("torch."),

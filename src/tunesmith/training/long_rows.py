@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from tunesmith.data.made import row_weight
+from tunesmith.data.windowed import Cutting, in_windows
 from tunesmith.errors import UserError
 from tunesmith.models.rendering import ROWS_LISTED, Renderer, Tokens, instructed, render_row
 from tunesmith.records import Message, Row
@@ -22,16 +24,22 @@ class TrainingRows:
 
 
 def training_rows(
-    loaded: Renderer, instruction: str, rows: Sequence[Row], settings: TrainSettings
+    loaded: Renderer,
+    instruction: str,
+    rows: Sequence[Row],
+    settings: TrainSettings,
+    cutting: Cutting | None = None,
 ) -> TrainingRows:
     """Render ``rows`` and treat those above ``settings.max_tokens`` as ``settings.long_rows`` says.
 
+    With ``cutting`` each window of a long document is a row, and these are what is too long or not.
     A cut shortens the longest message of the prompt, never an answer: the chat template's frame, the
     instruction and all that is learned stay whole, and a row that is too long even so is dropped. Raises
     UserError where rows are too long and nothing was chosen, where no row is left, or where the limit is
     above the base's context.
     """
     limit = _limit(loaded, settings)
+    rows = in_windows(rows, cutting).rows
     kept: list[Row] = []
     tokens: list[Tokens] = []
     long: list[LongRow] = []
@@ -72,7 +80,9 @@ def _limit(loaded: Renderer, settings: TrainSettings) -> int:
 
 
 def _render(loaded: Renderer, instruction: str, row: Row) -> Tokens:
-    return render_row(loaded, instructed(instruction, row), row.target)
+    rendered = render_row(loaded, instructed(instruction, row), row.target)
+    weight = row_weight(row)
+    return rendered if weight == 1 else replace(rendered, weight=weight)
 
 
 def _cut(

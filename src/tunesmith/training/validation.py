@@ -70,9 +70,10 @@ def watched_training_rows(rows: int) -> list[int]:
 
 
 def per_example(batch: Batch) -> Tensor:
-    """Weights [supervised] under which the learned tokens of every row add up to one."""
+    """Weights [supervised] under which the learned tokens of every row add up to one, or to its weight."""
     counts = torch.bincount(batch.rows, minlength=len(batch.suffixes))
-    return 1.0 / counts[batch.rows].float()
+    shares = 1.0 / counts[batch.rows].float()
+    return shares if batch.weights is None else shares * batch.weights
 
 
 def _batches(rows: Sequence[Tokens], pad_token: int, sharing: Sharing) -> list[tuple[list[int], Batch]]:
