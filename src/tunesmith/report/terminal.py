@@ -13,7 +13,18 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tunesmith.records import Candidate, Decision, Estimate, Forgetting, Manifest, Plan, Scorecard, Verdict
+from tunesmith.records import (
+    Candidate,
+    CrossfitPlan,
+    Decision,
+    Estimate,
+    Forgetting,
+    Manifest,
+    Plan,
+    PowerPoint,
+    Scorecard,
+    Verdict,
+)
 from tunesmith.report import numbers
 from tunesmith.run_records import SEED_NOISE, Interference, PilotPower, RunSummary, Training
 from tunesmith.task.kinds import metric_title
@@ -62,6 +73,8 @@ def data_lines(manifest: Manifest) -> RenderableType:
         for name, title in numbers.SPLIT_TITLES.items()
         if name in manifest.splits
     )
+    if manifest.folds:
+        counts = f"to be used: {counts}; judged: every row in one of {len(manifest.folds)} folds"
     conflicts = (
         f"; {numbers.number(manifest.conflict_groups)} groups hold conflicting labels"
         f"{' for one input: such rows are' if manifest.recipe.get('keep_together') else ':'} not trained on"
@@ -83,15 +96,14 @@ def plan_lines(plan: Plan) -> RenderableType:
     """What the test can tell, and what the run will take."""
     lines = []
     if plan.power:
-        gains = [point.smallest_gain_with_80_percent for point in plan.power]
         shares = [point.discordant for point in plan.power]
         lines.append(
-            f"{numbers.number(plan.test_rows)} test rows: 80 % chance of TRAIN from a true gain of "
-            f"{_range(gains, 1)} points on, if {_range(shares, 0)} % of rows tell the two apart"
+            f"{numbers.judged_rows(plan)}: 80 % chance of TRAIN from a true gain of "
+            f"{_smallest_gains(plan.power)} points on, if {_range(shares, 0)} % of rows tell the two apart"
         )
     else:
         lines.append(
-            f"{numbers.number(plan.test_rows)} test rows in {numbers.number(plan.test_groups)} groups: what "
+            f"{numbers.judged_rows(plan)} in {numbers.number(plan.test_groups)} groups: what "
             f"they can tell in {metric_title(plan.metric)} is not known before there are answers (a pilot)"
         )
     if plan.guards:
@@ -109,6 +121,8 @@ def plan_lines(plan: Plan) -> RenderableType:
         f"{numbers.memory(plan.available_memory_mb)} memory; {plan.precision}, "
         f"{numbers.number(plan.tokens_per_second)} tokens/s",
     ]
+    if plan.crossfit is not None and not plan.crossfit.chosen:
+        lines.append(_proposal(plan, plan.crossfit))
     if not plan.strong_opponents:
         lines.append(
             "no strong opponent is tried: beating prompts of a small base says little; name an endpoint or a "
@@ -120,6 +134,20 @@ def plan_lines(plan: Plan) -> RenderableType:
             f"to fit the memory: {numbers.number(plan.micro_batch_tokens)} tokens, or a row, at a time{again}"
         )
     return stage_block("plan", lines)
+
+
+def _proposal(plan: Plan, proposed: CrossfitPlan) -> str:
+    return (
+        f"few rows: {numbers.number(proposed.groups)} groups. With split.test: crossfit every row would be "
+        f"judged, by models that did not learn from its group: 80 % chance of TRAIN from "
+        f"{_smallest_gains(proposed.power)} points on, and the model to be used learns from all rows. "
+        f"It takes about {numbers.duration(proposed.train_seconds)} of training in {proposed.folds} folds, "
+        f"in place of {numbers.duration(plan.estimated_train_seconds)}"
+    )
+
+
+def _smallest_gains(power: Sequence[PowerPoint]) -> str:
+    return _range([point.smallest_gain_with_80_percent for point in power], 1)
 
 
 def opponents_lines(
