@@ -67,14 +67,15 @@ def judge_folds(
 ) -> VerdictResult:
     """Open all folds for this contest, judge each row by the models of its fold, and decide on the recipe.
 
-    As ``reach_verdict``; ``opponents`` and ``train`` are those of all rows: guards are judged on that model
-    and against that leader. Bounds of gains, and
-    intervals of scores, are those of cross-fitting (``stats/crossfit.py``).
+    As ``reach_verdict``; ``opponents`` and ``train`` are those of all rows: guards are judged on that model,
+    against that leader. Bounds of gains, and intervals of scores, are those of cross-fitting
+    (``stats/crossfit.py``).
     """
     leading = family_of(opponents.leader(), session.base().name)
     inputs = {
         "dataset": dataset.manifest.version,
         "contest": _contest(session, folds, train),
+        "seeds": [run.adapter_sha256 for run in train.training.seeds.runs] if train.training.seeds else [],
         "goal": session.task.goal.model_dump(),
         "judging": judging_identity(session.task),
         "guards": session.task.guards.model_dump(),

@@ -190,8 +190,8 @@ def few_rows(seen: Seen, kind: Kind) -> str | None:
         return None
     return (
         f"{seen.rows:,} rows are few: a test takes from training what it needs itself. Consider split.test: "
-        f"crossfit, which judges every row in one of {CROSSFIT_FOLDS} folds and then trains on all of them, for "
-        f"about {CROSSFIT_FOLDS} times the training time; `tunesmith plan` shows what either can tell"
+        f"crossfit, which judges every row in one of {CROSSFIT_FOLDS} folds and then trains on all of them, "
+        f"for about {CROSSFIT_FOLDS} times the training time; `tunesmith plan` shows what either can tell"
     )
 
 
