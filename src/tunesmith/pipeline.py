@@ -112,7 +112,8 @@ def run_stages(session: Session, upto: Stage) -> Run:
         verdict = judge_folds(session, dataset, plan.plan, folds, opponents, train, guards.evidence)
     else:
         verdict = reach_verdict(session, dataset, plan.plan, opponents, train, guards.evidence)
-    _tell(session, terminal.verdict_lines(verdict.verdict, verdict.scorecards, verdict.forgetting))
+    told = (verdict.verdict, verdict.scorecards, verdict.forgetting)
+    _tell(session, terminal.verdict_lines(*told, "all folds" if folds else "sealed test"))
     if verdict.crossfit is not None:
         _tell(session, fold_lines(verdict.crossfit, session.task.metric))
     if upto == "verdict":

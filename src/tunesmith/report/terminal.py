@@ -154,7 +154,9 @@ def opponents_lines(
     scorecards: Sequence[Scorecard], finalists: Sequence[str], metric: str = "accuracy"
 ) -> RenderableType:
     """The goal's ``metric`` of every opponent on validation; ``finalists`` are candidate ids."""
-    return stage_block("opponents", [_values(scorecards, metric, finalists), *_sample(scorecards, metric)])
+    return stage_block(
+        "opponents", [_values(scorecards, metric, finalists), *_sample(scorecards, metric, "validation")]
+    )
 
 
 def pilot_lines(pilot: PilotPower) -> RenderableType:
@@ -212,7 +214,10 @@ def interference_lines(changes: Sequence[Interference]) -> RenderableType:
 
 
 def verdict_lines(
-    verdict: Verdict, scorecards: Sequence[Scorecard] = (), forgetting: Sequence[Forgetting] = ()
+    verdict: Verdict,
+    scorecards: Sequence[Scorecard] = (),
+    forgetting: Sequence[Forgetting] = (),
+    judged_on: str = numbers.SPLIT_TITLES["test"],
 ) -> RenderableType:
     """The decision and its sentence, test accuracies, gains, forgetting, and what did not pass."""
     headline = Text()
@@ -221,7 +226,7 @@ def verdict_lines(
     names = {card.candidate.id: card.candidate.name for card in scorecards}
     lines: list[RenderableType] = [headline]
     if scorecards:
-        lines += [_values(scorecards, verdict.metric), *_sample(scorecards, verdict.metric)]
+        lines += [_values(scorecards, verdict.metric), *_sample(scorecards, verdict.metric, judged_on)]
     lines += [_declining(card) for card in scorecards if "false_accept_rate" in card.metrics]
     lines += [
         f"{numbers.gain(gain, verdict.metric)} over {names.get(gain.opponent, gain.opponent)}"
@@ -289,15 +294,15 @@ def _values(cards: Sequence[Scorecard], metric: str, finalists: Sequence[str] = 
     return table
 
 
-def _sample(cards: Sequence[Scorecard], metric: str) -> list[str]:
-    """The metric, where it is not accuracy, the split and the n behind the values of ``cards``."""
-    measured = [(card.split, e) for card in cards if (e := card.metrics.get(metric)) is not None]
+def _sample(cards: Sequence[Scorecard], metric: str, on: str) -> list[str]:
+    """The metric, where it is not accuracy, the rows it is ``on`` and the n of the values of ``cards``."""
+    measured = [e for card in cards if (e := card.metrics.get(metric)) is not None]
     if not measured:
         return []
-    split, first = measured[0]
+    first = measured[0]
     sample = numbers.sample(first.rows, first.groups)
     named = "" if metric == "accuracy" else f"{metric_title(metric)} on "
-    return [f"({named}{numbers.SPLIT_TITLES[split]}: {sample}; {numbers.level(first.level)} intervals)"]
+    return [f"({named}{on}: {sample}; {numbers.level(first.level)} intervals)"]
 
 
 def _n(value: Estimate) -> str:
