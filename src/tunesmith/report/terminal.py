@@ -48,7 +48,8 @@ def print_summary(summary: RunSummary, console: Console, report: Path | None = N
     console.print(training_lines(summary.training, summary.tuned_validation.candidate, metric))
     if summary.interference:
         console.print(interference_lines(summary.interference))
-    console.print(verdict_lines(summary.verdict, summary.test_scorecards, summary.forgetting))
+    judged_on = numbers.SPLIT_TITLES["test"] if summary.crossfit is None else "all folds"
+    console.print(verdict_lines(summary.verdict, summary.test_scorecards, summary.forgetting, judged_on))
     if report is not None:
         console.print(report_line(report))
 

@@ -115,7 +115,8 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     judging = judging_of(session.task, dataset.manifest.labels)
     train = taught_rows(judging, read_split(dataset, "train"))
     validation = learned_rows(judging, read_split(dataset, "validation"))
-    check_scope(judging, validation)
+    for version in (dataset, *folds):
+        check_scope(judging, read_split(version, "validation"))
     renderer = _renderer(session, judging.labels, probe.precision)
     check_guards(renderer, session.task.guards)
     trained_on = training_rows(renderer, session.task.instruction, train, session.task.train)
@@ -147,7 +148,6 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     watched_metric = min(watched_rows, len(asked)) if settings.watch_metric else 0
     measured_rows = validations * watched_metric
     sizes = _relative_sizes(session, probe.precision)
-    # Each fold trains on, and chooses with, its share of what the model to be used does.
     times = rounds(dataset, folds)
     one_training = (
         trained * seconds.trained_token
