@@ -32,10 +32,11 @@ def test_a_first_file_loads_and_leaves_rows_for_every_split(
     test_path = "t.jsonl" if test_rows else None
     task = load(tmp_path, begin_task("tickets", "../a b.jsonl", test_path, columns, seen))
     assert (task.data.input, task.data.messages) == (columns.input, columns.messages)
+    assert task.split.test != "crossfit"  # proposed in a comment, never chosen
     sizes = [task.split.validation or 0, task.split.test or 0]
     assert sum(size if isinstance(size, int) else size * rows for size in sizes) < 0.7 * rows
     if test_rows is None:
-        assert task.split.test
+        assert isinstance(task.split.test, int | float)
         assert (task.split.test if isinstance(task.split.test, int) else task.split.test * rows) >= 50
 
 
@@ -59,8 +60,8 @@ def test_every_commented_out_setting_of_a_first_file_is_valid_when_it_is_set(tmp
     assert len(hidden) > 20
     for line in hidden:
         other_kinds = ("#max_new_tokens", "#json_schema", "#grounding", "#label_separator")
-        if line.strip().startswith(("#package", "#messages", "#test_path", "#given", *other_kinds)):
-            continue  # instead of others
+        if line.strip().startswith(("#package", "#messages", "#test_path", "#given", "#folds", *other_kinds)):
+            continue  # instead of others, or with another value of them
         load(tmp_path, text.replace(line, line.replace("#", "", 1)))
 
 

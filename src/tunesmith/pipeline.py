@@ -14,9 +14,11 @@ from rich.console import RenderableType
 
 from tunesmith.records import Dataset
 from tunesmith.report import terminal
+from tunesmith.report.fold_terminal import fold_line, fold_lines
 from tunesmith.report.guard_terminal import closing_lines, guard_lines
 from tunesmith.run_records import PilotPower, RunSummary
 from tunesmith.stages.answering import check_judging
+from tunesmith.stages.crossfit import judge_folds, make_folds
 from tunesmith.stages.data import DataResult, make_dataset
 from tunesmith.stages.guards import GuardsResult, measure_guards
 from tunesmith.stages.opponents import OpponentsResult, measure_opponents
@@ -95,14 +97,27 @@ def run_stages(session: Session, upto: Stage) -> Run:
     changes = interference(session, dataset, plan.plan, train.together)
     if changes:
         _tell(session, terminal.interference_lines(changes))
+    folds = []
+    for fold in make_folds(session, dataset, plan.plan):
+        folds.append(fold)
+        _tell(
+            session,
+            fold_line(len(folds), len(dataset.manifest.folds), fold.dataset.manifest, fold.train.training),
+        )
     if upto == "train":
         return Run(dataset, data, plan, opponents, train, pilot=pilot)
 
     guards = measure_guards(session, dataset, plan.plan, opponents, train)
     _tell(session, guard_lines(guards.guarded))
 
-    verdict = reach_verdict(session, dataset, plan.plan, opponents, train, guards.evidence)
-    _tell(session, terminal.verdict_lines(verdict.verdict, verdict.scorecards, verdict.forgetting))
+    if folds:
+        verdict = judge_folds(session, dataset, plan.plan, folds, opponents, train, guards.evidence)
+    else:
+        verdict = reach_verdict(session, dataset, plan.plan, opponents, train, guards.evidence)
+    told = (verdict.verdict, verdict.scorecards, verdict.forgetting)
+    _tell(session, terminal.verdict_lines(*told, "all folds" if folds else "sealed test"))
+    if verdict.crossfit is not None:
+        _tell(session, fold_lines(verdict.crossfit, session.task.metric))
     if upto == "verdict":
         return Run(dataset, data, plan, opponents, train, verdict, guards=guards, pilot=pilot)
 

@@ -105,7 +105,8 @@ class Manifest:
     be tested: they are trained on, and nothing is claimed about them. ``parents`` are the versions that it
     was made from by a repair plan; what the plan changed is in its ``changes.parquet``. ``date_ranges``: of
     a split by time, the first and last date of each split. ``made`` counts those training
-    rows that were made, not written by people.
+    rows that were made, not written by people. ``folds``: of a version that is cross-fitted, the versions of
+    its folds; it has no test then, and ``test_sha256`` names the rows of all folds.
     """
 
     version: str
@@ -128,6 +129,7 @@ class Manifest:
     parents: tuple[str, ...] = ()
     made: tuple[MadeRows, ...] = ()
     date_ranges: dict[SplitName, tuple[str, str]] = field(default_factory=dict)
+    folds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -282,13 +284,29 @@ class JointPower:
 
 
 @dataclass(frozen=True)
+class CrossfitPlan:
+    """All rows judged in folds in place of a test: what that can tell, and how long training takes.
+
+    ``chosen``: the task asks for it; else it is proposed.
+    """
+
+    folds: int
+    rows: int
+    groups: int
+    chosen: bool
+    power: tuple[PowerPoint, ...]
+    train_seconds: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """What can be known before anything is trained. Times and memory are for this machine.
 
     ``power`` is empty where nothing is known of ``metric`` before there are answers to look at (a pilot).
     ``strong_opponents`` are endpoints, and prompted models of a billion parameters or more.
     To fit the memory ``micro_batch_tokens`` are held for the backward pass at once, and with ``recompute``
-    layers keep only their inputs.
+    layers keep only their inputs. With cross-fitting the test is the rows of all folds, ``power`` is with the
+    error raised for it, and estimated seconds are of all folds and the model to be used together.
     """
 
     test_rows: int
@@ -311,6 +329,7 @@ class Plan:
     guards: tuple[JointPower, ...] = ()  # one for each spread that is assumed; empty when none blocks
     metric: str = "accuracy"
     strong_opponents: tuple[str, ...] = ()
+    crossfit: CrossfitPlan | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from tunesmith.records import (
     PairedGain,
     Plan,
     Scorecard,
+    SplitCounts,
     Verdict,
 )
 
@@ -289,6 +290,41 @@ class DataCare:
 
 
 @dataclass(frozen=True)
+class FoldScore:
+    """One recipe in one fold: what it chose on the other folds, and its score on this fold's rows.
+
+    ``score`` is in the goal's metric, with the interval of one model on these rows; None where it has none.
+    """
+
+    recipe: str
+    chosen: str
+    score: Estimate | None
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold of cross-fitting: its rows, and what was made of the others; the tuned recipe first."""
+
+    version: str
+    judged: SplitCounts
+    train_rows: int
+    validation_rows: int
+    best_step: int
+    adapter_sha256: str
+    scores: tuple[FoldScore, ...]
+    opponents_seconds: float
+    train_seconds: float
+
+
+@dataclass(frozen=True)
+class Crossfit:
+    """How a verdict was reached without a test of its own. ``inflation``: of the standard error."""
+
+    folds: tuple[Fold, ...]
+    inflation: float
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """Everything a report shows; written last, so its existence means the run is complete."""
 
@@ -321,3 +357,4 @@ class RunSummary:
     costs: Costs | None = None
     data_care: DataCare | None = None
     label_scores: tuple[LabelScore, ...] = ()
+    crossfit: Crossfit | None = None

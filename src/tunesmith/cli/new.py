@@ -58,7 +58,7 @@ def new(
     from tunesmith.task import task_json_schema
     from tunesmith.task.kinds import KINDS
     from tunesmith.task.sections import PATTERNS, SLUG
-    from tunesmith.task.template import DEFAULT_BASE, SCHEMA_FILE, begin_task
+    from tunesmith.task.template import DEFAULT_BASE, SCHEMA_FILE, begin_task, few_rows
     from tunesmith.wheels import cache_folder
 
     asked_kind = None if kind is None else one_of("--kind", kind, KINDS)
@@ -86,6 +86,7 @@ def new(
     if label_lists:
         seen = replace(seen, labels=dict(label_rows(pair.target for pair in found).most_common()))
     test_path = _from_folder(test, task_file.parent) if test else None
+    few = few_rows(seen, chosen)
     text = begin_task(
         name,
         _from_folder(data, task_file.parent),
@@ -116,6 +117,7 @@ def new(
         "rows": seen.rows,
         "test_rows": seen.test_rows,
         "labels": len(seen.labels) if labelled else 0,
+        "few_rows": few,
     }
     given = columns.input if isinstance(columns.input, str) else " + ".join(columns.input or ())
     read = columns.messages or f"{given} -> {columns.target}"
@@ -127,7 +129,8 @@ def new(
         + f"{why}\n"
         + f"{task_file}: {seen.rows:,} rows, {read}, {len(seen.labels):,} "
         + f"{'labels' if labelled else 'different targets'}\n"
-        f"next: read it, set the instruction and goal.gain, then: tunesmith run {task_file}",
+        + (f"{few}\n" if few else "")
+        + f"next: read it, set the instruction and goal.gain, then: tunesmith run {task_file}",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tunesmith.data.tables import examples_sha256, read_rows
@@ -23,32 +23,82 @@ def open_test(
     its rows and its k again without another line.
 
     Raises:
-        UserError: the test file was edited or is missing (nothing is written then), or the ledger is broken.
+        UserError: the test file was edited or is missing, or the version is cross-fitted (nothing is written
+            then), or the ledger is broken.
     """
+    if dataset.manifest.folds:
+        raise UserError(
+            f"{dataset.folder}: a cross-fitted version has no test of its own: its rows are judged in "
+            f"{len(dataset.manifest.folds)} folds",
+            "all of its rows are in train and validation",
+        )
+    _check_unedited(dataset)
+    test_sha256, version = dataset.manifest.test_sha256, dataset.manifest.version
+    opening = _noted(ledger_path, test_sha256, version, contest_id, candidate_names)
+    rows = read_rows(Path(dataset.folder) / TEST_FILE)
+    _check_named(rows, dataset)
+    return rows, opening
+
+
+def open_folds(
+    dataset: Dataset,
+    folds: Sequence[Dataset],
+    ledger_path: Path,
+    contest_id: str,
+    candidate_names: Sequence[str],
+) -> tuple[list[list[Row]], int]:
+    """The rows of every fold of a cross-fitted version, and k, as :func:`open_test`: one contest opens all.
+
+    The ledger line, with the versions of the folds, is on disk before the first row is read. Folds that were
+    dealt otherwise, from the same rows, are the same test and share its count. Errors as in ``open_test``.
+    """
+    for fold in folds:
+        _check_unedited(fold)
+    test_sha256, version = dataset.manifest.test_sha256, dataset.manifest.version
+    versions = [fold.manifest.version for fold in folds]
+    opening = _noted(ledger_path, test_sha256, version, contest_id, candidate_names, {"folds": versions})
+    rows = [read_rows(Path(fold.folder) / TEST_FILE) for fold in folds]
+    _check_named([row for members in rows for row in members], dataset)
+    return rows, opening
+
+
+def _check_unedited(dataset: Dataset) -> None:
     path = Path(dataset.folder) / TEST_FILE
-    test_sha256 = dataset.manifest.test_sha256
     expected = next((file.sha256 for file in dataset.manifest.files if file.name == TEST_FILE), None)
     if not path.is_file() or file_sha256(path) != expected:
         raise UserError(
             f"{path}: the sealed test is missing or was edited after the freeze",
             f"Delete {dataset.folder} and run `tunesmith data freeze` to freeze it again.",
         )
+
+
+def _noted(
+    ledger_path: Path,
+    test_sha256: str,
+    version: str,
+    contest_id: str,
+    candidate_names: Sequence[str],
+    more: Mapping[str, Sequence[str]] | None = None,
+) -> int:
+    """Write the line of this contest, unless it is there; its k."""
     if contest_id not in distinct_contests(ledger_path, test_sha256):
         append(
             ledger_path,
             "test_opened",
             {
                 "test_sha256": test_sha256,
-                "dataset_version": dataset.manifest.version,
+                "dataset_version": version,
                 "contest_id": contest_id,
                 "candidates": list(candidate_names),
+                **(more or {}),
             },
         )
-    opening = opening_number(ledger_path, test_sha256, contest_id)
-    rows = read_rows(path)
-    if examples_sha256(rows) != test_sha256:
+    return opening_number(ledger_path, test_sha256, contest_id)
+
+
+def _check_named(rows: Sequence[Row], dataset: Dataset) -> None:
+    if examples_sha256(rows) != dataset.manifest.test_sha256:
         raise UserError(
-            f"{path}: the rows are not those that the manifest names",
+            f"{dataset.folder}: the test rows are not those that the manifest names",
             f"Delete {dataset.folder} and run `tunesmith data freeze` to freeze it again.",
         )
-    return rows, opening

@@ -28,7 +28,8 @@ class SplitSpec:
     ``test`` is None only when a test file is given. ``rows_per_group`` keeps at most so many rows of
     each group. ``keep_together`` names the fields whose values joined rows to groups besides near-duplicates,
     ``time`` the field with the dates of a split by time. ``given`` names the field that says the split of
-    each row; there are no sizes then. Without ``labelled`` targets are free texts: several of them for one
+    each row; there are no sizes then. With ``folds`` there is no test: the rows are cross-fitted in so many
+    folds (``folds.py``). Without ``labelled`` targets are free texts: several of them for one
     input are all right, so there is no conflict, and nothing to stratify by. With ``label_sets`` a target is
     a set of labels: another set is a conflict, and a set is stratified by its rarest label. ``cutting`` says
     that long documents are read in windows: two with a window in common were joined to one group, too.
@@ -47,6 +48,7 @@ class SplitSpec:
     labelled: bool = True
     label_sets: bool = False
     cutting: Cutting | None = None
+    folds: int | None = None
 
     @property
     def conflicts_by_input(self) -> bool:
@@ -56,7 +58,7 @@ class SplitSpec:
     def recipe(self) -> Settings:
         """What the manifest records. Fields that are not used are left out: versions keep their names."""
         recipe: Settings = asdict(self) | {"keep_together": list(self.keep_together)}
-        unused = [name for name in ("keep_together", "time", "given") if not recipe[name]]
+        unused = [name for name in ("keep_together", "time", "given", "folds") if not recipe[name]]
         unused += [*(["labelled"] if self.labelled else []), "cutting"]
         unused += [] if self.label_sets else ["label_sets"]
         recipe |= cut_settings(self.cutting)
@@ -90,8 +92,8 @@ def split_rows(rows: Sequence[Row], spec: SplitSpec, test_rows: Sequence[Row] = 
     Every row must carry its ``group``. A group with different targets is a conflict: all its rows are
     flagged, and it is drawn for validation and test in proportion to its share, never for train. With
     ``keep_together`` or ``cutting`` only rows of one input with different targets are, and only they are left
-    out of train.
-    With ``test_rows`` the test is exactly those, and groups that touch them are set aside.
+    out of train. With ``test_rows`` the test is exactly those, and groups that touch them are set aside. With
+    ``spec.folds`` there may be no test, or one of fewer groups than a verdict needs.
 
     With ``time`` the latest groups are the test, those before it validation, and those before train; a group
     counts with its latest date. With ``given`` rows are where their field says, and a group that is in
@@ -105,7 +107,7 @@ def split_rows(rows: Sequence[Row], spec: SplitSpec, test_rows: Sequence[Row] = 
         UserError: fewer rows than asked for (with sizes that fit), fewer than 50 test groups, fewer
             than two labels that can be tested, or rows without a readable date or split.
     """
-    if spec.given is None and bool(test_rows) == (spec.test is not None):
+    if spec.given is None and spec.folds is None and bool(test_rows) == (spec.test is not None):
         raise UserError(
             "data.split.test is set, but a test file is given"
             if test_rows
@@ -149,7 +151,10 @@ def split_rows(rows: Sequence[Row], spec: SplitSpec, test_rows: Sequence[Row] = 
     notes = _check_sizes(spec, sizes, split, groups)
     if test_rows:
         split["test"] = _flagged(test_rows, conflicts)
-    _check_test(spec, split)
+    else:
+        split.setdefault("test", ())
+    if spec.folds is None:
+        _check_test(spec, split)
 
     trained = set(target_labels(split["train"], spec.label_sets)) if spec.labelled else set()
     tested = set(target_labels((row for row in split["test"] if not row.conflict), spec.label_sets))
@@ -309,8 +314,8 @@ def _check_test(spec: SplitSpec, split: dict[SplitName, tuple[Row, ...]]) -> Non
             f"the test holds {len(split['test']):,} rows in {groups} {_groups_of(spec)}: with fewer "
             f"than {MINIMUM_TEST_GROUPS} groups every gain is unmeasured",
             f"Give the test at least {MINIMUM_TEST_GROUPS} groups: "
-            f"{'raise data.split.test' if spec.given is None else 'give it more rows'}, or collect more "
-            f"rows that are not near-duplicates.",
+            f"{'raise data.split.test' if spec.given is None else 'give it more rows'}, collect more "
+            f"rows that are not near-duplicates, or judge every row in a fold: split.test: crossfit.",
         )
     if not spec.labelled:
         return

@@ -49,12 +49,14 @@ def freeze(
     split: Split,
     spec: SplitSpec,
     repair: AppliedRepair | None = None,
+    folds: Sequence[Dataset] = (),
 ) -> Dataset:
     """Write ``split`` as ``folder/<first 12 hex digits of its version>``, whole or not at all.
 
     The version is the hash of all rows and of the manifest, without the rows' sources and the files they
     came from: the same rows in another order are the same version. If it exists already it is verified and
     returned as it is. ``repair`` says what a repair plan did to ``split``; it is written beside the rows.
+    ``folds`` are the frozen versions of the folds of a ``split`` without a test.
 
     Raises:
         UserError: a leak between splits or a made row outside train (nothing is written), or the existing
@@ -85,10 +87,10 @@ def freeze(
         rows=len(source.rows) + len(source.test_rows) + source.made_rows,
         groups=split.groups,
         conflict_groups=split.conflict_groups,
-        splits={name: _counts(members) for name, members in rows.items()},
+        splits={name: _counts(members) for name, members in rows.items() if name != "test" or not folds},
         set_aside=source.set_aside + split.set_aside,
         sources=source.files,
-        test_sha256=examples_sha256(split.test),
+        test_sha256=examples_sha256([*split.test, *(row for fold in folds for row in _test_rows(fold))]),
         licence=source.licence,
         attribution=source.attribution,
         recipe=spec.recipe() | ({"repair_plan_sha256": repair.plan_sha256} if repair else {}),
@@ -96,6 +98,7 @@ def freeze(
         parents=(repair.parent,) if repair else (),
         made=count_made(split.train),
         date_ranges={} if spec.time is None else date_ranges(rows, spec.time),
+        folds=tuple(fold.manifest.version for fold in folds),
     )
     manifest = replace(
         manifest, version=_version(manifest, split.train, split.validation, rows_sha256(split.test))
@@ -156,15 +159,25 @@ def load_dataset(folder: Path) -> Dataset:
     if names != {*SPLIT_FILES.values(), *repaired}:
         raise UserError(f"{path}: edited after the freeze: it does not list the three splits", _again(folder))
     train, validation, test = (read_rows(folder / name) for name in SPLIT_FILES.values())
-    if (
-        _version(manifest, train, validation, rows_sha256(test)) != manifest.version
-        or examples_sha256(test) != manifest.test_sha256
+    if _version(manifest, train, validation, rows_sha256(test)) != manifest.version or (
+        examples_sha256(test) != manifest.test_sha256 and not manifest.folds
     ):
         raise UserError(
             f"{path}: edited after the freeze: its content does not hash to version {manifest.version}",
             _again(folder),
         )
     return Dataset(str(folder), manifest)
+
+
+def fold_folders(dataset: Dataset) -> tuple[Path, ...]:
+    """Where the versions of a cross-fitted version's folds lie; none of another version."""
+    beside = Path(dataset.folder).parent
+    return tuple(beside / version[:VERSION_CHARACTERS] for version in dataset.manifest.folds)
+
+
+def load_folds(dataset: Dataset) -> tuple[Dataset, ...]:
+    """The versions of a cross-fitted version's folds, in order. Errors as in :func:`load_dataset`."""
+    return tuple(load_dataset(folder) for folder in fold_folders(dataset))
 
 
 def read_repairs(dataset: Dataset) -> list[Change]:
@@ -184,11 +197,15 @@ def read_split(dataset: Dataset, split: Literal["train", "validation"]) -> list[
     return read_rows(Path(dataset.folder) / SPLIT_FILES[split])
 
 
+def _test_rows(dataset: Dataset) -> list[Row]:
+    return read_rows(Path(dataset.folder) / SPLIT_FILES["test"])
+
+
 def _version(
     manifest: Manifest, train: Sequence[Row], validation: Sequence[Row], test_rows_sha256: str
 ) -> str:
     facts = asdict(replace(manifest, version="", sources=(), files=()))
-    for name in ("parents", "made", "date_ranges"):
+    for name in ("parents", "made", "date_ranges", "folds"):
         if not facts[name]:
             del facts[name]  # versions keep the names they had before these were recorded
     return content_hash([facts, rows_sha256(train), rows_sha256(validation), test_rows_sha256])

@@ -31,6 +31,7 @@ def decide(
     opponents: Sequence[Scorecard],
     metric: str = "accuracy",
     strong_opponents: Sequence[str] = (),
+    rows_called: str = "test rows",
 ) -> Verdict:
     """Reach the verdict on the tuned candidate from its test results.
 
@@ -39,6 +40,7 @@ def decide(
     ``metric``: the goal's. ``tuned``: the tuned model in it on the sealed test. ``opponents``: the finalists'
     scorecards on it, with that metric; their candidates' names are the gains' opponents.
     ``strong_opponents``: what was tried of endpoints and large models, finalist or not; TRAIN tells of it.
+    ``rows_called``: what the rows of the verdict are, for the words about how many more would tell.
 
     TRAIN when every gain is worth it by ``rule`` and every blocking guard passed. DON'T when the upper bound
     of any gain is below ``goal_gain`` (``use_instead``: the best of those finalists) or a blocking guard
@@ -72,7 +74,7 @@ def decide(
     elif open_gains or open_guards:
         decision = "CANNOT TELL YET"
         rows = _rows_that_would_tell(open_gains, goal_gain, alpha_one_sided)
-        sentence = _cannot_tell(open_gains, open_guards, rows, tuned, goal_gain, rule, metric)
+        sentence = _cannot_tell(open_gains, open_guards, rows, tuned, goal_gain, rule, metric, rows_called)
     else:
         decision = "TRAIN"
         best = ranked[0]
@@ -139,6 +141,7 @@ def _cannot_tell(
     goal_gain: float,
     rule: Rule,
     metric: str,
+    rows_called: str,
 ) -> str:
     parts = [f"CANNOT TELL YET. Tuned {value_words(tuned, metric)}."]
     if open_gains:
@@ -151,7 +154,7 @@ def _cannot_tell(
         )
         few = [gain for gain in open_gains if gain.low is None]
         if rows:
-            parts.append(f"{rows_words(rows)} test rows would tell a gain of 0 from the goal.")
+            parts.append(f"{rows_words(rows)} {rows_called} would tell a gain of 0 from the goal.")
         elif few:
             parts.append(
                 f"The test has {few[0].groups} groups; below {FEWEST_GROUPS} no interval is trustworthy, "
@@ -159,14 +162,14 @@ def _cannot_tell(
             )
         elif goal_gain > 0:
             parts.append(
-                f"These {least.rows:,} test rows are enough to tell a gain of 0 from the goal, so the true "
-                "gain probably lies between them; no number of rows is promised to tell."
+                f"These {least.rows:,} {rows_called} are enough to tell a gain of 0 from the goal, so the "
+                "true gain probably lies between them; no number of rows is promised to tell."
             )
         else:
             parts.append("With a goal of 0 no number of rows is promised to tell.")
     parts.extend(f"Unmeasured, and it blocks: {guard.name} ({guard.evidence})." for guard in open_guards)
     if open_guards and not open_gains:
-        parts.append("Measure that; more test rows alone would not tell.")
+        parts.append(f"Measure that; more {rows_called} alone would not tell.")
     return " ".join(parts)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from tunesmith.records import Estimate, Forgetting, PairedGain, SplitName, Verdict
+from tunesmith.records import Estimate, Forgetting, PairedGain, Plan, SplitName, Verdict
 from tunesmith.run_records import Agreement, Interference, LongRow, SeedStudy
 from tunesmith.stats.paired import FEWEST_GROUPS
 from tunesmith.task.kinds import is_share
@@ -25,6 +25,13 @@ def number(value: float, digits: int = 0) -> str:
     if not text.strip("-0.,"):
         text = text.lstrip("-")
     return text.replace("-", "−")
+
+
+def judged_rows(plan: Plan) -> str:
+    """``1,200 test rows``, or ``812 rows, each judged in one of 5 folds``."""
+    if plan.crossfit is not None and plan.crossfit.chosen:
+        return f"{number(plan.test_rows)} rows, each judged in one of {plan.crossfit.folds} folds"
+    return f"{number(plan.test_rows)} test rows"
 
 
 def signed(value: float, digits: int = 1) -> str:

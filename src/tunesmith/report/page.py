@@ -68,6 +68,7 @@ def write_report(summary: RunSummary, path: Path) -> None:
         "milliseconds": numbers.milliseconds,
         "typeset": numbers.typeset,
         "agreement": numbers.agreement,
+        "judged_rows": numbers.judged_rows,
         "unmeasured_because": numbers.unmeasured_because,
         "long_rows": numbers.long_rows,
         "seeds": numbers.seeds,

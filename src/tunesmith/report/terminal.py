@@ -13,7 +13,18 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tunesmith.records import Candidate, Decision, Estimate, Forgetting, Manifest, Plan, Scorecard, Verdict
+from tunesmith.records import (
+    Candidate,
+    CrossfitPlan,
+    Decision,
+    Estimate,
+    Forgetting,
+    Manifest,
+    Plan,
+    PowerPoint,
+    Scorecard,
+    Verdict,
+)
 from tunesmith.report import numbers
 from tunesmith.run_records import SEED_NOISE, Interference, PilotPower, RunSummary, Training
 from tunesmith.task.kinds import metric_title
@@ -37,7 +48,8 @@ def print_summary(summary: RunSummary, console: Console, report: Path | None = N
     console.print(training_lines(summary.training, summary.tuned_validation.candidate, metric))
     if summary.interference:
         console.print(interference_lines(summary.interference))
-    console.print(verdict_lines(summary.verdict, summary.test_scorecards, summary.forgetting))
+    judged_on = numbers.SPLIT_TITLES["test"] if summary.crossfit is None else "all folds"
+    console.print(verdict_lines(summary.verdict, summary.test_scorecards, summary.forgetting, judged_on))
     if report is not None:
         console.print(report_line(report))
 
@@ -63,6 +75,8 @@ def data_lines(manifest: Manifest) -> RenderableType:
         if name in manifest.splits
     )
     by_input = manifest.recipe.keys() & {"keep_together", "windows"}
+    if manifest.folds:
+        counts = f"to be used: {counts}; judged: every row in one of {len(manifest.folds)} folds"
     conflicts = (
         f"; {numbers.number(manifest.conflict_groups)} groups hold conflicting labels"
         f"{' for one input: such rows are' if by_input else ':'} not trained on"
@@ -84,15 +98,14 @@ def plan_lines(plan: Plan) -> RenderableType:
     """What the test can tell, and what the run will take."""
     lines = []
     if plan.power:
-        gains = [point.smallest_gain_with_80_percent for point in plan.power]
         shares = [point.discordant for point in plan.power]
         lines.append(
-            f"{numbers.number(plan.test_rows)} test rows: 80 % chance of TRAIN from a true gain of "
-            f"{_range(gains, 1)} points on, if {_range(shares, 0)} % of rows tell the two apart"
+            f"{numbers.judged_rows(plan)}: 80 % chance of TRAIN from a true gain of "
+            f"{_smallest_gains(plan.power)} points on, if {_range(shares, 0)} % of rows tell the two apart"
         )
     else:
         lines.append(
-            f"{numbers.number(plan.test_rows)} test rows in {numbers.number(plan.test_groups)} groups: what "
+            f"{numbers.judged_rows(plan)} in {numbers.number(plan.test_groups)} groups: what "
             f"they can tell in {metric_title(plan.metric)} is not known before there are answers (a pilot)"
         )
     if plan.guards:
@@ -110,6 +123,8 @@ def plan_lines(plan: Plan) -> RenderableType:
         f"{numbers.memory(plan.available_memory_mb)} memory; {plan.precision}, "
         f"{numbers.number(plan.tokens_per_second)} tokens/s",
     ]
+    if plan.crossfit is not None and not plan.crossfit.chosen:
+        lines.append(_proposal(plan, plan.crossfit))
     if not plan.strong_opponents:
         lines.append(
             "no strong opponent is tried: beating prompts of a small base says little; name an endpoint or a "
@@ -123,11 +138,27 @@ def plan_lines(plan: Plan) -> RenderableType:
     return stage_block("plan", lines)
 
 
+def _proposal(plan: Plan, proposed: CrossfitPlan) -> str:
+    return (
+        f"few rows: {numbers.number(proposed.groups)} groups. With split.test: crossfit every row would be "
+        f"judged, by models that did not learn from its group: 80 % chance of TRAIN from "
+        f"{_smallest_gains(proposed.power)} points on, and the model to be used learns from all rows. "
+        f"It takes about {numbers.duration(proposed.train_seconds)} of training in {proposed.folds} folds, "
+        f"in place of {numbers.duration(plan.estimated_train_seconds)}"
+    )
+
+
+def _smallest_gains(power: Sequence[PowerPoint]) -> str:
+    return _range([point.smallest_gain_with_80_percent for point in power], 1)
+
+
 def opponents_lines(
     scorecards: Sequence[Scorecard], finalists: Sequence[str], metric: str = "accuracy"
 ) -> RenderableType:
     """The goal's ``metric`` of every opponent on validation; ``finalists`` are candidate ids."""
-    return stage_block("opponents", [_values(scorecards, metric, finalists), *_sample(scorecards, metric)])
+    return stage_block(
+        "opponents", [_values(scorecards, metric, finalists), *_sample(scorecards, metric, "validation")]
+    )
 
 
 def pilot_lines(pilot: PilotPower) -> RenderableType:
@@ -185,7 +216,10 @@ def interference_lines(changes: Sequence[Interference]) -> RenderableType:
 
 
 def verdict_lines(
-    verdict: Verdict, scorecards: Sequence[Scorecard] = (), forgetting: Sequence[Forgetting] = ()
+    verdict: Verdict,
+    scorecards: Sequence[Scorecard] = (),
+    forgetting: Sequence[Forgetting] = (),
+    judged_on: str = numbers.SPLIT_TITLES["test"],
 ) -> RenderableType:
     """The decision and its sentence, test accuracies, gains, forgetting, and what did not pass."""
     headline = Text()
@@ -194,7 +228,7 @@ def verdict_lines(
     names = {card.candidate.id: card.candidate.name for card in scorecards}
     lines: list[RenderableType] = [headline]
     if scorecards:
-        lines += [_values(scorecards, verdict.metric), *_sample(scorecards, verdict.metric)]
+        lines += [_values(scorecards, verdict.metric), *_sample(scorecards, verdict.metric, judged_on)]
     lines += [_declining(card) for card in scorecards if "false_accept_rate" in card.metrics]
     lines += [
         f"{numbers.gain(gain, verdict.metric)} over {names.get(gain.opponent, gain.opponent)}"
@@ -262,15 +296,15 @@ def _values(cards: Sequence[Scorecard], metric: str, finalists: Sequence[str] = 
     return table
 
 
-def _sample(cards: Sequence[Scorecard], metric: str) -> list[str]:
-    """The metric, where it is not accuracy, the split and the n behind the values of ``cards``."""
-    measured = [(card.split, e) for card in cards if (e := card.metrics.get(metric)) is not None]
+def _sample(cards: Sequence[Scorecard], metric: str, on: str) -> list[str]:
+    """The metric, where it is not accuracy, the rows it is ``on`` and the n of the values of ``cards``."""
+    measured = [e for card in cards if (e := card.metrics.get(metric)) is not None]
     if not measured:
         return []
-    split, first = measured[0]
+    first = measured[0]
     sample = numbers.sample(first.rows, first.groups)
     named = "" if metric == "accuracy" else f"{metric_title(metric)} on "
-    return [f"({named}{numbers.SPLIT_TITLES[split]}: {sample}; {numbers.level(first.level)} intervals)"]
+    return [f"({named}{on}: {sample}; {numbers.level(first.level)} intervals)"]
 
 
 def _n(value: Estimate) -> str:

@@ -38,7 +38,7 @@ def make_dataset(session: Session) -> tuple[Dataset, DataResult]:
     Raises UserError for everything that is wrong with the data, and when a duplicate would be left between
     splits; nothing is frozen then.
     """
-    from tunesmith.data.versions import load_dataset
+    from tunesmith.data.versions import fold_folders, load_dataset
 
     task = session.task
     inputs = {
@@ -55,7 +55,10 @@ def make_dataset(session: Session) -> tuple[Dataset, DataResult]:
     result, reused = cached(folder, DataResult, lambda _: _freeze(session))
     if reused and not Path(result.dataset_folder).is_dir():
         result = _freeze(session)
-    return load_dataset(Path(result.dataset_folder)), result
+    dataset = load_dataset(Path(result.dataset_folder))
+    if not all(path.is_dir() for path in fold_folders(dataset)):
+        result = _freeze(session)
+    return dataset, result
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def read_grouped(session: Session) -> GroupedRows:
     spec = SplitSpec(
         train=split_settings.train,
         validation=split_settings.validation,
-        test=split_settings.test,
+        test=None if split_settings.test == "crossfit" else split_settings.test,
         seed=split_settings.seed,
         rows_per_group=data.rows_per_group,
         near_duplicate_similarity=data.near_duplicate_similarity,
@@ -93,6 +96,7 @@ def read_grouped(session: Session) -> GroupedRows:
         labelled=session.task.kind in LABELLED,
         label_sets=session.task.kind == "tag",
         cutting=cutting_of(session.task),
+        folds=split_settings.crossfit_folds,
     )
     everything = [*source.rows, *source.test_rows]
     groups = group_documents(
@@ -150,6 +154,8 @@ def _freeze(session: Session) -> DataResult:
     read = read_grouped(session)
     if session.task.kind == "extract":
         check_targets(judging_of(session.task), (*read.rows, *read.test_rows))
+    if read.spec.folds is not None:
+        return _freeze_folds(session, read, started)
     split = split_rows(read.rows, read.spec, read.test_rows)
     folder, task = session.folder.datasets, session.task.name
     source, notes = read.source, split.notes
@@ -170,6 +176,21 @@ def _freeze(session: Session) -> DataResult:
         )
     _note_in_ledger(session, dataset)
     return DataResult(dataset.folder, read.source.notes + notes, time.perf_counter() - started)
+
+
+def _freeze_folds(session: Session, read: GroupedRows, started: float) -> DataResult:
+    """A version for each fold, and one of all rows that names them; only that one is in the ledger."""
+    from tunesmith.data.folds import split_folds
+    from tunesmith.data.versions import freeze
+
+    dealt = split_folds(read.rows, read.spec)
+    folder, task = session.folder.datasets, session.task.name
+    folds = [
+        freeze(folder, task=task, source=read.source, split=part, spec=read.spec) for part in dealt.parts
+    ]
+    dataset = freeze(folder, task=task, source=read.source, split=dealt.whole, spec=read.spec, folds=folds)
+    _note_in_ledger(session, dataset)
+    return DataResult(dataset.folder, read.source.notes + dealt.whole.notes, time.perf_counter() - started)
 
 
 def with_made_rows(
@@ -210,6 +231,7 @@ def _note_in_ledger(session: Session, dataset: Dataset) -> None:
                 "dataset_version": version,
                 "test_sha256": dataset.manifest.test_sha256,
                 "rows": {name: counts.rows for name, counts in dataset.manifest.splits.items()},
+                **({"folds": list(dataset.manifest.folds)} if dataset.manifest.folds else {}),
             },
         )
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.records import Plan
+from tunesmith.records import Check, Forgetting, Plan
 from tunesmith.stages.session import Session
 from tunesmith.stages.train import TrainResult
+from tunesmith.stats.levels import guard_level
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from tunesmith.evaluation.forgetting import GeneralScores, ProbeScores
@@ -53,3 +54,28 @@ def own_probe_scores_of(
         with lora_disabled(loaded.model):
             base = own_probe_scores(loaded, items, report)
         return items, base, own_probe_scores(tuned_model, items, report)
+
+
+def forgetting_of(
+    session: Session,
+    general: tuple[GeneralScores, GeneralScores] | str,
+    own: tuple[Sequence[ProbeItem], ProbeScores, ProbeScores] | None,
+    opening: int,
+) -> tuple[tuple[Forgetting, ...], list[Check]]:
+    """What was forgotten, with the checks on it at the level of this contest, from the scores above."""
+    from tunesmith.evaluation.forgetting import (
+        guard_checks,
+        measure_forgetting,
+        measure_own_probes,
+        unmeasured_checks,
+    )
+
+    text, probes = session.task.guards.general_text, session.task.guards.probes
+    if isinstance(general, str):
+        return (), list(unmeasured_checks(general, text.blocking, probes.blocking))
+    forgetting = measure_forgetting(*general, text.margin, probes.margin, guard_level(opening))
+    if own is not None:
+        # Before the last, which is the change of all built-in probes.
+        asked_by_user = measure_own_probes(*own, probes.margin, guard_level(opening))
+        forgetting = (*forgetting[:-1], asked_by_user, forgetting[-1])
+    return forgetting, list(guard_checks(forgetting, text.blocking, probes.blocking))

@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tunesmith.files import file_sha256
-from tunesmith.records import Candidate, Cost, Dataset, Plan, Row, Scorecard
+from tunesmith.records import Candidate, CandidateKind, Cost, Dataset, Plan, Row, Scorecard
 from tunesmith.stages.answering import judging_identity, judging_of, opponents_identity
 from tunesmith.stages.bases import other_base_cards, other_bases, prompt_cards
 from tunesmith.stages.endpoints import endpoint_cards
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tunesmith.evaluation.judging import Judging
 
 TEST_ROWS_OF_THE_BEHIND = 250
+# One finalist of each goes to the test.
+Family = CandidateKind | Literal["other base"]
 
 PACKAGES = (
     "tunesmith.candidates",
@@ -186,20 +188,25 @@ def _finalists(cards: Sequence[Scorecard], judging: Judging, base: str) -> tuple
 
     One that was stopped, as it was clearly behind, stands for its family only where all of it were.
     """
-    best: dict[str, Scorecard] = {}
+    best: dict[Family, Scorecard] = {}
 
     def reached(card: Scorecard) -> tuple[bool, float]:
         return card.stopped_after_rows is None, judging.sign * card.metrics[judging.metric].value
 
     for card in cards:
-        family: str = card.candidate.kind
-        if family == "prompt" and card.candidate.base != base:
-            family = "other base"
+        family = family_of(card.candidate, base)
         if family not in best or reached(card) > reached(best[family]):
             best[family] = card
-    families = ("classical", "prompt", "other base", "endpoint")
+    families: tuple[Family, ...] = ("classical", "prompt", "other base", "endpoint")
     chosen = [best[family] for family in families if family in best] or [best["constant"]]
     return tuple(card.candidate.id for card in chosen)
+
+
+def family_of(candidate: Candidate, base: str) -> Family:
+    """Among whom a candidate is compared on validation; ``base`` is the name of the task's."""
+    if candidate.kind == "prompt" and candidate.base != base:
+        return "other base"
+    return candidate.kind
 
 
 def _majority_card(judging: Judging, train: list[Row], asked: Questions) -> Scorecard:

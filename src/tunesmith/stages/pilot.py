@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from tunesmith.records import Dataset
 from tunesmith.run_records import PilotPower
 from tunesmith.stages.answering import judging_identity, judging_of
+from tunesmith.stages.crossfit_plan import judged_counts, raised_variance
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.session import Session
 from tunesmith.stats.levels import alpha_for_opening
@@ -19,6 +21,7 @@ PACKAGES = (
     "tunesmith.data.questions",
     "tunesmith.task.kinds",
     "tunesmith.stats",
+    "tunesmith.stages.crossfit_plan",
     "tunesmith.stages.pilot",
 )
 
@@ -48,20 +51,26 @@ def run_pilot(session: Session, dataset: Dataset, opponents: OpponentsResult) ->
 
 
 def _measure(session: Session, dataset: Dataset, opponents: OpponentsResult) -> PilotResult:
-    from tunesmith.data.versions import read_split
+    from tunesmith.data.versions import load_folds, read_split
     from tunesmith.evaluation.judging import questions
     from tunesmith.evaluation.pilot import pilot_power
 
     goal = session.task.goal
     judging = judging_of(session.task, dataset.manifest.labels)
+    folds = load_folds(dataset)
+    groups = judged_counts(dataset, folds).groups
+    # An error raised r times is that of a test of 1/r² of the groups.
+    variance = raised_variance(folds)
     whole = [card for card in opponents.scorecards if card.stopped_after_rows is None]
     power = pilot_power(
         judging,
         questions(judging, read_split(dataset, "validation")),
         whole,
-        dataset.manifest.splits["test"].groups,
+        max(2, round(groups / variance)),
         goal.gain,
         alpha_for_opening(1, goal.alpha),
         goal.rule,
     )
+    if power is not None:
+        power = replace(power, groups=groups, groups_needed=math.ceil(power.groups_needed * variance))
     return PilotResult(power)

@@ -19,6 +19,7 @@ from tunesmith.stages.answering import (
     opponents_identity,
 )
 from tunesmith.stages.bases import check_memory, other_bases
+from tunesmith.stages.crossfit_plan import crossfit_plan, judged_counts, raised_variance, rounds
 from tunesmith.stages.label_prompts import prompt_tokens
 from tunesmith.stages.label_training import METRIC_ROWS
 from tunesmith.stages.memory import available_mb, peak_mb, reset_peak, resident_mb
@@ -47,6 +48,7 @@ PACKAGES = (
     "tunesmith.evaluation.texts",
     "tunesmith.records",
     "tunesmith.stages.plan",
+    "tunesmith.stages.crossfit_plan",
     "tunesmith.stages.answering",
     "tunesmith.stages.label_prompts",
     "tunesmith.stages.text_speed",
@@ -89,7 +91,7 @@ def make_plan(session: Session, dataset: Dataset) -> PlanResult:
 
 
 def _plan(session: Session, dataset: Dataset) -> PlanResult:
-    from tunesmith.data.versions import read_split
+    from tunesmith.data.versions import load_folds, read_split
     from tunesmith.data.windowed import in_windows
     from tunesmith.engine.devices import allocated_peak_mb, find_device, free_mb, start_measuring
     from tunesmith.engine.precision import probe_precision
@@ -105,14 +107,14 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     check_optimiser(session.task.train)
     started = time.perf_counter()
     goal = session.task.goal
-    test = dataset.manifest.splits["test"]
+    folds = load_folds(dataset)
+    test = judged_counts(dataset, folds)
     # Rows of one group may be right or wrong as one; until that is measured, it is assumed.
     design_effect = test.rows / test.groups
     alpha = alpha_for_opening(1, goal.alpha)
     metric = session.task.metric
-    power = (
-        power_points(test.rows, design_effect, goal.gain, alpha, goal.rule) if metric == "accuracy" else ()
-    )
+    variance = design_effect * raised_variance(folds)
+    power = power_points(test.rows, variance, goal.gain, alpha, goal.rule) if metric == "accuracy" else ()
 
     device = find_device(session.task.train.device)
     probe = probe_precision(str(device))
@@ -120,7 +122,8 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     judging = judging_of(session.task, dataset.manifest.labels)
     train = taught_rows(judging, read_split(dataset, "train"))
     validation = learned_rows(judging, read_split(dataset, "validation"))
-    check_scope(judging, validation)
+    for version in (dataset, *folds):
+        check_scope(judging, read_split(version, "validation"))
     renderer = _renderer(session, judging.labels, probe.precision)
     check_guards(renderer, session.task.guards)
     cutting = cutting_of(session.task)
@@ -129,15 +132,16 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     train_tokens = gather(renderer, session, dataset, trained_on).trained_on.tokens
     taught = in_windows(taught_rows(judging, validation), cutting).rows
     validation_tokens = _checked(session, renderer, taught, "validation")
-    # What other families hold is not planned: it is measured alone.
-    memory = _memory(session, train_tokens, probe.precision) if renderer.family == "decoder" else None
+    # Folds train on rows of either split. What other families hold is not planned: it is measured alone.
+    held = [*train_tokens, *(validation_tokens if folds else ())]
+    memory = _memory(session, held, probe.precision) if renderer.family == "decoder" else None
     on_gpu = device.type == "cuda"
     before_mb = 0.0 if on_gpu else resident_mb()
     loaded = _loaded(session, renderer, probe.precision)
     reset_peak()
     if on_gpu:
         start_measuring(device)
-    seconds = _measure(session, loaded, train_tokens, train, validation, judging, memory)
+    seconds = _measure(session, loaded, held, train, validation, judging, memory)
     probed_mb = (allocated_peak_mb(device) if on_gpu else peak_mb()) - before_mb
     peak = before_mb + probed_mb
     if memory is not None:
@@ -153,6 +157,13 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     watched_metric = min(watched_rows, len(asked)) if settings.watch_metric else 0
     measured_rows = validations * watched_metric
     sizes = _relative_sizes(session, probe.precision)
+    times = rounds(dataset, folds)
+    one_training = (
+        trained * seconds.trained_token
+        + validations * validated * seconds.validated_token
+        + (len(asked) + measured_rows) * seconds.tuned_row
+    )
+    train_seconds = len(settings.seeds or [settings.seed]) * times * one_training
     plan = Plan(
         test_rows=test.rows,
         test_groups=test.groups,
@@ -164,13 +175,9 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         matmul_gflops=probe.bf16_gflops if probe.precision == "bf16" else probe.fp32_gflops,
         tokens_per_second=1 / seconds.trained_token,
         train_tokens=trained,
-        estimated_train_seconds=len(settings.seeds or [settings.seed])
-        * (
-            trained * seconds.trained_token
-            + validations * validated * seconds.validated_token
-            + (len(asked) + measured_rows) * seconds.tuned_row
-        ),
-        estimated_opponents_seconds=len(asked) * sum(seconds.prompt_rows) * sum(sizes) + seconds.classical,
+        estimated_train_seconds=train_seconds,
+        estimated_opponents_seconds=times
+        * (len(asked) * sum(seconds.prompt_rows) * sum(sizes) + seconds.classical),
         estimated_verdict_seconds=asked_of_test
         * (max(seconds.prompt_rows, default=0.0) * max(sizes) + seconds.tuned_row)
         + seconds.general,
@@ -181,6 +188,7 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         guards=_guards(session),
         metric=metric,
         strong_opponents=strong_opponents(session),
+        crossfit=crossfit_plan(session, dataset, folds, power, train_seconds),
     )
     return PlanResult(plan, time.perf_counter() - started)
 
@@ -254,8 +262,6 @@ def _loaded(session: Session, renderer: Renderer, precision: str) -> LoadedModel
 
 def _memory(session: Session, rows: list[Tokens], precision: str) -> MemoryChoice:
     """How the run is made to fit this machine's memory, before anything is loaded."""
-    from pathlib import Path
-
     from tunesmith.engine.devices import find_device, free_mb
     from tunesmith.training.batches import sharing_of
     from tunesmith.training.memory import read_shape

@@ -9,6 +9,7 @@ from tunesmith.files import file_sha256, read_record, write_json
 from tunesmith.records import Dataset, FileHash, Scorecard
 from tunesmith.run_records import Interference, PilotPower, RunSummary
 from tunesmith.stages.answering import judging_of
+from tunesmith.stages.crossfit import gains_by_finalist
 from tunesmith.stages.data import DataResult
 from tunesmith.stages.data_care import care_of_data
 from tunesmith.stages.guards import GuardsResult
@@ -60,12 +61,14 @@ def summarise(
     wins, losses = (
         duels(asked.rows, train.validation, best) if labelled else text_duels(asked, train.validation, best)
     )
+    folds = verdict.crossfit.folds if verdict.crossfit else ()
+    gains = gains_by_finalist(verdict.verdict.gains, opponents) if folds else verdict.verdict.gains
     costs = decision_table(
         opponents.scorecards,
         train.validation,
         train.training,
         guards.evidence.latencies,
-        verdict.verdict.gains,
+        gains,
         verdict.forgetting,
         guards.guarded.gap,
         task.cost,
@@ -92,8 +95,8 @@ def summarise(
         stage_seconds={
             "data": data.seconds,
             "plan": plan.seconds,
-            "opponents": opponents.seconds,
-            "train": train.seconds,
+            "opponents": opponents.seconds + sum(fold.opponents_seconds for fold in folds),
+            "train": train.seconds + sum(fold.train_seconds for fold in folds),
             "guards": guards.seconds,
             "verdict": verdict.seconds,
         },
@@ -118,6 +121,7 @@ def summarise(
         pilot=pilot,
         data_care=care_of_data(session, dataset),
         label_scores=label_scores(judging, asked, _answers(train.validation)) if task.kind == "tag" else (),
+        crossfit=verdict.crossfit,
     )
     return _dated(session, summary)
 

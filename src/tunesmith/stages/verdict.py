@@ -23,14 +23,15 @@ from tunesmith.records import (
     Scorecard,
     Verdict,
 )
+from tunesmith.run_records import Crossfit
 from tunesmith.stages.answerers import answerer
 from tunesmith.stages.answering import judging_identity, judging_of
-from tunesmith.stages.forgotten import general_scores, own_probe_scores_of
+from tunesmith.stages.forgotten import forgetting_of, general_scores, own_probe_scores_of
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.session import Session
 from tunesmith.stages.train import TrainResult
-from tunesmith.stats.levels import alpha_for_opening, guard_level
+from tunesmith.stats.levels import alpha_for_opening
 from tunesmith.task import Task
 from tunesmith.workspace import cached, stage_key
 
@@ -64,7 +65,8 @@ PACKAGES = (
 class VerdictResult:
     """The verdict and what it rests on; from the test, aggregates only.
 
-    ``guards_sha256`` names the task's guards as they were judged.
+    ``guards_sha256`` names the task's guards as they were judged; ``crossfit`` tells of the folds, where
+    there is no test of its own.
     """
 
     verdict: Verdict
@@ -73,6 +75,7 @@ class VerdictResult:
     seconds: float
     slices: tuple[SliceScore, ...] = ()
     guards_sha256: str = ""
+    crossfit: Crossfit | None = None
 
 
 @dataclass(frozen=True)
@@ -137,12 +140,6 @@ def _decide(
     from tunesmith.data.curation.originals import before_review, changed_by_review, dropped_by_review
     from tunesmith.data.sealed import open_test
     from tunesmith.data.versions import read_repairs, read_split
-    from tunesmith.evaluation.forgetting import (
-        guard_checks,
-        measure_forgetting,
-        measure_own_probes,
-        unmeasured_checks,
-    )
     from tunesmith.evaluation.guards import evidence_checks
     from tunesmith.evaluation.judging import goal_gain, judged, learned_rows, questions
     from tunesmith.evaluation.scorecards import with_metrics_before_review
@@ -160,17 +157,7 @@ def _decide(
     rows, opening = open_test(dataset, session.folder.ledger, contest, names)
     alpha = alpha_for_opening(opening, goal.alpha)
     margins = session.task.guards
-    text, probes = margins.general_text, margins.probes
-    forgetting: tuple[Forgetting, ...] = ()
-    if isinstance(general, str):
-        forgotten = unmeasured_checks(general, text.blocking, probes.blocking)
-    else:
-        forgetting = measure_forgetting(*general, text.margin, probes.margin, guard_level(opening))
-        if own is not None:
-            # Before the last, which is the change of all built-in probes.
-            asked_by_user = measure_own_probes(*own, probes.margin, guard_level(opening))
-            forgetting = (*forgetting[:-1], asked_by_user, forgetting[-1])
-        forgotten = guard_checks(forgetting, text.blocking, probes.blocking)
+    forgetting, forgotten = forgetting_of(session, general, own, opening)
     judging = judging_of(session.task, dataset.manifest.labels)
     asked, changes = questions(judging, rows), read_repairs(dataset)
     labelled = session.task.kind == "classify"
@@ -212,8 +199,8 @@ def _decide(
             turns=session.task.kind == "chat",
         ).masks(some.rows),
         [row.group for row in some.rows],
-        _row_scores(judging, some, of_tuned),
-        _row_scores(judging, some, given[leader.id]),
+        row_scores_of(judging, some, of_tuned),
+        row_scores_of(judging, some, given[leader.id]),
         leader.name,
         {one.name: one.margin for one in margins.slices},
         alpha_for_opening(opening),
@@ -240,6 +227,20 @@ def _decide(
     ordered = (cards[tuned.id], *(cards[finalist.id] for finalist in finalists))
     guarded = guards_sha256(session.task)
     result = VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started, slices, guarded)
+    note_verdict(session, dataset, contest, train, result, folder)
+    return result
+
+
+def note_verdict(
+    session: Session,
+    dataset: Dataset,
+    contest: str,
+    train: TrainResult,
+    result: VerdictResult,
+    folder: Path,
+) -> None:
+    """Write the ledger's line of a verdict; ``folder`` is its stage's, ``train`` the model it allows."""
+    verdict = result.verdict
     ledger.append(
         session.folder.ledger,
         "verdict",
@@ -248,19 +249,18 @@ def _decide(
             "contest_id": contest,
             "decision": verdict.decision,
             "sentence": verdict.sentence,
-            "goal_gain": goal.gain,
-            "rule": goal.rule,
-            "candidate": tuned.id,
+            "goal_gain": verdict.goal_gain,
+            "rule": verdict.rule,
+            "candidate": train.validation.candidate.id,
             "adapter_sha256": train.training.adapter_sha256,
             "result": folder.name,
             "result_sha256": content_hash(result),
             "result_names": free_names(result),
         },
     )
-    return result
 
 
-def _row_scores(judging: Judging, asked: Questions, answers: Sequence[str]) -> Sequence[float]:
+def row_scores_of(judging: Judging, asked: Questions, answers: Sequence[str]) -> Sequence[float]:
     """1 for right and 0 for wrong with labels, else each text's score."""
     from tunesmith.evaluation.row_scores import unit_scores
     from tunesmith.evaluation.scorecards import correctness

@@ -15,18 +15,22 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from tunesmith.records import PairedGain
+from tunesmith.records import Estimate, PairedGain
 from tunesmith.stats.clusters import t_quantile
 from tunesmith.stats.paired import paired_gain
 
 FEWEST_FOLDS = 3
 
 
-def outer_folds(groups: Sequence[str], folds: int, seed: int) -> npt.NDArray[np.intp]:
+def outer_folds(
+    groups: Sequence[str], folds: int, seed: int, strata: Sequence[str] | None = None
+) -> npt.NDArray[np.intp]:
     """The fold (0 … folds − 1) of each row: whole groups, dealt at random so that folds are about equal.
 
-    Larger groups are dealt first, each to the fold with the fewest rows; ties are broken by ``seed``. Shape
-    (rows,). Raises ValueError for fewer than 3 folds or fewer groups than folds.
+    Larger groups are dealt first, each to the fold with the fewest rows; ties are broken by ``seed``. With
+    ``strata``, one for each row (its label), a group goes to a fold with the fewest rows of its stratum, and
+    among those to one with the fewest rows; a group counts with its most frequent stratum. Shape (rows,).
+    Raises ValueError for fewer than 3 folds or fewer groups than folds.
     """
     names, codes, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     if folds < FEWEST_FOLDS or len(names) < folds:
@@ -36,13 +40,33 @@ def outer_folds(groups: Sequence[str], folds: int, seed: int) -> npt.NDArray[np.
     random = np.random.default_rng(seed)
     order = random.permutation(len(names))
     order = order[np.argsort(-sizes[order], kind="stable")]
+    stratum_of = np.zeros(len(names), dtype=np.intp)
+    if strata is not None:
+        _, stratum_codes = np.unique(np.asarray(strata), return_inverse=True)
+        counts = np.zeros((len(names), int(stratum_codes.max()) + 1))
+        np.add.at(counts, (codes, stratum_codes), 1)
+        stratum_of = counts.argmax(axis=1)
     rows = np.zeros(folds)
+    rows_of_stratum = np.zeros((int(stratum_of.max()) + 1, folds))
     fold_of = np.empty(len(names), dtype=np.intp)
     for group in order:
-        emptiest = np.flatnonzero(rows == rows.min())
+        own = rows_of_stratum[stratum_of[group]]
+        fewest = np.flatnonzero(own == own.min())
+        emptiest = fewest[rows[fewest] == rows[fewest].min()]
         fold_of[group] = random.choice(emptiest)
+        own[fold_of[group]] += sizes[group]
         rows[fold_of[group]] += sizes[group]
     return np.asarray(fold_of[codes], dtype=np.intp)
+
+
+def count_folds(groups: Sequence[str], folds: npt.NDArray[np.intp]) -> int:
+    """How many folds there are. ValueError for fewer than 3, and when a group lies in two of them."""
+    dealt = len(np.unique(folds))
+    if len(folds) != len(groups) or dealt < FEWEST_FOLDS:
+        raise ValueError(f"need a fold for each of {len(groups)} rows and {FEWEST_FOLDS} folds, got {dealt}")
+    if len(set(zip(groups, folds.tolist(), strict=True))) > len(set(groups)):
+        raise ValueError("a group lies in two folds: its rows would be both learnt from and tested on")
+    return dealt
 
 
 def inflation(folds: int) -> float:
@@ -72,22 +96,48 @@ def crossfit_gain(
     There is no McNemar test: it knows nothing of training sets. Raises ValueError as ``paired_gain``, for
     fewer than 3 folds, and when a group lies in two folds.
     """
-    dealt = len(np.unique(folds))
-    if len(folds) != len(groups) or dealt < FEWEST_FOLDS:
-        raise ValueError(f"need a fold for each of {len(groups)} rows and {FEWEST_FOLDS} folds, got {dealt}")
-    if len(set(zip(groups, folds.tolist(), strict=True))) > len(set(groups)):
-        raise ValueError("a group lies in two folds: its rows would be both learnt from and tested on")
+    dealt = count_folds(groups, folds)
     gain = paired_gain(candidate_correct, opponent_correct, groups, opponent, alpha_one_sided)
-    if gain.standard_error is None:
-        return replace(gain, mcnemar_p=None)
-    error = gain.standard_error * inflation(dealt)
-    # The pseudo-rows draw the centre towards 0 by as much as they draw the mean.
-    centre = (gain.wins - gain.losses) / (gain.rows + 2)
-    half = t_quantile(gain.level, gain.groups + 1) * error
+    # The pseudo-win and the pseudo-loss are two more groups.
+    return raised_gain(gain, dealt, degrees_of_freedom=gain.groups + 1, span=1.0)
+
+
+def raised_gain(
+    gain: PairedGain, folds: int, degrees_of_freedom: int | None = None, span: float | None = None
+) -> PairedGain:
+    """A paired gain in any metric, answered by K folds' models, with its error raised by ``inflation``.
+
+    Its bounds move outwards by t·error·(inflation − 1), with Student's t of ``degrees_of_freedom`` (groups
+    − 1 where left out), and end at ±``span``. ``design_effect`` is raised by inflation², so that rows needed
+    are those that cross-fitting needs. (Nadeau and Bengio's correction is for any mean loss; simulated here
+    with shares of right answers only.)
+    """
+    factor = inflation(folds)
+    raised = replace(gain, design_effect=gain.design_effect * factor**2, mcnemar_p=None)
+    if gain.standard_error is None or gain.low is None or gain.high is None:
+        return raised
+    critical = t_quantile(gain.level, degrees_of_freedom or gain.groups - 1)
+    further = critical * gain.standard_error * (factor - 1)
+    most = math.inf if span is None else span
     return replace(
-        gain,
-        low=max(-1.0, centre - half),
-        high=min(1.0, centre + half),
-        standard_error=error,
-        mcnemar_p=None,
+        raised,
+        low=max(-most, gain.low - further),
+        high=min(most, gain.high + further),
+        standard_error=gain.standard_error * factor,
+    )
+
+
+def raised_estimate(estimate: Estimate, folds: int) -> Estimate:
+    """The interval of a mean over rows that K folds' models answered, made wider by ``inflation``.
+
+    Both sides are stretched from the value; a bound within 0 and 1 stays there.
+    """
+    factor = inflation(folds)
+    low = estimate.value - factor * (estimate.value - estimate.low)
+    high = estimate.value + factor * (estimate.high - estimate.value)
+    return replace(
+        estimate,
+        low=max(low, 0.0) if estimate.low >= 0 else low,
+        high=min(high, 1.0) if estimate.high <= 1 else high,
+        method=f"{estimate.method}, widened {factor:.2f} times for cross-fitting",
     )

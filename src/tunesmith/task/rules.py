@@ -47,6 +47,8 @@ def broken_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
             yield ("split",), "the test is missing: give split.test, or a file of its own as data.test_path"
         elif split.get("test") is not None and data.get("test_path") is not None:
             yield ("split", "test"), "there is already a test file (data.test_path): leave one of the two out"
+    if isinstance(split, Mapping):
+        yield from _broken_crossfit_rules(split, task)
     yield from _broken_kind_rules(task)
     if isinstance(opponents, Mapping):
         yield from _broken_opponent_rules(opponents)
@@ -79,6 +81,8 @@ def _broken_kind_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
         for name in ("messages", "rejected"):
             if data.get(name) is not None:
                 yield ("data", name), "with kind: tag name the input and the list of labels: input and target"
+        if data.get("window_words") is not None:
+            yield ("data", "window_words"), "lists of labels are not merged over windows: not with kind: tag"
     if kind != "tag" and isinstance(data, Mapping) and data.get("label_separator") is not None:
         yield ("data", "label_separator"), f"only for kind: tag, not {kind}: leave it out"
     if kind != "extract" and task.get("json_schema") is not None:
@@ -172,6 +176,31 @@ def _broken_split_rules(split: Mapping[str, Any]) -> Iterator[tuple[Where, str]]
     total = sum(share for share in shares if isinstance(share, float) and 0 < share < 1)
     if total > 1 + 1e-9 or (total > 1 - 1e-9 and shares[0] is None):
         yield ("split",), f"the shares add up to {total:g}; together they must leave rows for every split"
+
+
+def _broken_crossfit_rules(split: Mapping[str, Any], task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
+    if split.get("test") != "crossfit":
+        if split.get("folds") is not None:
+            yield ("split", "folds"), "only with split.test: crossfit: leave it out"
+        return
+    kind = task.get("kind")
+    if kind in KINDS and kind != "classify":
+        yield ("split", "test"), f"crossfit judges kind: classify, not {kind} yet: give a number or a share"
+    for name, why in (
+        ("train", "every fold is trained on all rows that validation does not take"),
+        ("time", "folds have no order in time: later rows would teach how to judge earlier ones"),
+    ):
+        if split.get(name) is not None:
+            yield ("split", name), f"not together with split.test: crossfit ({why}): leave one of the two out"
+    for section, name, why in (
+        ("data", "plan", "its repairs were found with rows that folds are judged on"),
+        ("data", "train_extra", "such rows were made from rows that folds are judged on"),
+        ("data", "window_words", "documents are not cut in folds yet"),
+        ("train", "also", "its rows would have to be kept apart in every fold"),
+    ):
+        settings = task.get(section)
+        if isinstance(settings, Mapping) and settings.get(name):
+            yield (section, name), f"not together with split.test: crossfit ({why}): leave one of the two out"
 
 
 def _broken_split_column_rules(

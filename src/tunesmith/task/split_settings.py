@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from tunesmith.task.sections import Section, Size, Text
+
+CROSSFIT_FOLDS = 5
+# Below so many groups a test of its own takes rows that training needs.
+FEW_GROUPS = 1500
 
 
 class SplitSettings(Section):
@@ -24,11 +28,19 @@ class SplitSettings(Section):
         "hundred rows are a good size. Needed unless the splits are given.",
         examples=[0.15],
     )
-    test: Size | None = Field(
+    test: Size | Literal["crossfit"] | None = Field(
         default=None,
         description="Sealed, and opened once for the verdict. The more rows, the smaller the gain that can "
-        "be proven (`tunesmith plan` shows it). Leave it out when data.test_path is given.",
+        "be proven (`tunesmith plan` shows it). Leave it out when data.test_path is given. crossfit, for few "
+        "rows (under about 1,500 groups): no test is set aside; everything is repeated for each fold of the "
+        "rows on the other folds, every row is judged once by a model that did not learn from its group, and "
+        "the model to be used is trained on all rows. It takes folds times the training time.",
         examples=[0.25],
+    )
+    folds: Annotated[int, Field(ge=3, le=20)] | None = Field(
+        default=None,
+        description="With test: crossfit, into how many folds the groups are dealt; left out: 5.",
+        examples=[5],
     )
     seed: Annotated[int, Field(ge=0)] = Field(
         default=0, description="The seed of the draw. Another seed gives another dataset version."
@@ -53,6 +65,11 @@ class SplitSettings(Section):
         "exist; sizes are not given then. A group in several splits keeps its rows in the most sealed one.",
         examples=["split"],
     )
+
+    @property
+    def crossfit_folds(self) -> int | None:
+        """Into how many folds the rows are dealt with ``test: crossfit``; None with a test of its own."""
+        return (self.folds or CROSSFIT_FOLDS) if self.test == "crossfit" else None
 
     @property
     def columns(self) -> tuple[tuple[str, str], ...]:

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from tunesmith.task.kinds import LABELLED, Kind
 from tunesmith.task.lines import read_yaml
 from tunesmith.task.settings import Task
+from tunesmith.task.split_settings import CROSSFIT_FOLDS, FEW_GROUPS
 
 SCHEMA_FILE = "task.schema.json"
 DEFAULT_BASE = "smollm2-135m-instruct"
@@ -185,6 +186,17 @@ def _quoted(text: str) -> str:
     return quoted.rstrip("\n")
 
 
+def few_rows(seen: Seen, kind: Kind) -> str | None:
+    """The proposal to cross-fit, with its reason and its price; None where there are rows for a test."""
+    if kind != "classify" or seen.test_rows is not None or seen.rows >= FEW_GROUPS:
+        return None
+    return (
+        f"{seen.rows:,} rows are few: a test takes from training what it needs itself. Consider split.test: "
+        f"crossfit, which judges every row in one of {CROSSFIT_FOLDS} folds and then trains on all of them, "
+        f"for about {CROSSFIT_FOLDS} times the training time; `tunesmith plan` shows what either can tell"
+    )
+
+
 def _split(seen: Seen, kind: Kind) -> dict[str, int | float]:
     """The test takes many rows, as they decide what can be proven; validation is scored often, so fewer.
 
@@ -213,11 +225,14 @@ def _notes(seen: Seen, columns: Columns, kind: Kind) -> dict[str, str]:
     lengths += f"has {seen.longest_words:,}."
     split = _split(seen, kind)
     sizes = {part: size if isinstance(size, int) else round(size * seen.rows) for part, size in split.items()}
+    few = few_rows(seen, kind)
     left = f"Here: {seen.rows - sum(sizes.values()):,} rows are left for training, less those set aside"
     notes = {
         "instruction": "A first draft: say it in the words of your task.",
         "data.path": f"Seen: {seen.rows:,} rows.",
-        "split": "; ".join([left, *(f"{part} takes {size:,}" for part, size in sizes.items())]) + ".",
+        "split": "; ".join([left, *(f"{part} takes {size:,}" for part, size in sizes.items())])
+        + (f". {few}" if few else "")
+        + ".",
     }
     if seen.test_rows is not None:
         notes["data.test_path"] = f"Seen: {seen.test_rows:,} rows."

@@ -1,0 +1,69 @@
+"""What judging in folds would tell, and take, beside a test of its own: chosen, or proposed for few rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tunesmith.records import CrossfitPlan, Dataset, PowerPoint, SplitCounts
+from tunesmith.stages.session import Session
+from tunesmith.stats.crossfit import inflation
+from tunesmith.stats.levels import alpha_for_opening
+from tunesmith.stats.power import power_points
+from tunesmith.task.split_settings import CROSSFIT_FOLDS, FEW_GROUPS
+
+
+def judged_counts(dataset: Dataset, folds: Sequence[Dataset]) -> SplitCounts:
+    """The rows that the verdict is about: the sealed test, or those of all folds."""
+    tests = [fold.manifest.splits["test"] for fold in folds or (dataset,)]
+    return SplitCounts(
+        sum(test.rows for test in tests),
+        sum(test.groups for test in tests),
+        sum(test.conflict_rows for test in tests),
+    )
+
+
+def raised_variance(folds: Sequence[Dataset]) -> float:
+    """By how much a gain's variance is raised because folds' models share training rows; 1 without folds."""
+    return inflation(len(folds)) ** 2 if folds else 1.0
+
+
+def rounds(dataset: Dataset, folds: Sequence[Dataset]) -> float:
+    """How many times the work of one training all of them are: 1 without folds, about K with K of them.
+
+    K − 1 of K parts of the rows are trained on in each of K folds, and all rows once.
+    """
+    whole = dataset.manifest.splits["train"].rows
+    return 1 + sum(fold.manifest.splits["train"].rows for fold in folds) / whole
+
+
+def crossfit_plan(
+    session: Session,
+    dataset: Dataset,
+    folds: Sequence[Dataset],
+    power: tuple[PowerPoint, ...],
+    train_seconds: float,
+) -> CrossfitPlan | None:
+    """Cross-fitting as the task asks for it, else as a proposal; None where it is not one.
+
+    It is proposed under 1,500 groups where the test was drawn at random, and a smaller gain could be shown
+    with it. ``power`` and ``train_seconds`` are those of the task as it is.
+    """
+    if folds:
+        test = judged_counts(dataset, folds)
+        return CrossfitPlan(len(folds), test.rows, test.groups, True, power, train_seconds)
+    task, splits = session.task, dataset.manifest.splits
+    rows, groups = (sum(getattr(split, name) for split in splits.values()) for name in ("rows", "groups"))
+    asked, data = task.split, task.data
+    drawn = asked.test is not None and asked.time is None
+    simple = not (data.plan or data.train_extra or task.train.also)
+    if groups >= FEW_GROUPS or not (power and drawn and simple and task.kind == "classify"):
+        return None
+    number = CROSSFIT_FOLDS
+    goal = task.goal
+    variance = rows / groups * inflation(number) ** 2
+    possible = power_points(rows, variance, goal.gain, alpha_for_opening(1, goal.alpha), goal.rule)
+    if possible[-1].smallest_gain_with_80_percent >= power[-1].smallest_gain_with_80_percent:
+        return None
+    whole = rows - splits["validation"].rows
+    seconds = train_seconds * number * whole / splits["train"].rows
+    return CrossfitPlan(number, rows, groups, False, possible, seconds)
