@@ -307,6 +307,7 @@ class Plan:
     guards: tuple[JointPower, ...] = ()  # one for each spread that is assumed; empty when none blocks
     metric: str = "accuracy"
     strong_opponents: tuple[str, ...] = ()
+    rows_needed: tuple[int, int] | None = None  # of the test; None without a formula
 
 
 @dataclass(frozen=True)

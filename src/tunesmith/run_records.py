@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunesmith.guard_records import Costs, Guarded, SliceScore
+from tunesmith.people_records import People
 from tunesmith.records import (
     Answer,
     Cost,
@@ -309,3 +310,4 @@ class RunSummary:
     test_slices: tuple[SliceScore, ...] = ()
     costs: Costs | None = None
     data_care: DataCare | None = None
+    people: People | None = None

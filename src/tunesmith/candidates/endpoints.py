@@ -39,7 +39,10 @@ _AROUND_LABELS = " \t\r\n\"'`*_.,:;!?“”‘’«»()[]<>"
 
 @dataclass(frozen=True)
 class EndpointPrompting:
-    """What the prompts on one endpoint share. ``labels`` with classify, ``schema`` where a task has one."""
+    """What the prompts on one endpoint share. ``labels`` with classify, ``schema`` where a task has one.
+
+    ``setting`` is where the task names the endpoint, for messages.
+    """
 
     endpoint: EndpointSettings
     instruction: str
@@ -47,6 +50,7 @@ class EndpointPrompting:
     schema: Mapping[str, Any] | None
     train: Sequence[Row]
     library: Library | None = None
+    setting: str = "opponents.endpoints"
 
 
 def endpoint_candidate(prompting: EndpointPrompting, form: PromptForm) -> Candidate:
@@ -94,7 +98,7 @@ def answers_by_endpoint(
     }
     missing = {request: what for request, what in wanted.items() if request not in store.answers}
     if missing:
-        _collect(endpoint, missing, store, len(wanted), report)
+        _collect(prompting, missing, store, len(wanted), report)
     paid = [store.answers[request] for request in wanted]
     return Answers(
         labels=[
@@ -167,13 +171,14 @@ def _prompts(
 
 
 def _collect(
-    endpoint: EndpointSettings,
+    prompting: EndpointPrompting,
     missing: Mapping[str, tuple[tuple[Message, ...], str]],
     store: AnswerStore,
     total: int,
     report: Report,
 ) -> None:
-    key = endpoint_key(endpoint)
+    endpoint = prompting.endpoint
+    key = endpoint_key(endpoint, prompting.setting)
     purse = Purse(endpoint.spend_cap, store.spent)
     stop = threading.Event()
     waiting = iter(missing.items())
@@ -222,7 +227,7 @@ def _collect(
         source, refused = failed
         kept = total - sum(one not in store.answers for one in missing)
         raise UserError(
-            f"opponents.endpoints: {endpoint.name}: {source}: {refused.cause}; {kept:,} of {total:,} answers "
+            f"{prompting.setting}: {endpoint.name}: {source}: {refused.cause}; {kept:,} of {total:,} answers "
             "of this prompt are kept",
             refused.fix,
             exit_code=3,

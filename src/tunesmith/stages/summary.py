@@ -13,6 +13,7 @@ from tunesmith.stages.data import DataResult
 from tunesmith.stages.data_care import care_of_data
 from tunesmith.stages.guards import GuardsResult
 from tunesmith.stages.opponents import OpponentsResult
+from tunesmith.stages.people import with_people
 from tunesmith.stages.plan import PlanResult
 from tunesmith.stages.session import Session, machine
 from tunesmith.stages.train import TrainResult
@@ -118,7 +119,7 @@ def summarise(
         pilot=pilot,
         data_care=care_of_data(session, dataset),
     )
-    return _dated(session, summary)
+    return _dated(session, with_people(task, session.folder, summary))
 
 
 def write_summary(session: Session, summary: RunSummary) -> None:
