@@ -162,7 +162,9 @@ def test_an_endpoint_that_fails_half_way_loses_no_answer_and_goes_on_where_it_wa
     with serving(reply) as server:
         endpoint = server.endpoint(requests_at_once=1)
         judge = endpoint_judge(session, endpoint, "Prefer the longer.", AnswerStore(path))
-        with pytest.raises(UserError, match=r"review\.judge\.endpoint: local: rows\.jsonl:6: HTTP 400") as told:
+        with pytest.raises(
+            UserError, match=r"review\.judge\.endpoint: local: rows\.jsonl:6: HTTP 400"
+        ) as told:
             ask_judge(judge, several, "length")
         assert told.value.exit_code == 3
         assert len(AnswerStore(path).answers) == 13

@@ -1,4 +1,4 @@
-"""People's part of a finished run, from the command line: to and from Label Studio, report, costs and gate."""
+"""People's part of a finished run, from the command line: to and from Label Studio, report and gate."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def answered(task: dict[str, Any], values: dict[str, Any], seconds: float = 5.0)
     kinds = {"choices": list, "rating": int, "text": list}
     results = []
     for name, value in values.items():
-        kind = next(k for k, t in kinds.items() if isinstance(value, t) and (k == "text") == (name == "comment"))
+        kind = next(
+            k for k, t in kinds.items() if isinstance(value, t) and (k == "text") == (name == "comment")
+        )
         results.append({"from_name": name, "to_name": "text", "type": kind, "value": {kind: value}})
     return task | {"annotations": [{"result": results, "lead_time": seconds, "was_cancelled": False}]}
 

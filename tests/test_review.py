@@ -200,4 +200,3 @@ def test_a_reviewer_who_drifts_is_seen_and_a_steady_one_is_not() -> None:
     assert drifting.shift is not None
     assert drifting.shift.low > 0.1
     assert drift("carl", [1.0] * 4, [1.0] * 4).same is None
-

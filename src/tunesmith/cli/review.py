@@ -1,4 +1,4 @@
-"""``tunesmith review``: people compare answers without knowing whose they are, or do items against the clock."""
+"""``tunesmith review``: people compare answers, not knowing whose they are, or do items against the clock."""
 
 from __future__ import annotations
 

@@ -40,8 +40,8 @@ def labour_lines(labour: Labour) -> list[str]:
     aside = f"; {labour.capped} long times counted as their limit, {labour.paused} paused left out"
     return [
         f"working time ({who}): an item takes {_minutes(labour.without)} without the model's answer, which "
-        f"saves {_minutes(saved)}, to {ratio.value:.0%} [{100 * ratio.low:.0f}, {100 * ratio.high:.0f}] of it; "
-        f"{labour.times_with} times with and {labour.times_without} without, {saved.groups} items ("
+        f"saves {_minutes(saved)}, to {ratio.value:.0%} [{100 * ratio.low:.0f}, {100 * ratio.high:.0f}] of "
+        f"it; {labour.times_with} times with and {labour.times_without} without, {saved.groups} items ("
         f"{saved.method}){aside}",
         f"people's answers with it: {100 * score.value:+.1f} points "
         f"{numbers.bounds(score.low, score.high)} of {metric_title(labour.metric)}",

@@ -103,7 +103,7 @@ def plan_lines(plan: Plan) -> RenderableType:
     else:
         lines.append(
             f"{numbers.number(plan.test_rows)} test rows in {numbers.number(plan.test_groups)} groups: what "
-            f"they can tell in {metric_title(plan.metric)} is told by a pilot, below, or once there are answers"
+            f"they can tell in {metric_title(plan.metric)} is told by a pilot, below or from answers"
         )
     if plan.rows_needed is not None:
         low, high = (numbers.number(rows) for rows in plan.rows_needed)
@@ -301,8 +301,8 @@ def _guards_line(planned: Sequence[JointPower]) -> str:
     calm = planned[0].guards
     chances = [joint.if_independent for joint in planned]
     told = (
-        f"a model as good as its base and its opponent passes all {len(calm)} blocking guards with a chance of "
-        f"{_range(chances, 0)} %"
+        f"a model as good as its base and its opponent passes all {len(calm)} blocking guards with a "
+        f"chance of {_range(chances, 0)} %"
     )
     hopeless = [guard for guard in calm if guard.groups < FEWEST_GROUPS]
     if hopeless:

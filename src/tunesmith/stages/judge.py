@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import UserError
@@ -57,21 +58,22 @@ def run_judge(session: Session) -> JudgeResult:
     both = answers_of(contest.tuned), answers_of(contest.opponent)
     pairs = draw_pairs(asked.rows, *both, settings.items, task.split.seed)
 
-    def judged(judge: Judge, name: str, spend: float) -> JudgeResult:
+    def judged(judge: Judge, name: str) -> JudgeResult:
         criteria = tuple(
             judge_criterion(judge, name, known, judgements, pairs, criterion)
             for criterion in task.review.criteria
         )
-        return JudgeResult(name, judgements_sha256(task, contest), criteria, spend)
+        return JudgeResult(name, judgements_sha256(task, contest), criteria, 0.0)
 
     if settings.endpoint is not None:
         from tunesmith.candidates.answer_store import AnswerStore
 
         endpoint = settings.endpoint
-        store = AnswerStore(contest.where / f"judge-{endpoint.name}.jsonl")
+        path = contest.where / f"judge-{endpoint.name}.jsonl"
+        # What it cost in earlier runs counts against the cap, too.
+        store = AnswerStore(path, [one for one in contest.where.parent.glob(f"*/{path.name}") if one != path])
         judge = endpoint_judge(session, endpoint, settings.rubric, store)
-        result = judged(judge, f"{endpoint.name} ({endpoint.model})", 0.0)
-        result = JudgeResult(result.judge, result.judgements_sha256, result.criteria, store.spent)
+        result = replace(judged(judge, f"{endpoint.name} ({endpoint.model})"), spend=store.spent)
     else:
         assert settings.base is not None  # a rule of the task
         base = session.find_base(settings.base)
@@ -82,7 +84,7 @@ def run_judge(session: Session) -> JudgeResult:
                     f"review.judge.base: {base.name} answers by a classification head and cannot judge",
                     "choose a decoder-only or encoder–decoder base, or an endpoint",
                 )
-            result = judged(local_judge(session, loaded, settings.rubric), base.name, 0.0)
+            result = judged(local_judge(session, loaded, settings.rubric), base.name)
     write_json(contest.where / "judge.json", result)
     return result
 

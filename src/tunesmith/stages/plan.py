@@ -52,7 +52,7 @@ PROBED_ROWS = 8
 
 @dataclass(frozen=True)
 class PlanResult:
-    """The plan, and the seconds it took to make. ``pilot``: what the test can tell in a metric without formula."""
+    """The plan, and the seconds it took to make. ``pilot``: the power in a metric without a formula."""
 
     plan: Plan
     seconds: float
@@ -182,7 +182,7 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
 def _rows_needed(
     power: Sequence[PowerPoint], design_effect: float, goal_gain: float, alpha: float
 ) -> tuple[int, int] | None:
-    """Test rows that would tell a gain of the goal from none, for the range of disagreement that is assumed."""
+    """Test rows that would tell a gain of the goal from none, over the assumed range of disagreement."""
     if not power or not goal_gain > 0:
         return None
     shares = [point.discordant for point in power]

@@ -1,4 +1,4 @@
-"""What a run can prove, before anything is trained: its blocking guards together, and metrics without a formula."""
+"""What a run can prove before training: by its blocking guards together, and in metrics without a formula."""
 
 from __future__ import annotations
 
@@ -72,9 +72,7 @@ def _general(session: Session) -> list[_Asked]:
             guard_material(), (guards.general_text, guards.probes), (TEXT_SPREADS, RARE_SPREADS), strict=True
         ):
             if guard.blocking:
-                found.append(
-                    _Asked(material.domain, material.items, material.groups, guard.margin, spreads)
-                )
+                found.append(_Asked(material.domain, material.items, material.groups, guard.margin, spreads))
     if guards.own_probes is not None and guards.probes.blocking:
         items = read_own_probes(session.task.resolve(guards.own_probes))
         groups = len({item.group for item in items})
@@ -83,9 +81,7 @@ def _general(session: Session) -> list[_Asked]:
         requests = refusal_requests()
         for name, wanted in (("harmful requests", True), ("harmless requests", False)):
             count = sum(harmful == wanted for _, harmful in requests)
-            found.append(
-                _Asked(f"refusals: {name}", count, count, guards.refusals.margin, RARE_SPREADS)
-            )
+            found.append(_Asked(f"refusals: {name}", count, count, guards.refusals.margin, RARE_SPREADS))
     return found
 
 
@@ -119,10 +115,9 @@ def _on_validation(session: Session, validation: Sequence[Row]) -> list[_Asked]:
         rows = drawn(validation, guards.robustness.rows)
         groups = len({row.group for row in rows})
         # The mean of all attacks varies no more than one of them.
-        for name in (MEAN, *(spoiler.name for spoiler in SPOILERS)):
-            found.append(
-                _Asked(f"robustness: {name}", len(rows), groups, guards.robustness.margin, spreads)
-            )
+        names = (MEAN, *(spoiler.name for spoiler in SPOILERS))
+        margin = guards.robustness.margin
+        found += [_Asked(f"robustness: {name}", len(rows), groups, margin, spreads) for name in names]
     if guards.fairness.blocking:
         pairs = swaps_to_ask(validation)
         groups = len({validation[pair.row].group for pair in pairs})
