@@ -117,7 +117,12 @@ def test_people_who_disagree_at_random_few_items_or_one_reviewer_leave_a_judge_u
     few = several[:49]
     assert judged(judge_that(1.0), few, people(few, 1.0)).accepted.answer == "unmeasured"
     alone = [each for each in people(several, 1.0) if each.reviewer == "anna"]
-    assert judged(judge_that(1.0), several, alone).accepted.answer == "unmeasured"
+
+    def not_asked(*_: object) -> list[Choice | None]:
+        raise AssertionError("a judge that cannot be held to people costs nothing")
+
+    assert judged(not_asked, several, alone).accepted.answer == "unmeasured"
+    assert judged(not_asked, few, people(few, 1.0)).accepted.answer == "unmeasured"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tunesmith.cli import main
+from tunesmith.data.versions import read_split
 from tunesmith.evaluation.grading import GRADES, Grade, grade, judgements_of, singles, summarise_grades
 from tunesmith.evaluation.label_studio import (
     CHOICES,
@@ -22,8 +23,11 @@ from tunesmith.evaluation.review import Judgement, Pair, human_check, showings, 
 from tunesmith.pipeline import Run
 from tunesmith.records import Estimate
 from tunesmith.stages.gate import check_gate
+from tunesmith.stages.plan_power import planned_guards
+from tunesmith.stages.review import import_review
 from tunesmith.stages.session import Session
 from tunesmith.task import Task
+from tunesmith.task.guard_settings import GuardsSettings
 from tunesmith.task.review_settings import ReviewSettings
 from tunesmith.workspace import TaskFolder
 
@@ -176,11 +180,8 @@ def test_what_people_say_reaches_report_costs_and_gate(
         assert run("--reviewer", reviewer, "--export", str(file)) == 0
         done = [answered(task, {"criterion_0": ["1 is better"]}) for task in json.loads(file.read_text())]
         file.write_text(json.dumps(done))
-        assert run("--reviewer", reviewer, "--import", str(file), "--json") == 0
-        result = json.loads(capsys.readouterr().out)
-        assert run("--reviewer", reviewer, "--import", str(file)) == 0
-        assert "0 new from" in capsys.readouterr().err
-    assert result["review"]["reviewers"] == ["anna", "berta"]
+        assert import_review(session.task, folder, reviewer, file) == len(done) > 10
+        assert import_review(session.task, folder, reviewer, file) == 0
     # Who always takes the first answer takes either model's, so that the check is not passed.
     assert gate()[1]["people: correctness"] == "unmeasured"
     assert gate()[0] != "passed"
@@ -195,9 +196,48 @@ def test_what_people_say_reaches_report_costs_and_gate(
     assert run("--reviewer", "anna", "--timed", "--import", str(file)) == 0
     told = capsys.readouterr().out
     assert "which saves 1.00 min" in told
+    assert "reviewers: 2 (anna, berta)" in told
     page = folder.report.read_text(encoding="utf-8")
     assert "What people say" in page
     assert "Working time" in page
     assert "names no price of working time" in page
     assert main(["review", "toy", "--runs", str(runs), "--judge"]) == 2
     assert "names no judge" in capsys.readouterr().err
+
+
+def test_the_plan_asks_every_blocking_guard_and_names_what_can_never_pass(
+    finished: tuple[Session, Run],
+) -> None:
+    session, run = finished
+    block = {"margin": 0.2, "blocking": True}
+    guards = GuardsSettings.model_validate(
+        {
+            "general_text": block,
+            "probes": block,
+            "own_probes": "probes.jsonl",
+            "slices": [
+                {"name": "north", "pattern": "^north$", "field": "region", **block},
+                {"name": "nobody", "pattern": "no such words at all", **block},
+            ],
+            "robustness": {"rows": 55, **block},
+            "fairness": block,
+            "refusals": block,
+        }
+    )
+    task = session.task.model_copy(update={"guards": guards})
+    asked = Session(task, session.folder, session.console, session.cache)
+    calm, rough = planned_guards(asked, run.dataset, read_split(run.dataset, "validation"))
+    found = {guard.guard: guard for guard in calm.guards}
+    own = {"own probes", "slice: north", "slice: nobody", "fairness", "refusals: harmful requests"}
+    assert own | {"refusals: harmless requests", "robustness: typos"} <= set(found)
+    assert sum(name.startswith("robustness: ") for name in found) >= 8
+    assert found["slice: nobody"].chance_if_unchanged == 0
+    assert found["slice: north"].items == pytest.approx(60, abs=15)
+    assert found["robustness: typos"].items == 55
+    assert found["refusals: harmful requests"].chance_if_unchanged > 0.9
+    assert calm.if_independent == rough.if_independent == 0  # nobody belongs to one slice
+    for one, other in zip(calm.guards, rough.guards, strict=True):
+        assert one.chance_if_unchanged >= other.chance_if_unchanged
+    nothing = session.task.model_copy(update={"guards": GuardsSettings()})
+    unblocked = Session(nothing, session.folder, session.console, session.cache)
+    assert planned_guards(unblocked, run.dataset, ()) == ()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tunesmith.evaluation.review import Choice, Judgement, Pair
 from tunesmith.people_records import JudgeAgreement, JudgedCriterion
 from tunesmith.records import Answer, Check, Estimate, Message, Row
-from tunesmith.stats.review import by_item, judge_agreement, win_rate
+from tunesmith.stats.review import FEWEST_JUDGED, by_item, judge_agreement, win_rate
 
 JUDGE_LABELS = ("1", "2", "tie")
 _LABEL: dict[str, Choice] = {"1": "first", "2": "second", "tie": "tie"}
@@ -63,7 +63,8 @@ def judge_criterion(
 ) -> JudgedCriterion:
     """Hold the judge to people on the pairs they judged (``known``); where accepted, ask it about ``pairs``.
 
-    Until then nothing else is asked of it, as its answers cost money and mean nothing.
+    Until then nothing else is asked of it, as its answers cost money and mean nothing; nor anything at all
+    where too few pairs were judged by two people to tell.
     """
     once = [each for each in judgements if criterion in each.choices and not each.again]
     people = by_item(
@@ -72,8 +73,14 @@ def judge_criterion(
         [each.reviewer for each in once],
     )
     shared = [pair for pair in known if not pair.same and len(people.get(pair.item, [])) >= 2]
-    answers, unread = ask_judge(judge, shared, criterion)
-    agreement = judge_agreement(people, answers)
+    if len(shared) < FEWEST_JUDGED:
+        why = (
+            f"{len(shared)} pairs of different answers were judged by two people; {FEWEST_JUDGED} are needed"
+        )
+        agreement, unread = JudgeAgreement("unmeasured", why, len(shared), None, None, None, None), 0
+    else:
+        answers, unread = ask_judge(judge, shared, criterion)
+        agreement = judge_agreement(people, answers)
     accepted = _accepted(agreement, name, criterion, unread)
     if agreement.answer != "passed":
         return JudgedCriterion(criterion, accepted, agreement, _not_used(name, criterion, accepted), unread)

@@ -86,5 +86,7 @@ def _drift(drift: Drift) -> str:
 
 
 def _minutes(seconds: Estimate) -> str:
+    if max(abs(seconds.low), abs(seconds.high)) < 10:
+        return f"{seconds.value:.1f} s [{seconds.low:.1f}, {seconds.high:.1f}]"
     value, low, high = (each / 60 for each in (seconds.value, seconds.low, seconds.high))
     return f"{value:.2f} min [{low:.2f}, {high:.2f}]"
