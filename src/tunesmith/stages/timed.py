@@ -46,7 +46,7 @@ def run_timed(
 
     check_reviewer(reviewer)
     contest = contest_of(task, folder)
-    path, labels = _said(contest, reviewer), contest.summary.manifest.labels
+    path, labels = _said(contest, reviewer), _labels(task, contest)
     waiting = _waiting(task, folder, contest, reviewer)
     say(task.instruction)
     if labels:
@@ -74,7 +74,7 @@ def export_timed(task: Task, folder: TaskFolder, reviewer: str, path: Path) -> i
     check_reviewer(reviewer)
     contest = contest_of(task, folder)
     waiting = _waiting(task, folder, contest, reviewer)
-    write_timed_tasks(path, waiting, contest.name, reviewer, contest.summary.manifest.labels)
+    write_timed_tasks(path, waiting, contest.name, reviewer, _labels(task, contest))
     return len(waiting)
 
 
@@ -124,6 +124,11 @@ def items_of(task: Task, folder: TaskFolder, contest: Contest) -> list[TimedItem
         settings = task.review.items, task.split.seed
         write_records(path, draw_items(asked.rows, answers_of(contest.tuned), seen, *settings))
     return read_records(path, TimedItem)
+
+
+def _labels(task: Task, contest: Contest) -> tuple[str, ...]:
+    """What an answer must be one of; empty where it is written."""
+    return contest.summary.manifest.labels if task.kind == "classify" else ()
 
 
 def _waiting(task: Task, folder: TaskFolder, contest: Contest, reviewer: str) -> list[Turn]:
