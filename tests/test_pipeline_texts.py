@@ -181,7 +181,7 @@ def test_templates_and_the_nearest_answer_are_among_the_opponents(generated: tup
     assert templates.candidate.id in run.opponents.finalists
 
 
-def test_power_is_told_from_a_pilot_and_the_plan_says_that_it_waits_for_one(
+def test_power_is_told_from_a_pilot_before_and_after_the_opponents(
     generated: tuple[Session, Run],
 ) -> None:
     session, run = generated
@@ -189,7 +189,10 @@ def test_power_is_told_from_a_pilot_and_the_plan_says_that_it_waits_for_one(
     assert run.plan.plan.power == ()
     assert run.pilot is not None
     assert run.pilot.metric == "chrf"
-    assert "not known before there are answers" in " ".join(_told(session).split())
+    assert run.plan.pilot is not None  # from two opponents without a model
+    assert run.plan.pilot.metric == "chrf"
+    assert run.plan.pilot.groups_needed > 0
+    assert "is told by a pilot" in " ".join(_told(session).split())
     assert run.summary is not None
     assert run.summary.pilot == run.pilot
 

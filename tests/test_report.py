@@ -265,9 +265,10 @@ def test_the_plan_tells_whether_blocking_guards_can_pass(tmp_path: Path) -> None
     assert "177 items in 155 groups" in page
     assert "none" in page[page.index("177 items") :]  # the rough guard passes no loss 8 times in 10
     stream = io.StringIO()
-    Console(file=stream, width=200).print(plan_lines(plan))
+    Console(file=stream, width=300).print(plan_lines(plan))
     chances = [round(100 * guard.chance_if_unchanged) for guard in guards]
-    assert f"(all text) with a chance of {chances[1]} to {chances[0]} %" in stream.getvalue()
+    assert f"all 1 blocking guards with a chance of {chances[1]} to {chances[0]} %" in stream.getvalue()
+    assert "the weakest is all text" in stream.getvalue()
 
 
 def test_a_change_on_fewer_than_fifty_groups_is_unmeasured() -> None:

@@ -77,6 +77,8 @@ def run_stages(session: Session, upto: Stage) -> Run:
 
     plan = make_plan(session, dataset)
     _tell(session, terminal.plan_lines(plan.plan))
+    if plan.pilot is not None:
+        _tell(session, terminal.pilot_lines(plan.pilot))
     if upto == "plan":
         return Run(dataset, data, plan)
 

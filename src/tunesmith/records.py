@@ -330,6 +330,7 @@ class Plan:
     metric: str = "accuracy"
     strong_opponents: tuple[str, ...] = ()
     crossfit: CrossfitPlan | None = None
+    rows_needed: tuple[int, int] | None = None  # of the test; None without a formula
 
 
 @dataclass(frozen=True)

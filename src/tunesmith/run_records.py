@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunesmith.guard_records import Costs, Guarded, SliceScore
+from tunesmith.people_records import People
 from tunesmith.records import (
     Answer,
     Cost,
@@ -358,3 +359,4 @@ class RunSummary:
     data_care: DataCare | None = None
     label_scores: tuple[LabelScore, ...] = ()
     crossfit: Crossfit | None = None
+    people: People | None = None

@@ -42,7 +42,8 @@ _AROUND_LABELS = " \t\r\n\"'`*_.,:;!?“”‘’«»()[]<>"
 @dataclass(frozen=True)
 class EndpointPrompting:
     """What the prompts on one endpoint share. ``labels`` with classify and tag, ``schema`` where a task has
-    one. ``several``: an answer is a list of the labels, not one of them.
+    one. ``several``: an answer is a list of the labels, not one of them. ``setting`` is where the task names
+    the endpoint, for messages.
     """
 
     endpoint: EndpointSettings
@@ -52,6 +53,7 @@ class EndpointPrompting:
     train: Sequence[Row]
     library: Library | None = None
     several: bool = False
+    setting: str = "opponents.endpoints"
 
 
 def endpoint_candidate(prompting: EndpointPrompting, form: PromptForm) -> Candidate:
@@ -100,7 +102,7 @@ def answers_by_endpoint(
     }
     missing = {request: what for request, what in wanted.items() if request not in store.answers}
     if missing:
-        _collect(endpoint, missing, store, len(wanted), report)
+        _collect(prompting, missing, store, len(wanted), report)
     paid = [store.answers[request] for request in wanted]
     return Answers(
         labels=[
@@ -188,13 +190,14 @@ def _prompts(
 
 
 def _collect(
-    endpoint: EndpointSettings,
+    prompting: EndpointPrompting,
     missing: Mapping[str, tuple[tuple[Message, ...], str]],
     store: AnswerStore,
     total: int,
     report: Report,
 ) -> None:
-    key = endpoint_key(endpoint)
+    endpoint = prompting.endpoint
+    key = endpoint_key(endpoint, prompting.setting)
     purse = Purse(endpoint.spend_cap, store.spent)
     stop = threading.Event()
     waiting = iter(missing.items())
@@ -243,7 +246,7 @@ def _collect(
         source, refused = failed
         kept = total - sum(one not in store.answers for one in missing)
         raise UserError(
-            f"opponents.endpoints: {endpoint.name}: {source}: {refused.cause}; {kept:,} of {total:,} answers "
+            f"{prompting.setting}: {endpoint.name}: {source}: {refused.cause}; {kept:,} of {total:,} answers "
             "of this prompt are kept",
             refused.fix,
             exit_code=3,

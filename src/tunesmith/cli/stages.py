@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
@@ -31,7 +32,7 @@ def plan(task: TaskArgument, runs: RunsOption = RUNS, as_json: JsonOption = Fals
     """Tell what the test can prove, and the cost."""
     done = run_upto(task, runs, as_json, "plan")
     if as_json and done.plan:
-        emit(done.plan.plan, as_json, "")
+        emit({**asdict(done.plan.plan), "pilot": done.plan.pilot}, as_json, "")
 
 
 def opponents(task: TaskArgument, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:

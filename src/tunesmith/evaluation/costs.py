@@ -6,11 +6,13 @@ Everything in it was measured in this run. What did not run is named, never esti
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from tunesmith.errors import UserError
 from tunesmith.guard_records import BreakEven, CandidateCost, Costs, Latency
+from tunesmith.people_records import Labour
 from tunesmith.records import Estimate, Forgetting, PairedGain, Scorecard
 from tunesmith.run_records import Training
 from tunesmith.stats.break_even import break_even, scaled
@@ -19,6 +21,7 @@ from tunesmith.task.guard_settings import CostSettings
 
 SECONDS_PER_HOUR = 3600
 MILLION = 1_000_000
+LABOUR = "people without the model's answer"
 
 
 def decision_table(
@@ -70,6 +73,46 @@ def decision_table(
         if own is not None and latency.candidate in kinds
     ]
     return Costs(tuple(lines), tuple(one for one in pays if one is not None), tuple(not_run))
+
+
+def labour_break_even(
+    labour: Labour | None,
+    candidates: Sequence[CandidateCost],
+    train_seconds: float,
+    prices: CostSettings | None,
+) -> BreakEven | None:
+    """After how many items training has paid in people's working time; None without times, or their price.
+
+    From what an item saves the tuned model's own answer is taken off, at its mean: its interval is nothing
+    beside that of people's times.
+    """
+    if labour is None or labour.saved is None or prices is None or prices.labour_per_hour is None:
+        return None
+    hourly = prices.machine_per_hour / SECONDS_PER_HOUR
+    tuned = next((one for one in candidates if one.kind == "tuned" and one.latency), None)
+    request = tuned.latency.value * hourly if tuned and tuned.latency else 0.0
+    wage = prices.labour_per_hour / SECONDS_PER_HOUR
+    value, low, high = (
+        each * wage - request for each in (labour.saved.value, labour.saved.low, labour.saved.high)
+    )
+    saved = replace(labour.saved, value=value, low=low, high=high)
+    fixed = train_seconds * hourly
+    items, first, last = break_even(fixed, saved)
+    minutes = labour.saved.value / 60, labour.saved.low / 60, labour.saved.high / 60
+    why = (
+        f"with the tuned model's answer people take {minutes[0]:.2f} min [{minutes[1]:.2f}, "
+        f"{minutes[2]:.2f}] less for an item"
+    )
+    if first is None:
+        told = "by working time fine-tuning never pays"
+    elif items is None or last is None:
+        told = f"by working time fine-tuning may pay after {_rounded(items or first)} items, or never"
+    else:
+        told = (
+            f"by working time fine-tuning pays after {_rounded(items)} items ({_rounded(first)} at the "
+            f"earliest, {_rounded(last)} at the latest)"
+        )
+    return BreakEven(LABOUR, saved, prices.currency, fixed, items, first, last, f"{told}: {why}")
 
 
 def _break_even(

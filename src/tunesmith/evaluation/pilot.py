@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +28,25 @@ def pilot_power(
     alpha_one_sided: float,
     rule: Rule,
 ) -> PilotPower | None:
-    """Draw tests of ``test_groups`` groups from the answers of the two best of ``cards`` to all of ``asked``.
-
-    None where that says nothing: fewer than two candidates that answer differently, fewer than 30 groups, or
-    a metric that is no function of sums over rows.
-    """
+    """:func:`power_of_answers` of scorecards on validation."""
     answers = {card.candidate.name: [prediction.answer for prediction in card.predictions] for card in cards}
+    return power_of_answers(judging, asked, answers, test_groups, goal_gain, alpha_one_sided, rule)
+
+
+def power_of_answers(
+    judging: Judging,
+    asked: Questions,
+    answers: Mapping[str, Sequence[str]],
+    test_groups: int,
+    goal_gain: float,
+    alpha_one_sided: float,
+    rule: Rule,
+) -> PilotPower | None:
+    """Draw tests of ``test_groups`` groups from the answers of the two best candidates to all of ``asked``.
+
+    ``answers`` by the candidate's name. None where that says nothing: fewer than two candidates that answer
+    differently, fewer than 30 groups, or a metric that is no function of sums over rows.
+    """
     ranked = sorted(answers, key=lambda name: goal_value(judging, asked, answers[name]), reverse=True)
     groups = [row.group for row in asked.rows]
     if len(ranked) < 2 or len(set(groups)) < FEWEST_PILOT_GROUPS or answers[ranked[0]] == answers[ranked[1]]:

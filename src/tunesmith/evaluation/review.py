@@ -11,12 +11,15 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from tunesmith.errors import UserError
 from tunesmith.files import canonical_json, content_hash, write_text
-from tunesmith.records import Estimate, Row
-from tunesmith.stats.review import Drift, drift, win_rate
+from tunesmith.people_records import CriterionResult, Drift, ReviewResult
+from tunesmith.records import Answer, Check, Estimate, Row
+from tunesmith.stats.agreement import krippendorff_alpha
+from tunesmith.stats.paired import FEWEST_GROUPS
+from tunesmith.stats.review import by_item, drift, win_rate
 
 Choice = Literal["first", "second", "tie"]
 RecordType = TypeVar("RecordType")
@@ -68,29 +71,6 @@ class Judgement:
         """1 when the tuned answer was preferred, 0 when the opponent's was, 0.5 for a tie."""
         choice = self.choices[criterion]
         return 0.5 if choice == "tie" else float((choice == "first") == self.tuned_first)
-
-
-@dataclass(frozen=True)
-class CriterionResult:
-    """One criterion over all reviewers; ``win_rate`` counts ties, and equal answers, as one half."""
-
-    criterion: str
-    win_rate: Estimate | None
-    drifts: tuple[Drift, ...]
-
-
-@dataclass(frozen=True)
-class ReviewResult:
-    """All that people said so far. ``equal_answers``: pairs that were ties without anybody looking."""
-
-    tuned: str
-    opponent: str
-    pairs: int
-    equal_answers: int
-    reviewers: tuple[str, ...]
-    judgements: int
-    criteria: tuple[CriterionResult, ...]
-    comments: tuple[str, ...]
 
 
 def draw_pairs(
@@ -145,11 +125,11 @@ def review(
         say(f"\n[{number} of {len(waiting)}]\n{showing.pair.text}\n\n1: {first}\n2: {second}\n")
         choices: dict[str, Choice] = {}
         for criterion in criteria:
-            choice = _choice(criterion, ask, say)
-            if choice is None:
+            key = key_pressed(criterion, tuple(KEYS), ask, say)
+            if key is None:
                 return number - 1
-            choices[criterion] = choice
-        comment = _line("comment (Enter for none): ", ask)
+            choices[criterion] = KEYS[key]
+        comment = read_line("comment (Enter for none): ", ask)
         if comment is None:
             return number - 1
         save(
@@ -166,11 +146,13 @@ def summarise_review(
     criteria: Sequence[str],
     tuned: str,
     opponent: str,
+    form: str = "pairs",
+    blocking: bool = False,
 ) -> ReviewResult:
-    """Win rates by criterion, with intervals over items and reviewers, and each reviewer's drift.
+    """Win rates by criterion, with intervals over items and reviewers, how far reviewers agree, and drift.
 
-    Every reviewer who judged at all is taken to call equal answers a tie. A repeated item counts once, by
-    its first judgement.
+    Every reviewer who judged at all is taken to call equal answers a tie; those say nothing about agreement.
+    A repeated item counts once, by its first judgement.
     """
     reviewers = tuple(sorted({judgement.reviewer for judgement in judgements}))
     equal = [pair.item for pair in pairs if pair.same]
@@ -182,38 +164,104 @@ def summarise_review(
         outcomes = [*(judgement.outcome(criterion) for judgement in known), *(0.5 for _ in ties)]
         items = [*(judgement.item for judgement in known), *(item for item, _ in ties)]
         names = [*(judgement.reviewer for judgement in known), *(reviewer for _, reviewer in ties)]
-        rate = win_rate(outcomes, items, names) if len(set(items)) >= 2 else None
+        rate = win_rate(outcomes, items, names) if known and len(set(items)) >= 2 else None
+        agreement, unknown = _agreement(known, criterion)
         drifts = tuple(_drift(judgements, reviewer, criterion) for reviewer in reviewers)
-        results.append(CriterionResult(criterion, rate, drifts))
+        check = human_check(criterion, rate, agreement, unknown, blocking)
+        results.append(CriterionResult(criterion, rate, agreement, unknown, None, drifts, check))
     comments = tuple(judgement.comment for judgement in judgements if judgement.comment)
     return ReviewResult(
-        tuned, opponent, len(pairs), len(equal), reviewers, len(judgements), tuple(results), comments
+        tuned,
+        opponent,
+        form,
+        len(pairs),
+        len(equal),
+        reviewers,
+        len(judgements),
+        tuple(results),
+        comments,
     )
 
 
-def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
-    """One JSON line a pair, atomically."""
-    write_text(path, "".join(canonical_json(pair) + "\n" for pair in pairs))
+UNANIMOUS = "all said the same"
 
 
-def read_pairs(path: Path) -> list[Pair]:
-    """Raises UserError naming the line that is not a pair."""
-    return [_parsed(path, number, line, Pair) for number, line in _lines(path)]
+def _agreement(known: Sequence[Judgement], criterion: str) -> tuple[Estimate | None, str | None]:
+    """Krippendorff's alpha of win, loss and tie by item, or why there is none."""
+    outcomes = by_item(
+        [judgement.outcome(criterion) for judgement in known],
+        [judgement.item for judgement in known],
+        [judgement.reviewer for judgement in known],
+    )
+    shared = [[str(outcome) for outcome in given] for given in outcomes.values() if len(given) > 1]
+    if len(shared) < 2:
+        return None, "fewer than two items were judged by two people"
+    alpha = krippendorff_alpha(shared)
+    return (alpha, None) if alpha is not None else (None, UNANIMOUS)
 
 
-def append_judgement(path: Path, judgement: Judgement) -> None:
+def human_check(
+    criterion: str, rate: Estimate | None, agreement: Estimate | None, unknown: str | None, blocking: bool
+) -> Check:
+    """Do people prefer the tuned candidate's answers?
+
+    Passed when the whole interval of the win rate lies above one half, failed when it lies below.
+    Unmeasured between, with fewer than 50 items, with one reviewer, and where reviewers do not surely agree
+    beyond chance: what they say is then no property of the answers.
+    """
+
+    def found(answer: Answer, reason: str) -> Check:
+        evidence = "nobody has judged" if rate is None else _in_words(rate, agreement)
+        return Check(
+            f"people: {criterion}",
+            f"Do people prefer the tuned model's answers for {criterion}?",
+            answer,
+            f"{evidence}; {reason}" if reason else evidence,
+            blocking,
+            rate,
+        )
+
+    if rate is None:
+        return found("unmeasured", "")
+    if rate.groups < FEWEST_GROUPS:
+        return found("unmeasured", f"{rate.groups} items, and {FEWEST_GROUPS} are needed")
+    if agreement is None and unknown != UNANIMOUS:
+        return found("unmeasured", f"agreement is not known: {unknown}")
+    if agreement is not None and agreement.low <= 0:
+        return found("unmeasured", "reviewers do not surely agree beyond chance")
+    if rate.low > 0.5:
+        return found("passed", "")
+    return found("failed", "") if rate.high < 0.5 else found("unmeasured", "either may be better")
+
+
+def _in_words(rate: Estimate, agreement: Estimate | None) -> str:
+    told = (
+        f"preferred in {rate.value:.1%} [{100 * rate.low:.1f}, {100 * rate.high:.1f}] of "
+        f"{rate.rows} judgements of {rate.groups} items"
+    )
+    if agreement is None:
+        return told
+    return f"{told}; alpha {agreement.value:.2f} [{agreement.low:.2f}, {agreement.high:.2f}]"
+
+
+def write_records(path: Path, records: Sequence[Any]) -> None:
+    """One JSON line a record, atomically."""
+    write_text(path, "".join(canonical_json(record) + "\n" for record in records))
+
+
+def append_record(path: Path, record: Any) -> None:
     """One JSON line at the end, on disk when this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as stream:
-        stream.write(canonical_json(judgement) + "\n")
+        stream.write(canonical_json(record) + "\n")
         stream.flush()
         os.fsync(stream.fileno())
 
 
-def read_judgements(path: Path) -> list[Judgement]:
+def read_records(path: Path, record_type: type[RecordType]) -> list[RecordType]:
     """All whole lines; none when there is no file. A last line without its end (a crash) is cut off.
 
-    Raises UserError naming the line that is not a judgement.
+    Raises UserError naming the line that is no such record.
     """
     if not path.is_file():
         return []
@@ -222,7 +270,7 @@ def read_judgements(path: Path) -> list[Judgement]:
     if whole != content:
         with path.open("rb+") as stream:
             stream.truncate(len(whole))
-    return [_parsed(path, number, line, Judgement) for number, line in _lines(path)]
+    return [_parsed(path, number, line, record_type) for number, line in _lines(path)]
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
@@ -248,18 +296,21 @@ def _drift(judgements: Sequence[Judgement], reviewer: str, criterion: str) -> Dr
     return drift(reviewer, [first[item] for item in later], list(later.values()))
 
 
-def _choice(criterion: str, ask: Callable[[str], str], say: Callable[[str], None]) -> Choice | None:
-    while (line := _line(f"{criterion} [1/2/t/q]: ", ask)) is not None:
+def key_pressed(
+    criterion: str, keys: Sequence[str], ask: Callable[[str], str], say: Callable[[str], None]
+) -> str | None:
+    """One of ``keys``, asked for until it comes; None for ``q`` and at the end of the input."""
+    known = [*keys, "q"]
+    while (line := read_line(f"{criterion} [{'/'.join(known)}]: ", ask)) is not None:
         key = line.strip().lower()
-        if key in KEYS:
-            return KEYS[key]
-        if key == "q":
-            return None
-        say("please type 1, 2, t or q")
+        if key in known:
+            return None if key == "q" else key
+        say(f"please type {', '.join(known[:-1])} or q")
     return None
 
 
-def _line(prompt: str, ask: Callable[[str], str]) -> str | None:
+def read_line(prompt: str, ask: Callable[[str], str]) -> str | None:
+    """What was typed; None at the end of the input."""
     try:
         return ask(prompt)
     except EOFError:

@@ -191,9 +191,18 @@ def _mask(rule: SliceRule, rows: Sequence[Row], clusters: npt.NDArray[np.intp]) 
         return np.array([row.target == rule.value for row in rows], dtype=np.bool_)
     if rule.kind == "source":
         return np.array([_file_of(row) == rule.value for row in rows], dtype=np.bool_)
-    pattern = re.compile(rule.value, re.IGNORECASE)
-    texts = [row.text if rule.field is None else dict(row.fields).get(rule.field, "") for row in rows]
-    return np.array([pattern.search(text) is not None for text in texts], dtype=np.bool_)
+    return _matches(rule.value, rule.field, rows)
+
+
+def named_mask(one: SliceSettings, rows: Sequence[Row]) -> Mask:
+    """Which of ``rows`` belong to a named slice, shape (rows,)."""
+    return _matches(one.pattern, one.field, rows)
+
+
+def _matches(pattern: str, field: str | None, rows: Sequence[Row]) -> Mask:
+    compiled = re.compile(pattern, re.IGNORECASE)
+    texts = [row.text if field is None else dict(row.fields).get(field, "") for row in rows]
+    return np.array([compiled.search(text) is not None for text in texts], dtype=np.bool_)
 
 
 def _length_rules(train: Sequence[Row]) -> list[SliceRule]:

@@ -96,14 +96,15 @@ def worst_price(endpoint: EndpointSettings, messages: Sequence[Message]) -> floa
     return (read * endpoint.price_in + endpoint.max_tokens * endpoint.price_out) / 1e6
 
 
-def endpoint_key(endpoint: EndpointSettings) -> str | None:
-    """The key, from the environment and from nowhere else. Raises UserError where it is not set."""
+def endpoint_key(endpoint: EndpointSettings, setting: str = "opponents.endpoints") -> str | None:
+    """The key, from the environment and from nowhere else. Raises UserError, naming ``setting``, where it is
+    not set."""
     if endpoint.key_env is None:
         return None
     key = os.environ.get(endpoint.key_env, "").strip()
     if not key:
         raise UserError(
-            f"opponents.endpoints: {endpoint.name}: the environment variable {endpoint.key_env} is not set",
+            f"{setting}: {endpoint.name}: the environment variable {endpoint.key_env} is not set",
             f"export {endpoint.key_env}=... in the shell that runs Tunesmith; the key belongs in no file",
         )
     return key

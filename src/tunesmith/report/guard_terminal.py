@@ -8,6 +8,7 @@ from tunesmith.evaluation.robustness import MEAN
 from tunesmith.guard_records import Guarded
 from tunesmith.records import Estimate
 from tunesmith.report import numbers
+from tunesmith.report.people_terminal import people_lines
 from tunesmith.report.terminal import stage_block
 from tunesmith.run_records import RunSummary
 from tunesmith.task.kinds import GOAL_METRICS, metric_title
@@ -79,11 +80,13 @@ def _words(length: Estimate) -> str:
 
 
 def closing_lines(summary: RunSummary) -> RenderableType:
-    """When fine-tuning pays, and the one thing that is worth most next."""
+    """When fine-tuning pays, what people said, and the one thing that is worth most next."""
     blocks = []
     if summary.costs is not None and summary.costs.break_even:
         sentences = [one.sentence for one in summary.costs.break_even]
         blocks.append(stage_block("cost", [sentence[:1].upper() + sentence[1:] for sentence in sentences]))
+    if summary.people is not None:
+        blocks.append(stage_block("people", people_lines(summary.people)))
     if summary.guarded is not None:
         troubles = [step for step in summary.guarded.steps if step.answer == "failed"]
         if troubles:

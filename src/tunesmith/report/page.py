@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from tunesmith.evaluation.costs import LABOUR
 from tunesmith.evaluation.robustness import MEAN
 from tunesmith.files import write_text
 from tunesmith.records import Candidate, Cost, Manifest, Scorecard
@@ -109,6 +110,7 @@ def write_report(summary: RunSummary, path: Path) -> None:
         spends=any(card.cost.spend for card in (*summary.opponents, *summary.test_scorecards)),
         plots=_plots(summary),
         mean_of_attacks=MEAN,
+        labour_line=LABOUR,
         smaller_is_better=SMALLER_IS_BETTER,
         stock_phrases_shown=STOCK_PHRASES_SHOWN,
     )

@@ -19,6 +19,7 @@ from tunesmith.records import (
     Decision,
     Estimate,
     Forgetting,
+    JointPower,
     Manifest,
     Plan,
     PowerPoint,
@@ -27,6 +28,7 @@ from tunesmith.records import (
 )
 from tunesmith.report import numbers
 from tunesmith.run_records import SEED_NOISE, Interference, PilotPower, RunSummary, Training
+from tunesmith.stats.paired import FEWEST_GROUPS
 from tunesmith.task.kinds import metric_title
 
 STAGE_WIDTH = 10
@@ -106,15 +108,13 @@ def plan_lines(plan: Plan) -> RenderableType:
     else:
         lines.append(
             f"{numbers.judged_rows(plan)} in {numbers.number(plan.test_groups)} groups: what "
-            f"they can tell in {metric_title(plan.metric)} is not known before there are answers (a pilot)"
+            f"they can tell in {metric_title(plan.metric)} is told by a pilot, below or from answers"
         )
+    if plan.rows_needed is not None:
+        low, high = (numbers.number(rows) for rows in plan.rows_needed)
+        lines.append(f"{low} to {high} test rows would tell a gain of the goal from none, 8 times in 10")
     if plan.guards:
-        names = " and ".join(guard.guard for guard in plan.guards[0].guards)
-        chances = [joint.if_independent for joint in plan.guards]
-        lines.append(
-            f"a model that forgot nothing passes the blocking guards ({names}) with a chance of "
-            f"{_range(chances, 0)} %"
-        )
+        lines.append(_guards_line(plan.guards))
     lines += [
         f"about {numbers.duration(plan.estimated_opponents_seconds)} for the opponents, "
         f"{numbers.duration(plan.estimated_train_seconds)} for training, "
@@ -169,7 +169,8 @@ def pilot_lines(pilot: PilotPower) -> RenderableType:
         [
             f"{numbers.number(pilot.groups)} test groups: 80 % chance of TRAIN from a true gain of "
             f"{smallest} of {metric_title(pilot.metric)} on, if answers differ as those of {pilot.better} "
-            f"and {pilot.worse} do (pilot: {numbers.number(pilot.pilot_groups)} validation groups)"
+            f"and {pilot.worse} do (pilot: {numbers.number(pilot.pilot_groups)} validation groups); "
+            f"{numbers.number(pilot.groups_needed)} groups would tell a gain of the goal from none"
         ],
     )
 
@@ -319,3 +320,20 @@ def _range(shares: Sequence[float], digits: int) -> str:
 def _plain(text: str) -> Text:
     """Text that is never read as markup, with ordinary spaces, for copying and searching."""
     return Text(text.replace("\u00a0", " "))
+
+
+def _guards_line(planned: Sequence[JointPower]) -> str:
+    """The chance that all blocking guards pass, and which one is the least likely to."""
+    calm = planned[0].guards
+    chances = [joint.if_independent for joint in planned]
+    told = (
+        f"a model as good as its base and its opponent passes all {len(calm)} blocking guards with a "
+        f"chance of {_range(chances, 0)} %"
+    )
+    hopeless = [guard for guard in calm if guard.groups < FEWEST_GROUPS]
+    if hopeless:
+        named = ", ".join(f"{guard.guard} ({guard.groups})" for guard in hopeless)
+        return f"{told}; fewer than {FEWEST_GROUPS} groups can never pass: {named}"
+    weakest = min(range(len(calm)), key=lambda place: planned[-1].guards[place].chance_if_unchanged)
+    singly = [joint.guards[weakest].chance_if_unchanged for joint in planned]
+    return f"{told}; the weakest is {calm[weakest].guard}, {_range(singly, 0)} %"

@@ -17,6 +17,7 @@ from tunesmith.errors import UserError
 from tunesmith.evaluation.verdict import decide
 from tunesmith.files import content_hash, file_sha256
 from tunesmith.records import Answer, Check, Decision
+from tunesmith.stages.people import people_checks
 from tunesmith.stages.verdict import VerdictResult, guards_sha256
 from tunesmith.stats.levels import alpha_for_opening
 from tunesmith.task import Task
@@ -80,6 +81,7 @@ def check_gate(task: Task, folder: TaskFolder) -> Gate:
         _test_is_current(frozen, said),
         _adapter_is_there(folder, said),
         *result.verdict.checks,
+        *people_checks(task, folder),
     )
     return Gate(task.name, _together(checks), result.verdict.decision, checks, ())
 

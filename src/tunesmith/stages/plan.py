@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import UserError
 from tunesmith.models.size import count_parameters
-from tunesmith.records import Dataset, JointPower, Plan, Row
+from tunesmith.records import Dataset, Plan, PowerPoint, Row
+from tunesmith.run_records import PilotPower
 from tunesmith.stages.answering import (
     WATCHED_QUESTIONS,
     cutting_of,
@@ -24,11 +26,12 @@ from tunesmith.stages.label_prompts import prompt_tokens
 from tunesmith.stages.label_training import METRIC_ROWS
 from tunesmith.stages.memory import available_mb, peak_mb, reset_peak, resident_mb
 from tunesmith.stages.opponents import classical_seconds, strong_opponents
+from tunesmith.stages.plan_power import planned_guards, planned_pilot
 from tunesmith.stages.session import Session, machine
 from tunesmith.stages.text_speed import seconds_by_row
 from tunesmith.stages.together import gather, other_datasets
 from tunesmith.stats.levels import alpha_for_opening
-from tunesmith.stats.power import power_points
+from tunesmith.stats.power import power_points, rows_needed
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:
@@ -43,27 +46,25 @@ PACKAGES = (
     "tunesmith.training",
     "tunesmith.candidates",
     "tunesmith.stats",
-    "tunesmith.evaluation.forgetting",
-    "tunesmith.evaluation.probes",
-    "tunesmith.evaluation.texts",
+    "tunesmith.evaluation",
+    "tunesmith.data.audit.groups",
     "tunesmith.records",
     "tunesmith.stages.plan",
     "tunesmith.stages.crossfit_plan",
+    "tunesmith.stages.plan_power",
     "tunesmith.stages.answering",
     "tunesmith.stages.label_prompts",
     "tunesmith.stages.text_speed",
 )
-# How much one document's bits, and one probe's answer, may vary between base and tuned model: calm and rough.
-TEXT_SPREADS = (0.03, 0.12)
-PROBE_SPREADS = (0.22, 0.39)  # 5 and 15 of 100 answers change
 
 
 @dataclass(frozen=True)
 class PlanResult:
-    """The plan, and the seconds it took to make."""
+    """The plan, and the seconds it took to make. ``pilot``: the power in a metric without a formula."""
 
     plan: Plan
     seconds: float
+    pilot: PilotPower | None = None
 
 
 def make_plan(session: Session, dataset: Dataset) -> PlanResult:
@@ -185,12 +186,24 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         available_memory_mb=free_mb(device) if on_gpu else available_mb(),
         micro_batch_tokens=memory.micro_batch_tokens if memory else TOKENS_PER_MICRO_BATCH,
         recompute=memory is not None and memory.recompute,
-        guards=_guards(session),
+        guards=planned_guards(session, dataset, asked.rows),
         metric=metric,
         strong_opponents=strong_opponents(session),
         crossfit=crossfit_plan(session, dataset, folds, power, train_seconds),
+        rows_needed=_rows_needed(power, design_effect, goal.gain, alpha),
     )
-    return PlanResult(plan, time.perf_counter() - started)
+    pilot = planned_pilot(session, dataset, train, validation)
+    return PlanResult(plan, time.perf_counter() - started, pilot)
+
+
+def _rows_needed(
+    power: Sequence[PowerPoint], design_effect: float, goal_gain: float, alpha: float
+) -> tuple[int, int] | None:
+    """Test rows that would tell a gain of the goal from none, over the assumed range of disagreement."""
+    if not power or not goal_gain > 0:
+        return None
+    shares = [point.discordant for point in power]
+    return rows_needed(min(shares), max(shares), design_effect, goal_gain, alpha)
 
 
 def _relative_sizes(session: Session, precision: str) -> list[float]:
@@ -203,34 +216,6 @@ def _relative_sizes(session: Session, precision: str) -> list[float]:
         check_memory(base, precision)
     counts = [count_parameters(Path(base.folder)) for base in (session.base(), *others)]
     return [count / counts[0] for count in counts]
-
-
-def _guards(session: Session) -> tuple[JointPower, ...]:
-    """The power of the blocking guards, if changes are calm and if they are rough."""
-    from tunesmith.evaluation.forgetting import guard_material
-    from tunesmith.stats.power_guards import guard_power, joint_power
-
-    guards = session.task.guards
-    if not (guards.general_text.blocking or guards.probes.blocking):
-        return ()  # the material takes seconds to gather
-    asked = [
-        (material, guard.margin, spreads)
-        for material, guard, spreads in zip(
-            guard_material(), (guards.general_text, guards.probes), (TEXT_SPREADS, PROBE_SPREADS), strict=True
-        )
-        if guard.blocking
-    ]
-    alpha = alpha_for_opening(1)
-    return tuple(
-        joint_power(
-            [
-                guard_power(material.domain, material.items, material.groups, margin, spreads[rough], alpha)
-                for material, margin, spreads in asked
-            ],
-            alpha,
-        )
-        for rough in (0, 1)
-    )
 
 
 def _renderer(session: Session, labels: tuple[str, ...], precision: str) -> Renderer:

@@ -14,6 +14,7 @@ from tunesmith.stages.data import DataResult
 from tunesmith.stages.data_care import care_of_data
 from tunesmith.stages.guards import GuardsResult
 from tunesmith.stages.opponents import OpponentsResult
+from tunesmith.stages.people import with_people
 from tunesmith.stages.plan import PlanResult
 from tunesmith.stages.session import Session, machine
 from tunesmith.stages.train import TrainResult
@@ -123,7 +124,7 @@ def summarise(
         label_scores=label_scores(judging, asked, _answers(train.validation)) if task.kind == "tag" else (),
         crossfit=verdict.crossfit,
     )
-    return _dated(session, summary)
+    return _dated(session, with_people(task, session.folder, summary))
 
 
 def write_summary(session: Session, summary: RunSummary) -> None:

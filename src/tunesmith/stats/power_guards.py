@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from statistics import NormalDist
 
 from tunesmith.records import GuardPower, JointPower
+from tunesmith.stats.paired import FEWEST_GROUPS
 
 _NORMAL = NormalDist()
 _USUAL_CHANCE = 0.80
@@ -21,10 +22,13 @@ def guard_power(
 ) -> GuardPower:
     """Power of one guard. ``spread`` is σ, in the unit of ``margin`` (a share).
 
-    Raises ValueError for no groups, or a margin or spread that is not above 0.
+    Fewer than 50 groups are unmeasured, and never pass. Raises ValueError for a negative number of groups, or
+    a margin or spread that is not above 0.
     """
-    if groups < 1 or not (margin > 0 and spread > 0):
+    if groups < 0 or not (margin > 0 and spread > 0):
         raise ValueError(f"no such guard: {groups} groups, margin {margin}, spread {spread}")
+    if groups < FEWEST_GROUPS:
+        return GuardPower(guard, items, groups, margin, spread, 0.0, 0.0, -1.0)
     error = spread / math.sqrt(groups)
     z_alpha = _NORMAL.inv_cdf(1 - alpha_one_sided)
 

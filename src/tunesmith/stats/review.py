@@ -8,11 +8,11 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from tunesmith.people_records import Drift, JudgeAgreement
 from tunesmith.records import Answer, Estimate
 from tunesmith.stats.clusters import group_codes, t_quantile
 from tunesmith.stats.intervals import mean_interval, proportion_interval
@@ -85,20 +85,6 @@ def _variance(sums: Floats, counts: Floats, items: Floats, reviewers: Floats) ->
     return float(drawn.var(ddof=1))
 
 
-@dataclass(frozen=True)
-class Drift:
-    """One reviewer on items that were shown twice, positions swapped, some time apart.
-
-    ``same``: the share judged the same both times. ``shift``: later minus earlier outcome, above 0 when
-    the reviewer has come to like the tuned candidate more. Both None below 5 repeated items.
-    """
-
-    reviewer: str
-    repeats: int
-    same: Estimate | None
-    shift: Estimate | None
-
-
 def drift(reviewer: str, earlier: Sequence[float], later: Sequence[float]) -> Drift:
     """Compare the two outcomes of each repeated item. Raises ValueError when lengths differ."""
     if len(earlier) != len(later):
@@ -113,24 +99,6 @@ def drift(reviewer: str, earlier: Sequence[float], later: Sequence[float]) -> Dr
         proportion_interval(first == second, items),
         mean_interval(second - first, items),
     )
-
-
-@dataclass(frozen=True)
-class JudgeAgreement:
-    """How a judge does beside people, on items that people have judged. Intervals are over items.
-
-    ``position``: how much more often it prefers the answer shown first than the one shown second (−1 to 1).
-    ``people`` and ``judge``: agreement of people with each other, and of the judge with them, beyond chance
-    (1 is perfect, 0 is chance). ``difference``: judge's minus people's agreement, not corrected for chance.
-    """
-
-    answer: Answer
-    reason: str
-    items: int
-    position: Estimate | None
-    people: Estimate | None
-    judge: Estimate | None
-    difference: Estimate | None
 
 
 def judge_agreement(

@@ -136,4 +136,10 @@ class CostSettings(Section):
     requests_per_day: Positive | None = Field(
         default=None, description="How many requests you expect a day.", examples=[2000]
     )
+    labour_per_hour: Positive | None = Field(
+        default=None,
+        description="What an hour of the people costs who do the task. With times measured by `tunesmith "
+        "review --timed` it tells after how many items training has paid for itself in working time.",
+        examples=[40.0],
+    )
     currency: Text = Field(default="EUR", description="The currency of these prices.")

@@ -52,6 +52,10 @@ def broken_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
     yield from _broken_kind_rules(task)
     if isinstance(opponents, Mapping):
         yield from _broken_opponent_rules(opponents)
+    review = task.get("review")
+    judge = review.get("judge") if isinstance(review, Mapping) else None
+    if isinstance(judge, Mapping):
+        yield from _broken_judge_rules(judge)
     guards = task.get("guards")
     if isinstance(guards, Mapping) and isinstance(data, Mapping):
         yield from _broken_guard_rules(guards, data)
@@ -255,21 +259,33 @@ def _broken_endpoint_rules(endpoints: Sequence[Mapping[str, Any]]) -> Iterator[t
         where: Where = ("opponents", "endpoints", index)
         if names[index] in names[:index]:
             yield (*where, "name"), f"{names[index]!r} is given twice"
-        url = endpoint.get("url")
-        if isinstance(url, str):
-            problem = _url_problem(url, bool(endpoint.get("key_env")))
-            if problem is not None:
-                yield (*where, "url"), problem
-        several = isinstance(endpoint.get("samples"), int) and endpoint["samples"] > 1
-        if several and not endpoint.get("temperature"):
-            yield (
-                (*where, "samples"),
-                "drawn at temperature 0 they are all the same: set temperature, such as 0.7",
-            )
-        prices = [endpoint.get(name) for name in ("price_in", "price_out")]
-        priced = any(isinstance(price, (int, float)) and price > 0 for price in prices)
-        if priced and endpoint.get("spend_cap") is None:
-            yield where, "it has a price, so it needs a spend_cap: the most that this task may spend there"
+        yield from _broken_endpoint(where, endpoint)
+
+
+def _broken_endpoint(where: Where, endpoint: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
+    url = endpoint.get("url")
+    if isinstance(url, str):
+        problem = _url_problem(url, bool(endpoint.get("key_env")))
+        if problem is not None:
+            yield (*where, "url"), problem
+    several = isinstance(endpoint.get("samples"), int) and endpoint["samples"] > 1
+    if several and not endpoint.get("temperature"):
+        yield (
+            (*where, "samples"),
+            "drawn at temperature 0 they are all the same: set temperature, such as 0.7",
+        )
+    prices = [endpoint.get(name) for name in ("price_in", "price_out")]
+    priced = any(isinstance(price, (int, float)) and price > 0 for price in prices)
+    if priced and endpoint.get("spend_cap") is None:
+        yield where, "it has a price, so it needs a spend_cap: the most that this task may spend there"
+
+
+def _broken_judge_rules(judge: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
+    endpoint = judge.get("endpoint")
+    if (endpoint is None) == (judge.get("base") is None):
+        yield ("review", "judge"), "give endpoint or base, one of the two"
+    if isinstance(endpoint, Mapping):
+        yield from _broken_endpoint(("review", "judge", "endpoint"), endpoint)
 
 
 def _url_problem(url: str, has_key: bool) -> str | None:

@@ -15,6 +15,7 @@ from tunesmith.task.guard_settings import CostSettings, GuardsSettings
 from tunesmith.task.kinds import GOAL_METRICS, Kind
 from tunesmith.task.lines import dotted
 from tunesmith.task.opponent_settings import OpponentSettings
+from tunesmith.task.review_settings import ReviewSettings
 from tunesmith.task.rules import broken_rules
 from tunesmith.task.scope_settings import NoneOfTheseSettings
 from tunesmith.task.sections import SLUG, Count, Section, Share, Text
@@ -177,25 +178,6 @@ class GoalSettings(Section):
         default=0.05,
         description="The chance, one-sided, of calling a worthless model better. Every further contest on "
         "the same test gets a stricter one.",
-    )
-
-
-class ReviewSettings(Section):
-    """What people are asked when they compare answers blindly (`tunesmith review`)."""
-
-    criteria: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] = Field(
-        default=("correctness",),
-        description="What an answer is better or worse at. Each is asked for each pair of answers.",
-        examples=[["correctness", "relevance", "fluency", "tone"]],
-    )
-    items: Annotated[int, Field(ge=2)] = Field(
-        default=60,
-        description="How many validation rows are drawn for review. Equal answers count as ties unseen.",
-    )
-    repeats: Annotated[int, Field(ge=0)] = Field(
-        default=10,
-        description="How many pairs each reviewer sees a second time, positions swapped, to see how steady "
-        "the answers are.",
     )
 
 

@@ -77,7 +77,7 @@ def read_review(path: Path, targets: Mapping[str, str]) -> list[ReviewAnswer]:
     row or decision, and for two different answers to one row.
     """
     answers: dict[str, ReviewAnswer] = {}
-    for number, record in enumerate(_records(path), start=1):
+    for number, record in enumerate(read_task_file(path), start=1):
         row, decided = _decided(path, number, record)
         if row not in targets:
             raise UserError(
@@ -105,7 +105,7 @@ def read_answers(path: Path) -> dict[str, ReviewAnswer]:
     if not path.is_file():
         return {}
     answers = {}
-    for number, record in enumerate(_records(path), start=1):
+    for number, record in enumerate(read_task_file(path), start=1):
         answer = ReviewAnswer(str(record.get("row")), record.get("decision", ""), record.get("target"))
         if answer.decision not in ("keep", "drop", "relabel") or (
             answer.decision == "relabel" and not answer.target
@@ -115,7 +115,8 @@ def read_answers(path: Path) -> dict[str, ReviewAnswer]:
     return answers
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
+def read_task_file(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON array or of JSON lines. Raises UserError for a file that holds no such thing."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
