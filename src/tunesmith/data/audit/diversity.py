@@ -12,13 +12,14 @@ from sklearn.cluster import MiniBatchKMeans
 
 from tunesmith.data.audit.classifier import Floats, text_features
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, answered
-from tunesmith.data.audit.sampling import sample_rows
+from tunesmith.data.audit.sampling import sample_rows, sample_told
 from tunesmith.data.duplicates import compared_text, words
 from tunesmith.data.label_sets import target_labels
+from tunesmith.data.numbered import numbered_words
 from tunesmith.task.kinds import LABELLED
 
 CHECK = "diversity"
-MOST_ROWS = 50_000
+MOST_ROWS = 20_000
 MINIMUM_ROWS = 100
 THIN_LABEL = 10  # rows: too few to learn a label from and to test it
 THIN_CLUSTER = 0.2  # of the size that clusters would have if all were equal
@@ -51,6 +52,7 @@ def check_diversity(data: AuditData, most_rows: int = MOST_ROWS) -> CheckResult:
         f"{_effective(clusters):.0f} effective clusters of {int(clusters.max()) + 1}; {redundant:.0%} of "
         f"rows are very close to another (cosine {REDUNDANT} or more); {variety['types']:,.0f} different "
         f"words, distinct-2 {variety['distinct_2']:.2f}, {_label_text(data)}"
+        f"{sample_told(len(rows), len(data.rows))}"
     )
     sampled_rows = len(rows) if len(rows) < len(data.rows) else None
     return answered(CHECK, summary, findings, sampled_rows)
@@ -62,16 +64,21 @@ def lexical_variety(texts: Sequence[Sequence[str]]) -> dict[str, float]:
     distinct-n: different n-grams over all n-grams, 0 where there are none. It falls as data grows, so
     compare equal numbers of rows only.
     """
-    tokens = sum(len(text) for text in texts)
-    types = len({word for text in texts for word in text})
+    numbered = numbered_words(texts)
+    tokens, types, owners = len(numbered.numbers), len(numbered.words), numbered.owners
     found: dict[str, float] = {
         "tokens": tokens,
         "types": types,
         "type_token": types / tokens if tokens else 0.0,
     }
+    starts, codes = np.arange(tokens), numbered.numbers.astype(np.int64)
     for n in (1, 2, 3):
-        grams = [tuple(text[start : start + n]) for text in texts for start in range(len(text) - n + 1)]
-        found[f"distinct_{n}"] = len(set(grams)) / len(grams) if grams else 0.0
+        different, codes = np.unique(codes, return_inverse=True)
+        found[f"distinct_{n}"] = len(different) / len(codes) if len(codes) else 0.0
+        longer = starts + n < tokens
+        longer[longer] = owners[starts[longer] + n] == owners[starts[longer]]
+        starts = starts[longer]
+        codes = codes[longer] * max(1, types) + numbered.numbers[starts + n]
     return found
 
 
