@@ -155,17 +155,17 @@ def test_a_review_by_keyboard_is_blind_resumable_and_ends_with_win_rates(
     assert main([*command, "--reviewer", "anna"]) == 0
     shown = capsys.readouterr()
     assert "LoRA" not in shown.err
-    first = json.loads(shown.out)
+    first = json.loads(shown.out)["review"]
     assert (first["judgements"], first["reviewers"], first["comments"]) == (2, ["anna"], ["good"])
     monkeypatch.setattr("sys.stdin", io.StringIO("1\n\n" * 500))
     assert main([*command, "--reviewer", "anna"]) == 0
-    result = json.loads(capsys.readouterr().out)
+    result = json.loads(capsys.readouterr().out)["review"]
     assert result["pairs"] == 60
     different = result["pairs"] - result["equal_answers"]
     assert result["judgements"] == different + min(10, (different + 1) // 2)
     assert result["criteria"][0]["win_rate"]["groups"] == 60
     assert main([*command, "--results"]) == 0
-    assert json.loads(capsys.readouterr().out) == result
+    assert json.loads(capsys.readouterr().out)["review"] == result
     assert main([*command, "--reviewer", "../anna"]) == 2
 
 

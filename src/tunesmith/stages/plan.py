@@ -186,13 +186,13 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         available_memory_mb=free_mb(device) if on_gpu else available_mb(),
         micro_batch_tokens=memory.micro_batch_tokens if memory else TOKENS_PER_MICRO_BATCH,
         recompute=memory is not None and memory.recompute,
-        guards=planned_guards(session, dataset, asked.rows),
+        guards=planned_guards(session, test, asked.rows),
         metric=metric,
         strong_opponents=strong_opponents(session),
         crossfit=crossfit_plan(session, dataset, folds, power, train_seconds),
         rows_needed=_rows_needed(power, design_effect, goal.gain, alpha),
     )
-    pilot = planned_pilot(session, dataset, train, validation)
+    pilot = planned_pilot(session, dataset, test, train, validation)
     return PlanResult(plan, time.perf_counter() - started, pilot)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunesmith.records import Dataset, JointPower, Row
+from tunesmith.records import Dataset, JointPower, Row, SplitCounts
 from tunesmith.run_records import PilotPower
 from tunesmith.stages.asking import drawn
 from tunesmith.stages.session import Session
@@ -38,16 +38,16 @@ class _Asked:
     spreads: Spreads
 
 
-def planned_guards(session: Session, dataset: Dataset, validation: Sequence[Row]) -> tuple[JointPower, ...]:
+def planned_guards(session: Session, test: SplitCounts, validation: Sequence[Row]) -> tuple[JointPower, ...]:
     """The power of all blocking guards together, if changes are calm and if they are rough; empty where none
     blocks.
 
     For a model as good as its base and its best opponent. Rows of one group are taken to change as one, and
-    the sealed test to hold as large a part of a slice as ``validation`` (questions) does.
+    the rows that are judged (``test``) to hold as large a part of a slice as ``validation`` (questions) does.
     """
     asked = [
         *_general(session),
-        *_on_the_test(session, dataset, validation),
+        *_on_the_test(session, test, validation),
         *_on_validation(session, validation),
     ]
     alpha = alpha_for_opening(1)
@@ -85,11 +85,10 @@ def _general(session: Session) -> list[_Asked]:
     return found
 
 
-def _on_the_test(session: Session, dataset: Dataset, validation: Sequence[Row]) -> list[_Asked]:
+def _on_the_test(session: Session, test: SplitCounts, validation: Sequence[Row]) -> list[_Asked]:
     """Named slices, against the best opponent on the sealed test."""
     from tunesmith.evaluation.slices import named_mask
 
-    test = dataset.manifest.splits["test"]
     every = len({row.group for row in validation})
     found = []
     for one in session.task.guards.slices:
@@ -136,7 +135,7 @@ def _answers(session: Session) -> Spreads:
 
 
 def planned_pilot(
-    session: Session, dataset: Dataset, train: Sequence[Row], validation: Sequence[Row]
+    session: Session, dataset: Dataset, test: SplitCounts, train: Sequence[Row], validation: Sequence[Row]
 ) -> PilotPower | None:
     """What the test can tell in a metric without a formula, from two opponents that need no model.
 
@@ -167,7 +166,7 @@ def planned_pilot(
         judging,
         asked,
         answers,
-        dataset.manifest.splits["test"].groups,
+        test.groups,
         task.goal.gain,
         alpha_for_opening(1, task.goal.alpha),
         task.goal.rule,
