@@ -30,6 +30,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataSet]:
         yield DataSet("toy", "Name the team.", "Which team?", str(base), rows)
 
 
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all, so that the pool of seed 0 is audited once."""
+    return tmp_path_factory.mktemp("work")
+
+
 def test_every_kind_of_noise_is_planted_in_its_share_and_nothing_else_changes() -> None:
     clean = [(row.text, row.target) for row in toy_rows(200, LABELS, seed=3)]
     rows = plant(clean, seed=0)
@@ -52,9 +58,9 @@ def test_rows_for_a_budget_are_whole_passes_and_never_exceed_it() -> None:
     assert 50 - max(lengths) < sum(lengths[index] for index in chosen) <= 50
 
 
-def test_planted_noise_is_removed_far_better_than_chance(data: DataSet, tmp_path: Path) -> None:
+def test_planted_noise_is_removed_far_better_than_chance(data: DataSet, work: Path) -> None:
     drawn = draw(data, SIZES, seed=0)
-    rows, curation = curate(data, drawn, tmp_path)
+    rows, curation = curate(data, drawn, work / "toy-0")
     assert curation.curated_rows == len(rows.arms["random"]) == len(rows.arms["longest"])
     fates = {fate.planted: fate for fate in curation.fates}
     assert sum(fate.rows for fate in curation.fates) == curation.pool_rows == len(drawn.noisy)
@@ -66,10 +72,10 @@ def test_planted_noise_is_removed_far_better_than_chance(data: DataSet, tmp_path
 
 
 def test_arms_learn_equally_many_tokens_and_finished_ones_are_not_run_again(
-    data: DataSet, tmp_path: Path
+    data: DataSet, work: Path, tmp_path: Path
 ) -> None:
     settings = TrainSettings(rank=2, alpha=4.0, batch_size=8)
-    study = Study(tmp_path / "results", tmp_path / "work", SIZES, settings)
+    study = Study(tmp_path / "results", work, SIZES, settings)
     assert run_seed(data, 0, ARMS[:2], study, "fp32") == list(ARMS[:2])
     folder = tmp_path / "results" / "toy"
     first = (folder / "seed-0-raw.json").read_bytes()

@@ -29,9 +29,9 @@ PLAN = "repair-plan.yaml"
 class Fate:
     """What became of the pool's rows of one kind of noise ("none": rows without any).
 
-    ``removed`` from train, ``mended`` to the text and label they had before, ``changed`` otherwise, ``asked``:
-    left as they are until a person answers, which nobody does here. Rows that were none of these were missed
-    (or, of kind "none", rightly left alone).
+    ``removed`` from train, ``mended`` to the text and label they had before, ``changed`` otherwise,
+    ``asked``: left as they are until a person answers, which nobody does here. All others were missed (or,
+    of kind "none", rightly left alone).
     """
 
     planted: str
@@ -96,9 +96,9 @@ class Trained:
 
 
 def curate(data: DataSet, drawn: Draw, folder: Path) -> tuple[ArmRows, Curation]:
-    """Audit the noisy pool, write the repair plan that the checks propose, apply it unedited; every arm's rows.
+    """Audit the noisy pool, write the plan that the checks propose, apply it unedited: the rows of every arm.
 
-    As in every task, rows whose group contradicts itself are not trained on; raw rows hold them.
+    As in every task, rows whose group contradicts itself are not trained on; the raw rows hold them.
     """
     started = time.process_time()
     session = pool_session(data, drawn, folder)
@@ -177,7 +177,9 @@ def train_arm(
     beside = [_row(number, example) for number, example in enumerate(drawn.beside[:8])]
     validation = [render_row(loaded, instructed(data.instruction, row), row.target) for row in beside]
     with tempfile.TemporaryDirectory() as folder:
-        fitted = fit(loaded, [rendered[i] for i in chosen], validation, settings, Path(folder) / "checkpoints")
+        fitted = fit(
+            loaded, [rendered[i] for i in chosen], validation, settings, Path(folder) / "checkpoints"
+        )
     test = [_row(number, example) for number, example in enumerate(drawn.test)]
     scores = score_tuned(TunedModel(loaded, data.instruction, data.labels), test, None)
     best = scores.log_probabilities.argmax(axis=1)
@@ -216,8 +218,7 @@ def _fate(kind: str | None, drawn: Draw, kept: dict[int, Row], asked: set[int]) 
             rows=fate.rows + 1,
             removed=fate.removed + (now is None),
             mended=fate.mended + mended,
-            changed=fate.changed
-            + (now is not None and not mended and now != (planted.text, planted.label)),
+            changed=fate.changed + (now is not None and not mended and now != (planted.text, planted.label)),
             asked=fate.asked + (now is not None and line in asked),
         )
     return fate

@@ -94,7 +94,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--dataset", choices=DATA_SETS, action="append", help="this one only; may be repeated")
+    parser.add_argument(
+        "--dataset", choices=DATA_SETS, action="append", help="this one only; may be repeated"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--arms", choices=ARMS, nargs="+", default=ARMS)
     parser.add_argument("--pages", action="store_true", help="only write table and picture from the results")

@@ -118,9 +118,7 @@ def _findings(folder: Path) -> Findings:
     return Findings(folder.name, tuple(trained), tuple(curations), gains)
 
 
-def _gain(
-    arm: str, other: str, trained: Sequence[dict[str, Trained]], curations: Sequence[Curation]
-) -> Gain:
+def _gain(arm: str, other: str, trained: Sequence[dict[str, Trained]], curations: Sequence[Curation]) -> Gain:
     by_seed = tuple(runs[arm].accuracy - runs[other].accuracy for runs in trained)
     rows = paired_gain(
         [mark == "1" for runs in trained for mark in runs[arm].right],
@@ -184,10 +182,10 @@ def _gains(found: Sequence[Findings]) -> str:
     ]
     for each in found:
         for gain in each.gains:
-            rows = gain.over_rows
+            rows, by_seed = gain.over_rows, " ".join(_signed(value) for value in gain.by_seed)
             lines.append(
-                f"| {each.dataset} | {gain.arm} − {gain.other} | {_points(gain.over_seeds)} | {_points(rows)} | "
-                f"{rows.wins}, {rows.losses} | {' '.join(_signed(value) for value in gain.by_seed)} |"
+                f"| {each.dataset} | {gain.arm} − {gain.other} | {_points(gain.over_seeds)} | "
+                f"{_points(rows)} | {rows.wins}, {rows.losses} | {by_seed} |"
             )
     return "\n".join(lines)
 
@@ -209,7 +207,7 @@ def _fates(found: Sequence[Findings]) -> str:
 
 def _removals(found: Sequence[Findings]) -> str:
     lines = [
-        "| data set | rows removed | with noise (precision) | with a wrong label | share of pool with noise |",
+        "| data set | rows removed | with noise (precision) | with a wrong label | noise in the pool |",
         "|---|---:|---:|---:|---:|",
     ]
     for each in found:
@@ -258,9 +256,9 @@ def _picture(found: Sequence[Findings]) -> Figure:
     detail = "equal training tokens; dots: seeds; bars: 95 % intervals of the mean (Student's t over seeds)"
     write(page, 0, 32, detail, size=SMALL_SIZE, colour=MUTED)
     arms = [arm for arm, other in PAIRS if other == "raw"]
-    values = [abs(v) for e in found for g in e.gains for v in (*g.by_seed, g.over_seeds.low, g.over_seeds.high)
-              if g.other == "raw"]  # fmt: skip
-    most = 1.05 * max(values)
+    shown = [gain for each in found for gain in each.gains if gain.other == "raw"]
+    values = [(*gain.by_seed, gain.over_seeds.low, gain.over_seeds.high) for gain in shown]
+    most = 1.05 * max(abs(value) for of_gain in values for value in of_gain)
     left, gap = 188, 24
     width = (WIDE - left - gap * (len(found) - 1) - 8) / len(found)
     for number, each in enumerate(found):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def banking77(work: Path) -> DataSet:
     if not (folder / "train.jsonl").is_file():
         raise UserError(
             "TUNESMITH_DATA names no folder that holds banking77/train.jsonl",
-            "set it, or run with --dataset licence-notices; examples/banking77/task.yaml says where the data is",
+            "set it, or run with --dataset licence-notices; see examples/banking77/task.yaml",
         )
     files = {"path": str(folder / "train.jsonl"), "test_path": str(folder / "test.jsonl")}
     return _of_example("banking77", {**files, "most_frequent_labels": 8}, work)
@@ -101,8 +102,8 @@ def banking77(work: Path) -> DataSet:
 DATA_SETS = {"licence-notices": licence_notices, "banking77": banking77}
 
 
-def _of_example(name: str, data: dict[str, str | int], work: Path) -> DataSet:
-    """The clean rows of an example's task: one of each group of near-duplicates, none that is contradicted."""
+def _of_example(name: str, data: Mapping[str, str | int], work: Path) -> DataSet:
+    """The clean rows of an example's task: one of each group of near-duplicates, no contradictions."""
     task = load_task(EXAMPLES / name / "task.yaml")
     task = task.model_copy(update={"data": task.data.model_copy(update=data)})
     read = read_grouped(quiet_session(task, work / name))
