@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from arms import ARMS, Curation, Trained, curate, for_tokens
+from arms import ARMS, Curation, Fate, Trained, curate, for_tokens
 from compare import Study, run_seed
+from comparison import write_page
 from planting import KINDS, SHARES, plant
 from sets import DataSet, Sizes, draw
 from tiny import make_tiny_base, toy_rows
-from tunesmith.files import read_record
+from tunesmith.files import read_record, write_json
 from tunesmith.task.train_settings import TrainSettings
 
 LABELS = ("billing", "delivery", "refund", "greeting")
@@ -87,3 +88,26 @@ def test_arms_learn_equally_many_tokens_and_finished_ones_are_not_run_again(
     assert len(read_record(folder / "seed-0-curation.json", Curation).test_rows) == SIZES.test
     longer = replace(study, sizes=replace(SIZES, tokens=600))
     assert run_seed(data, 0, ARMS[:1], longer, "fp32") == list(ARMS[:1])
+
+
+@pytest.mark.parametrize(("better", "told"), [(0.2, "(better)"), (0.0, "(no difference is shown)")])
+def test_the_page_says_what_the_results_show(tmp_path: Path, better: float, told: str) -> None:
+    rows = 60
+    for seed in range(3):
+        fates = (Fate("wrong label", 20, 15, 0, 0, 5), Fate("none", 80, 5, 0, 0, 0))
+        names = tuple(f"{seed}-{row}" for row in range(rows))
+        curation = Curation("toy", seed, 100, 80, 20, 5, fates, {}, names, 1.0, "")
+        write_json(tmp_path / "results" / "toy" / f"seed-{seed}-curation.json", curation)
+        for arm in ARMS:
+            right = round(rows * (0.6 + seed / 100 + (better if arm == "curated" else 0)))
+            marks = "1" * right + "0" * (rows - right)
+            trained = Trained(
+                "toy", seed, arm, 100, 20, 1.5, 10, 900, 0.1, right / rows, marks, "", "fp32", 1, 1.0, {"processor": "a processor"}, {"torch": "2"},
+            )  # fmt: skip
+            write_json(tmp_path / "results" / "toy" / f"seed-{seed}-{arm}.json", trained)
+    write_page(tmp_path / "results", tmp_path)
+    page = (tmp_path / "curated-vs-noisy.md").read_text(encoding="utf-8")
+    assert f"against the raw pool {told}" in page
+    assert f"curated − raw | {100 * better:+.1f} " in page
+    assert "| toy | 60 | 75.0 % [" in page  # of the 20 rows removed in each seed, 15 were planted
+    assert (tmp_path / "curated-vs-noisy.png").stat().st_size > 5_000

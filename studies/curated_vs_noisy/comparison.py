@@ -258,7 +258,7 @@ def _picture(found: Sequence[Findings]) -> Figure:
     arms = [arm for arm, other in PAIRS if other == "raw"]
     shown = [gain for each in found for gain in each.gains if gain.other == "raw"]
     values = [(*gain.by_seed, gain.over_seeds.low, gain.over_seeds.high) for gain in shown]
-    most = 1.05 * max(abs(value) for of_gain in values for value in of_gain)
+    most = max(0.01, 1.05 * max(abs(value) for of_gain in values for value in of_gain))
     left, gap = 188, 24
     width = (WIDE - left - gap * (len(found) - 1) - 8) / len(found)
     for number, each in enumerate(found):
