@@ -102,7 +102,8 @@ def test_the_page_says_what_the_results_show(tmp_path: Path, better: float, told
             right = round(rows * (0.6 + seed / 100 + (better if arm == "curated" else 0)))
             marks = "1" * right + "0" * (rows - right)
             trained = Trained(
-                "toy", seed, arm, 100, 20, 1.5, 10, 900, 0.1, right / rows, marks, "", "fp32", 1, 1.0, {"processor": "a processor"}, {"torch": "2"},
+                "toy", seed, arm, 100, 20, 1.5, 10, 900, 0.1, right / rows, marks, "", "fp32", 1,
+                1.0, {"processor": "a processor"}, {"torch": "2"},
             )  # fmt: skip
             write_json(tmp_path / "results" / "toy" / f"seed-{seed}-{arm}.json", trained)
     write_page(tmp_path / "results", tmp_path)
