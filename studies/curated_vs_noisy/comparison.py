@@ -241,8 +241,8 @@ def _points(found: Estimate | PairedGain) -> str:
     return f"{_signed(found.value)} [{_signed(found.low)}, {_signed(found.high)}]"
 
 
-def _signed(share: float) -> str:
-    return f"{100 * share:+.1f}".replace("-", "−")
+def _signed(share: float, digits: int = 1) -> str:
+    return f"{100 * share:+.{digits}f}".replace("-", "−")
 
 
 def _range(numbers: Sequence[float]) -> str:
@@ -284,7 +284,7 @@ def _panel(axes: Axes, each: Findings, arms: Sequence[str], most: float) -> None
     axes.set_xlim(-most, most)
     axes.set_ylim(len(arms) - 0.5, -0.5)
     axes.yaxis.set_major_locator(FixedLocator([]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+.0f}".replace("-", "−")))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _signed(value, 0) if value else "0"))
     axes.tick_params(length=3, color=LINE, labelsize=SMALL_SIZE, labelcolor=MUTED)
     axes.grid(axis="x", color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
