@@ -2,6 +2,9 @@
 
     python benchmarks/audit.py [--rows 50000 --rows 200000] [--out benchmarks/results/audit.json]
 
+Without ``--rows`` 10,000, 50,000, 200,000 and 1,000,000 are measured. Sizes that are not measured this
+time keep what ``--out`` says about them.
+
 Rows are made-up questions (about 18 words; see duplicates.py), labelled by their verb with 2 % of the labels
 drawn at random, with a column of dates and one of channels. Each size is a process of its own. Grouping
 near-duplicates comes before the checks, as in ``tunesmith data audit``; reading files does not take part.
@@ -20,7 +23,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from duplicates import VERBS, made_up_rows
+from duplicates import VERBS, machine_and_versions, made_up_rows
 
 from tunesmith.data.audit.checks import CHECKS, run_check
 from tunesmith.data.audit.findings import AuditData
@@ -28,7 +31,8 @@ from tunesmith.data.duplicates import group_rows, with_groups
 from tunesmith.files import write_json
 from tunesmith.records import Message, Row
 
-SIZES = (50_000, 200_000)
+SIZES = (10_000, 50_000, 200_000, 1_000_000)
+RESULTS = Path(__file__).parent / "results"
 WRONG_LABELS = 0.02
 CHANNELS = ("app", "letter", "phone", "web")
 
@@ -36,19 +40,20 @@ CHANNELS = ("app", "letter", "phone", "web")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rows", type=int, action="append", help="a size to measure; repeatable")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, default=RESULTS / "audit.json")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(_measure(arguments.one)))
         return
-    runs = []
+    known = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.is_file() else {}
+    runs = {run["rows"]: run for run in known.get("runs", [])}
     for size in arguments.rows or SIZES:
         command = [sys.executable, __file__, "--one", str(size)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        runs.append(json.loads(done.stdout))
-        if arguments.out:
-            write_json(arguments.out, {"wrong_labels": WRONG_LABELS, "runs": runs})
+        runs[size] = json.loads(done.stdout)
+        ordered = [runs[rows] for rows in sorted(runs)]
+        write_json(arguments.out, {"wrong_labels": WRONG_LABELS, "runs": ordered})
 
 
 def _measure(size: int) -> dict[str, Any]:
@@ -63,6 +68,7 @@ def _measure(size: int) -> dict[str, Any]:
         result, _ = run_check(name, data)
         steps.append(_step(name, began, used, result.answer, result.summary))
     return {
+        **machine_and_versions(("numpy", "scipy", "scikit-learn", "cleanlab")),
         "rows": size,
         "seconds": round(time.perf_counter() - started, 1),
         "processor_seconds": round(time.process_time() - worked, 1),

@@ -12,12 +12,16 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
+import platform
 import random
 import resource
 import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -148,10 +152,45 @@ def main() -> None:
         measured += [
             _in_own_process(method, 0, arguments.banking77) for method in ("tunesmith", "datasketch")
         ]
-    result = {"similarity": SIMILARITY, "runs": measured, "against_brute_force": _accuracy()}
+    result = {
+        **machine_and_versions(("numpy", "scipy", "datasketch")),
+        "similarity": SIMILARITY,
+        "runs": measured,
+        "times_faster_than_datasketch": _times_faster(measured),
+        "against_brute_force": _accuracy(),
+    }
+    sys.stdout.write(json.dumps(result["times_faster_than_datasketch"], indent=1) + "\n")
     sys.stdout.write(json.dumps(result["against_brute_force"], indent=1) + "\n")
     if arguments.out:
         write_json(arguments.out, result)
+
+
+def machine_and_versions(packages: Sequence[str]) -> dict[str, Any]:
+    """What the seconds of this run depend on: processor, cores, memory, threads, and versions of packages."""
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text(encoding="utf-8").splitlines() if described.is_file() else []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "machine": {
+            "processor": model or platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "memory_gb": round(pages / 1024**3, 1),
+            "platform": platform.platform(),
+            "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
+        },
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+    }
+
+
+def _times_faster(measured: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """By data and number of rows: datasketch's processor seconds over Tunesmith's."""
+    by_method = {(run["method"], run["data"], run["rows"]): run["processor_seconds"] for run in measured}
+    return {
+        f"{data}, {rows:,} rows": round(seconds / by_method["tunesmith", data, rows], 1)
+        for (method, data, rows), seconds in by_method.items()
+        if method == "datasketch"
+    }
 
 
 def _in_own_process(method: str, size: int, folder: Path | None) -> dict[str, Any]:

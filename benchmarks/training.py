@@ -2,6 +2,7 @@
 
     python benchmarks/training.py licence-notices          # no shared prompt
     python benchmarks/training.py shared-prompt            # a 250-token instruction before every row
+    python benchmarks/training.py full                     # all weights instead of an adapter
     python benchmarks/training.py licence-notices --tune   # which settings serve TRL best
 
 Every measurement is a process of its own, ours and the peers' in turn, so that a change of the machine's
@@ -23,13 +24,18 @@ import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import patch
 
 RESULTS = Path(__file__).parent / "results"
 TASK = Path(__file__).parent.parent / "examples" / "licence-notices" / "task.yaml"
-BATCH_SIZE, RANK, ALPHA, LEARNING_RATE = 16, 16, 32.0, 1e-3
-WORKS = ("licence-notices", "shared-prompt")
+BATCH_SIZE, RANK, ALPHA = 16, 16, 32.0
+LEARNING_RATE = {"lora": 1e-3, "full": 2e-5}
+WORKS: dict[str, Literal["lora", "full"]] = {
+    "licence-notices": "lora",
+    "shared-prompt": "lora",
+    "full": "full",
+}
 # As TRL comes, and what its tuning (--tune) found best on this kind of machine.
 TRL_SETTINGS: dict[str, dict[str, Any]] = {
     "trl defaults": {},
@@ -70,7 +76,7 @@ def rendered_batches(work: str, steps: int) -> tuple[Any, list[list[Any]]]:
     rows = [
         render_row(loaded, instructed(instruction, row), row.target) for row in read_split(dataset, "train")
     ]
-    if work == "licence-notices":  # what the rows share is cut off, for the peers too
+    if work != "shared-prompt":  # what the rows share is cut off, for the peers too
         shared = common_prefix([row.ids for row in rows])
         rows = [Tokens(row.ids[shared:], row.learn[shared:]) for row in rows]
     batches = epoch_batches([len(row.ids) for row in rows], BATCH_SIZE, 0, 0)[:steps]
@@ -79,18 +85,19 @@ def rendered_batches(work: str, steps: int) -> tuple[Any, list[list[Any]]]:
 
 def train_ours(work: str, steps: int) -> dict[str, Any]:
     """``steps`` steps of the loop that `tunesmith train` runs."""
-    from tunesmith.engine.lora import attach_lora
+    from tunesmith.engine.adapters import make_trainable
     from tunesmith.stages.memory import peak_mb, reset_peak
     from tunesmith.task.train_settings import TrainSettings
     from tunesmith.training import fit as loop
 
     loaded, batches = rendered_batches(work, steps)
-    attach_lora(loaded.model, RANK, ALPHA, seed=0)
-    rows = [row for batch in batches for row in batch]
+    method = WORKS[work]
     settings = TrainSettings(
-        rank=RANK, alpha=ALPHA, learning_rate=LEARNING_RATE, epochs=1, batch_size=BATCH_SIZE,
-        validations_per_epoch=1,
+        method=method, rank=RANK, alpha=ALPHA, learning_rate=LEARNING_RATE[method], epochs=1,
+        batch_size=BATCH_SIZE, validations_per_epoch=1,
     )  # fmt: skip
+    make_trainable(loaded.model, settings)
+    rows = [row for batch in batches for row in batch]
     reset_peak()
     # The very batches that the peers are given.
     order = [list(range(at, at + BATCH_SIZE)) for at in range(0, len(rows), BATCH_SIZE)]
@@ -106,7 +113,7 @@ def train_ours(work: str, steps: int) -> dict[str, Any]:
 
 
 def train_trl(work: str, steps: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """The same steps by TRL's SFTTrainer with PEFT's LoRA."""
+    """The same steps by TRL's SFTTrainer, with PEFT's LoRA or on all weights."""
     import torch
     from datasets import Dataset
     from peft import LoraConfig
@@ -152,7 +159,8 @@ def train_trl(work: str, steps: int, settings: dict[str, Any]) -> dict[str, Any]
             model=model,
             args=SFTConfig(
                 output_dir=output, use_cpu=True, bf16=settings.get("autocast", False),
-                per_device_train_batch_size=BATCH_SIZE, max_steps=steps, learning_rate=LEARNING_RATE,
+                per_device_train_batch_size=BATCH_SIZE, max_steps=steps,
+                learning_rate=LEARNING_RATE[WORKS[work]],
                 lr_scheduler_type="linear", warmup_steps=max(1, steps // 10), completion_only_loss=True,
                 logging_steps=1, report_to=[], save_strategy="no", disable_tqdm=True, max_length=None,
                 **given,
@@ -164,7 +172,9 @@ def train_trl(work: str, steps: int, settings: dict[str, Any]) -> dict[str, Any]
                 }
             ),
             processing_class=tokenizer,
-            peft_config=LoraConfig(
+            peft_config=None
+            if WORKS[work] == "full"
+            else LoraConfig(
                 r=RANK, lora_alpha=int(ALPHA), target_modules="all-linear", task_type="CAUSAL_LM"
             ),
             callbacks=[Watch()],
@@ -200,6 +210,10 @@ def time_matrix_products(work: str, steps: int) -> dict[str, Any]:
         targets = sum(sum(row.learn) for row in batch)
         seconds = 0.0
         for inputs, outputs in linears:
+            if WORKS[work] == "full":
+                once = _product(tokens, inputs, outputs) + _product(tokens, outputs, inputs)
+                seconds += layers * (once + _product(outputs, tokens, inputs))
+                continue
             forward = _product(tokens, inputs, outputs) + _product(tokens, inputs, RANK)
             forward += _product(tokens, RANK, outputs)
             back = _product(tokens, outputs, inputs) + _product(tokens, outputs, RANK)
@@ -214,6 +228,8 @@ def time_matrix_products(work: str, steps: int) -> dict[str, Any]:
         other = _fastest(lambda s=scores, k=k: torch.bmm(s, k.transpose(1, 2)))
         seconds += layers * 3 * (once + other)
         seconds += _product(targets, width, config.vocab_size) + _product(targets, config.vocab_size, width)
+        if WORKS[work] == "full":
+            seconds += _product(config.vocab_size, targets, width)
         rates.append(sum(len(row.ids) for row in batch) / seconds)
     return {"tokens_per_second": rates}
 
@@ -277,6 +293,9 @@ def main() -> None:
             peer: sorted(run["tunesmith"]["rate"] / run[peer]["rate"] for run in runs)
             for peer in peers
             if "tunesmith" in peers and peer != "tunesmith"
+        },
+        "median_peak_memory_mb": {
+            p: statistics.median(run[p]["peak_memory_mb"] for run in runs) for p in peers if p != "ceiling"
         },
         "settings": TRL_SETTINGS,
         "runs": runs,

@@ -10,13 +10,13 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from metric_samples import answered
+from tunesmith.data.label_sets import label_set
 from tunesmith.errors import UserError
 from tunesmith.evaluation.metrics.answered import Measured, RowScores
 from tunesmith.evaluation.metrics.calibration import reliability
 from tunesmith.evaluation.metrics.catalogue import METRICS
 from tunesmith.evaluation.metrics.classification import confusion_matrix, label_scores
 from tunesmith.evaluation.metrics.measure import measure
-from tunesmith.evaluation.metrics.multilabel import label_set
 from tunesmith.evaluation.metrics.scope import apply_threshold, choose_threshold
 
 LABELS = list("abcd")
@@ -78,7 +78,7 @@ def test_balanced_accuracy_equals_scikit_learn() -> None:
 label_lists = st.lists(st.sampled_from("abcd"), max_size=3, unique=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(rows=st.lists(st.tuples(label_lists, label_lists), min_size=1, max_size=30))
 def test_several_labels_a_row_equal_scikit_learn(rows: list[tuple[list[str], list[str]]]) -> None:
     wanted, given_labels = (list(part) for part in zip(*rows, strict=True))
@@ -93,13 +93,23 @@ def test_several_labels_a_row_equal_scikit_learn(rows: list[tuple[list[str], lis
     assert ours("subset_accuracy") == pytest.approx(sklearn_metrics.accuracy_score(truth, guess))
     assert ours("hamming_loss") == pytest.approx(sklearn_metrics.hamming_loss(truth, guess))
     assert ours("row_f1") == pytest.approx(f1_score(truth, guess, average="samples", zero_division=1))
-    assert ours("multilabel_micro_f1") == pytest.approx(
-        f1_score(truth, guess, average="micro", zero_division=0)
-    )
+    jaccard = sklearn_metrics.jaccard_score(truth, guess, average="samples", zero_division=1)
+    assert ours("jaccard") == pytest.approx(jaccard)
+    together = {
+        "f1": f1_score,
+        "precision": sklearn_metrics.precision_score,
+        "recall": sklearn_metrics.recall_score,
+    }
+    for name, score in together.items():
+        reference = score(truth, guess, average="micro", zero_division=0)
+        assert ours(f"multilabel_micro_{name}") == pytest.approx(reference)
+    weighted = f1_score(truth, guess, average="weighted", zero_division=0)
+    assert ours("multilabel_weighted_f1") == pytest.approx(weighted)
     occurring = np.flatnonzero(truth.any(axis=0))
     if len(occurring):
-        macro = f1_score(truth, guess, labels=occurring, average="macro", zero_division=0)
-        assert ours("multilabel_macro_f1") == pytest.approx(macro)
+        for name, score in together.items():
+            macro = score(truth, guess, labels=occurring, average="macro", zero_division=0)
+            assert ours(f"multilabel_macro_{name}") == pytest.approx(macro)
 
 
 @pytest.mark.parametrize("text", ['["card", "fee"]', "fee, card", "card\nfee\n", " card ;fee; card "])

@@ -131,7 +131,7 @@ def test_an_unknown_key_gets_the_nearest_valid_one(tmp_path: Path, wrong: str, s
             'found "My Tickets" (text), allowed: up to 64 lower-case letters',
         ),
         ("name: tickets", "name: ../x", 'found "../x" (text), allowed: up to 64 lower-case letters'),
-        ("kind: classify", "kind: translate", 'found "translate" (text), allowed: classify or extract or'),
+        ("kind: classify", "kind: translate", 'found "translate" (text), allowed: classify or tag or'),
         ("gain: 0.02", "gain: 2", "found 2, allowed: a number (above 0, below 1)"),
         ("tickets.jsonl", "[a.jsonl, 3]", "found 3, allowed: text (not empty); put it in quotes"),
         ("tickets.jsonl", "[]", "found a list, allowed: text (not empty), or a list"),

@@ -18,7 +18,7 @@ CandidateKind = Literal["constant", "classical", "prompt", "endpoint", "tuned"]
 Settings = dict[str, str | int | float | bool | list[str] | list[int] | list[float] | None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation."""
 
@@ -26,7 +26,7 @@ class Message:
     content: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One example: the turns before the answer, and the answer that is wanted.
 

@@ -197,6 +197,17 @@ class Confusion:
 
 
 @dataclass(frozen=True)
+class LabelScore:
+    """How validation rows were answered with regard to one label, which so many ``rows`` have."""
+
+    label: str
+    rows: int
+    precision: Estimate
+    recall: Estimate
+    f1: Estimate
+
+
+@dataclass(frozen=True)
 class ExampleDuel:
     """A validation row on which the tuned candidate and the best opponent differ, in correctness or in score.
 
@@ -309,3 +320,4 @@ class RunSummary:
     test_slices: tuple[SliceScore, ...] = ()
     costs: Costs | None = None
     data_care: DataCare | None = None
+    label_scores: tuple[LabelScore, ...] = ()

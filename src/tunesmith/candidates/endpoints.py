@@ -19,12 +19,14 @@ from tunesmith.candidates.forms import (
     Wording,
     form_name,
     form_settings,
+    label_list_request,
     label_request,
     text_request,
     turns_of,
 )
 from tunesmith.candidates.retrieval import Library
 from tunesmith.candidates.shown import shown_with
+from tunesmith.data.label_sets import label_set, label_set_text
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash
 from tunesmith.models.endpoint import Purse, RefusedError, Reply, ask_endpoint, endpoint_key, request_body
@@ -39,7 +41,9 @@ _AROUND_LABELS = " \t\r\n\"'`*_.,:;!?“”‘’«»()[]<>"
 
 @dataclass(frozen=True)
 class EndpointPrompting:
-    """What the prompts on one endpoint share. ``labels`` with classify, ``schema`` where a task has one."""
+    """What the prompts on one endpoint share. ``labels`` with classify and tag, ``schema`` where a task has
+    one. ``several``: an answer is a list of the labels, not one of them.
+    """
 
     endpoint: EndpointSettings
     instruction: str
@@ -47,6 +51,7 @@ class EndpointPrompting:
     schema: Mapping[str, Any] | None
     train: Sequence[Row]
     library: Library | None = None
+    several: bool = False
 
 
 def endpoint_candidate(prompting: EndpointPrompting, form: PromptForm) -> Candidate:
@@ -66,7 +71,8 @@ def endpoint_candidate(prompting: EndpointPrompting, form: PromptForm) -> Candid
     schema = None if prompting.schema is None else text_request(prompting.schema, False)
     if form.passages and prompting.library is not None:
         shown.append([prompting.library.sha256])
-    identity = content_hash(["endpoint", settings, list(prompting.labels), schema, shown])
+    labels = [*prompting.labels, *([["several"]] if prompting.several else [])]
+    identity = content_hash(["endpoint", settings, labels, schema, shown])
     return Candidate(identity, "endpoint", f"{endpoint.name}, {form_name(form)}", settings, endpoint.model)
 
 
@@ -117,7 +123,8 @@ def _requests(endpoint: EndpointSettings, prompt: tuple[Message, ...]) -> list[s
 
 def _voted(prompting: EndpointPrompting, answers: Sequence[str]) -> str:
     """The commonest answer, of labels where there is one; on a tie that which was drawn first."""
-    labels = [answer for answer in answers if answer in prompting.labels]
+    known = [] if prompting.several else prompting.labels
+    labels = [answer for answer in answers if answer in known]
     return Counter(labels or answers).most_common(1)[0][0]
 
 
@@ -135,6 +142,17 @@ def read_label(text: str, labels: Sequence[str]) -> str | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
+def read_labels(text: str, labels: Sequence[str]) -> str | None:
+    """The set of labels that ``text`` lists, in the one way it is written; None where one of them is none.
+
+    A JSON list, or labels parted by commas, semicolons or line ends; each is read as by :func:`read_label`.
+    """
+    fenced = _FENCED.search(text)
+    named = [read_label(one, labels) for one in label_set(fenced[1] if fenced else text)]
+    known = [label for label in named if label is not None]
+    return label_set_text(known) if len(known) == len(named) else None
+
+
 def _normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(_AROUND_LABELS)
 
@@ -142,6 +160,8 @@ def _normalised(text: str) -> str:
 def _read_answer(prompting: EndpointPrompting, form: PromptForm, text: str) -> str:
     if form.reasoning and (answers := _ANSWER.split(text)):
         text = answers[-1]
+    if prompting.several:
+        return read_labels(text, prompting.labels) or text.strip()
     if prompting.labels:
         # What is no label stays as it is, and so counts as wrong.
         return read_label(text, prompting.labels) or text.strip()
@@ -155,7 +175,8 @@ def _prompts(
 ) -> list[tuple[Message, ...]]:
     request = text_request(prompting.schema, False)
     if prompting.labels:
-        request = label_request(prompting.labels)
+        ask_for = label_list_request if prompting.several else label_request
+        request = ask_for(prompting.labels)
     if form.examples:
         # Unlike a base whose labels are scored, it must know the labels that no example shows.
         request = f"{request}\nAnswer like the examples.".strip()

@@ -14,7 +14,7 @@ from tunesmith.task.kinds import Kind
 from tunesmith.task.opponent_settings import PLACEHOLDERS, EndpointSettings, ExampleChoice, OpponentSettings
 
 # Kinds with a right answer to be thought about first.
-REASONED_KINDS: tuple[Kind, ...] = ("classify", "extract", "answer")
+REASONED_KINDS: tuple[Kind, ...] = ("classify", "tag", "extract", "answer")
 REASONING_REQUEST = (
     "Think step by step first. Then write your answer alone on the last line, after the word Answer and a "
     "colon."
@@ -119,6 +119,14 @@ def listed(labels: Sequence[str]) -> str:
 def label_request(labels: Sequence[str]) -> str:
     """``Answer with exactly one of: …``."""
     return f"Answer with exactly one of:{listed(labels)}"
+
+
+def label_list_request(labels: Sequence[str]) -> str:
+    """``Answer with a JSON list of those that fit, …``."""
+    return (
+        "Answer with a JSON list of those that fit, in alphabetical order, such as "
+        f'["first label", "second label"], or [] where none fits:{listed(labels)}'
+    )
 
 
 def text_request(schema: Mapping[str, Any] | None, has_examples: bool) -> str:

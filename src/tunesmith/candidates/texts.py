@@ -19,6 +19,7 @@ from tunesmith.candidates.forms import (
     Wording,
     form_name,
     form_settings,
+    label_list_request,
     schema_text,
     text_request,
     turns_of,
@@ -29,6 +30,8 @@ from tunesmith.candidates.tuned_prompts import tuned_prompts
 from tunesmith.engine.constrained import TokenFilter, json_filter
 from tunesmith.engine.forward import common_prefix
 from tunesmith.engine.generation import Decoding, generate
+from tunesmith.engine.label_lists import label_lists
+from tunesmith.engine.vocabulary import read_vocabulary
 from tunesmith.files import content_hash
 from tunesmith.models.adapters import METHOD_TITLES
 from tunesmith.models.loading import LoadedModel
@@ -42,7 +45,10 @@ COVERED_SHARE = 0.99
 
 @dataclass(frozen=True)
 class Writing:
-    """What candidates that write share: the base, the instruction, the limit of an answer, rows to show."""
+    """What candidates that write share: the base, the instruction, the limit of an answer, rows to show.
+
+    With ``labels`` an answer is a list of some of them.
+    """
 
     loaded: LoadedModel
     instruction: str
@@ -50,21 +56,27 @@ class Writing:
     schema: Mapping[str, Any] | None
     train: Sequence[Row]
     library: Library | None = None
+    labels: tuple[str, ...] = ()
 
     @cached_property
     def grammar(self) -> TokenFilter | None:
-        """The tokens that keep an answer inside the schema; None without one."""
+        """The tokens that keep an answer inside the schema, or a list of the labels; None without either."""
+        if self.labels:
+            vocabulary = read_vocabulary(self.loaded.tokenizer)
+            return TokenFilter(label_lists(self.labels), vocabulary, self.loaded.end_token)
         if self.schema is None:
             return None
         return json_filter(self.schema, self.loaded.tokenizer, self.loaded.end_token)
 
 
-def answer_limit(loaded: LoadedModel, train: Sequence[Row], asked: int | None) -> int:
-    """The most tokens of an answer: ``asked``, else what 99 of 100 training answers and their ends have."""
+def answer_limit(
+    loaded: LoadedModel, train: Sequence[Row], asked: int | None, covered: float = COVERED_SHARE
+) -> int:
+    """The most tokens of an answer: ``asked``, else what so many training answers and their ends have."""
     if asked is not None:
         return asked
     lengths = sorted(len(render_answer(loaded, row.target)) for row in train)
-    return lengths[math.ceil(COVERED_SHARE * len(lengths)) - 1]
+    return lengths[math.ceil(covered * len(lengths)) - 1]
 
 
 def prompt_candidate(writing: Writing, form: PromptForm) -> Candidate:
@@ -73,7 +85,7 @@ def prompt_candidate(writing: Writing, form: PromptForm) -> Candidate:
     shown = sorted([row.id, row.target] for row in writing.train) if form.examples else []
     base = writing.loaded.base
     found = [writing.library.sha256] if form.passages and writing.library is not None else []
-    identity = content_hash(["prompt that writes", settings, shown, base.sha256, *found])
+    identity = content_hash(["prompt that writes", settings, shown, base.sha256, *found, *_choices(writing)])
     return Candidate(identity, "prompt", form_name(form), settings, base.name)
 
 
@@ -87,7 +99,7 @@ def tuned_candidate(writing: Writing, adapter_sha256: str, method: str, passages
         settings["passages"] = passages
         found = [writing.library.sha256]
         name += f" + {form_name(PromptForm(passages=passages))}"
-    identity = content_hash(["tuned to write", base.sha256, settings, *found])
+    identity = content_hash(["tuned to write", base.sha256, settings, *found, *_choices(writing)])
     return Candidate(identity, "tuned", name, settings, base.name)
 
 
@@ -140,6 +152,10 @@ def _settings(writing: Writing) -> Settings:
     return settings
 
 
+def _choices(writing: Writing) -> list[list[str]]:
+    return [list(writing.labels)] if writing.labels else []
+
+
 def _fitting(writing: Writing, form: PromptForm, row: Row, shown: Shown) -> list[int]:
     room = writing.loaded.context_tokens - writing.max_new_tokens
     for less in ever_shorter(shown):
@@ -151,7 +167,9 @@ def _fitting(writing: Writing, form: PromptForm, row: Row, shown: Shown) -> list
 
 def _prompt(writing: Writing, form: PromptForm, row: Row, shown: Shown) -> list[int]:
     request = text_request(writing.schema, bool(shown.examples))
-    wording = Wording(writing.instruction, request, (), form.template)
+    if writing.labels:
+        request = label_list_request(writing.labels)
+    wording = Wording(writing.instruction, request, writing.labels, form.template)
     return render_prompt(writing.loaded, turns_of(wording, row, shown))
 
 

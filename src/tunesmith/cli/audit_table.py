@@ -40,8 +40,6 @@ class AuditTable:
         table.add_column("repair", no_wrap=True)
         for result in self.results:
             summary = escape(result.summary)
-            if result.sampled_rows is not None:
-                summary += f" [dim](a sample of {result.sampled_rows:,} rows)[/]"
             answer = f"[{STYLES[result.answer]}]{result.answer}[/]"
             table.add_row(f"[bold]{escape(result.check)}[/]", answer, summary, "")
             for finding in result.findings[:FINDINGS_SHOWN]:

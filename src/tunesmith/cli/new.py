@@ -7,6 +7,7 @@ import os
 import re
 import statistics
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,7 +42,7 @@ def new(
     kind: Annotated[
         str | None,
         typer.Option(
-            "--kind", help="classify, extract, generate, summarise, answer, chat; default: by the data"
+            "--kind", help="classify, tag, extract, generate, summarise, answer, chat; default: by the data"
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -51,7 +52,8 @@ def new(
     Looks at the file and writes NAME/task.yaml, with every setting explained, and a JSON Schema for editors.
     """
     from tunesmith.data.kind_guess import guess_kind, json_fields, mostly_attributes
-    from tunesmith.data.look import look, pairs
+    from tunesmith.data.label_sets import label_rows
+    from tunesmith.data.look import are_label_lists, look, pairs
     from tunesmith.files import write_json, write_text
     from tunesmith.task import task_json_schema
     from tunesmith.task.kinds import KINDS
@@ -68,13 +70,21 @@ def new(
     cache = cache_folder()
     looked = look(str(data), cache, say)
     columns = _choose_columns(looked, data, input_column, target_column, asked_kind)
-    found = pairs(looked, _read(columns))
+    label_lists = columns.target is not None and are_label_lists(
+        [record.fields.get(columns.target) for record in looked.records]
+    )
+    found = pairs(looked, replace(_read(columns), label_sets=label_lists))
     names = (columns.input,) if isinstance(columns.input, str) else columns.input or ()
     guessed, why = guess_kind(found, names, columns.messages is not None)
+    if label_lists:
+        guessed, why = "tag", "the targets are lists of labels"
     chosen = asked_kind or guessed
     why = f"kind: {chosen}" + (", as asked" if asked_kind else f": {why} (--kind sets another)")
     fields = json_fields(found) if chosen == "extract" else []
+    labelled = chosen == "classify" or (chosen == "tag" and label_lists)
     seen = _seen(looked, look(str(test), cache, say) if test else None, found, mostly_attributes(found))
+    if label_lists:
+        seen = replace(seen, labels=dict(label_rows(pair.target for pair in found).most_common()))
     test_path = _from_folder(test, task_file.parent) if test else None
     text = begin_task(
         name,
@@ -105,7 +115,7 @@ def new(
         "read_as": looked.why,
         "rows": seen.rows,
         "test_rows": seen.test_rows,
-        "labels": len(seen.labels) if chosen == "classify" else 0,
+        "labels": len(seen.labels) if labelled else 0,
     }
     given = columns.input if isinstance(columns.input, str) else " + ".join(columns.input or ())
     read = columns.messages or f"{given} -> {columns.target}"
@@ -116,7 +126,7 @@ def new(
         "".join(f"{sentence}\n" for sentence in looked.why)
         + f"{why}\n"
         + f"{task_file}: {seen.rows:,} rows, {read}, {len(seen.labels):,} "
-        + f"{'labels' if chosen == 'classify' else 'different targets'}\n"
+        + f"{'labels' if labelled else 'different targets'}\n"
         f"next: read it, set the instruction and goal.gain, then: tunesmith run {task_file}",
     )
 
@@ -130,6 +140,7 @@ def _choose_columns(
 ) -> Columns:
     """The columns that were asked for; those left out only where the file leaves no doubt."""
     from tunesmith.data.look import INPUT_NAMES, TARGET_NAMES, TEXT_TARGET_NAMES, text_target
+    from tunesmith.task.kinds import LABELLED
     from tunesmith.task.template import Columns
 
     names = [column.name for column in seen.columns]
@@ -145,7 +156,7 @@ def _choose_columns(
     proposed, other = seen.target, given_target
     usual: tuple[str, ...] = TARGET_NAMES
     written = text_target(seen.columns)
-    if written is not None and (proposed is None or kind not in (None, "classify")):
+    if written is not None and (proposed is None or kind not in (None, *LABELLED)):
         proposed, usual = written, TEXT_TARGET_NAMES
         other = given_target or written
     likely = None if seen.input == other else seen.input

@@ -81,7 +81,7 @@ def group_rows(
     # Words never hold a line break, so the joined text stands for them at a fraction of their memory.
     row_texts = ["\n".join(words(compared_text(row))) for row in rows]
     texts = sorted(set(row_texts))
-    sets = shingle_sets([text.split("\n") for text in texts], shingle_words)
+    sets = shingle_sets((text.split("\n") for text in texts), shingle_words)
     together = np.array(_together(rows, row_texts, texts, keep_together), np.int64).reshape(-1, 2)
     roots = near_components(sets, similarity, together)
     # A root is the smallest index of its component, so the id is the hash of the group's first text.

@@ -6,7 +6,7 @@ groups, and compares texts in two more ways, so that a mistake in the grouping c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,17 +68,15 @@ def leak_partners(
 
     ``splits`` names the split of each row; rows of one split follow each other, the earlier split first.
     """
-    texts = [words(compared_text(row)) for row in rows]
+    texts = ["\n".join(words(compared_text(row))) for row in rows]
     found: dict[int, tuple[int, LeakKind]] = {}
-    equal: list[tuple[LeakKind, list[tuple[str, ...]]]] = [
-        ("same source", [(row.source,) for row in rows]),
-        ("same text", [tuple(compared_text(row).casefold().split()) for row in rows]),
+    equal: list[tuple[LeakKind, Iterable[str | None]]] = [
+        ("same source", (row.source for row in rows)),
+        ("same text", (" ".join(compared_text(row).casefold().split()) or None for row in rows)),
         ("same text", texts),
-        ("same group", [(row.group,) if row.group else () for row in rows]),
+        ("same group", (row.group or None for row in rows)),
     ]
-    for column in keep_together:
-        values = [row.field(column) for row in rows]
-        equal.append(("same value", [() if value is None else (value,) for value in values]))
+    equal += [("same value", [row.field(column) for row in rows]) for column in keep_together]
     for kind, keys in equal:
         for second, first in _equal(keys, splits).items():
             found.setdefault(second, (first, kind))
@@ -87,21 +85,21 @@ def leak_partners(
     return found
 
 
-def _equal(keys: Sequence[tuple[str, ...]], splits: Sequence[str]) -> dict[int, int]:
+def _equal(keys: Iterable[str | None], splits: Sequence[str]) -> dict[int, int]:
     """Row -> the first row of an earlier split that has the same key."""
-    earliest: dict[tuple[str, ...], int] = {}
+    earliest: dict[str | None, int] = {}
     partners = {}
     for second, key in enumerate(keys):
         first = earliest.setdefault(key, second)
-        if key and splits[first] != splits[second]:  # no group, no value: that says nothing
+        if key is not None and splits[first] != splits[second]:  # no group, no value: that says nothing
             partners[second] = first
     return partners
 
 
 def _near(
-    texts: Sequence[Sequence[str]], splits: Sequence[str], similarity: float, shingle_words: int
+    texts: Sequence[str], splits: Sequence[str], similarity: float, shingle_words: int
 ) -> dict[int, int]:
-    """Row -> a row of an earlier split that is a near-duplicate.
+    """Row -> a row of an earlier split that is a near-duplicate. ``texts`` have one word a line.
 
     Near-duplicates share one of their rarest shingles (see :func:`prefixes`), so all that do are compared.
     """
@@ -111,7 +109,7 @@ def _near(
 
     numbers = {name: number for number, name in enumerate(dict.fromkeys(splits))}
     split = np.array([numbers[name] for name in splits])
-    sets = shingle_sets(texts, shingle_words)
+    sets = shingle_sets((text.split("\n") for text in texts), shingle_words)
     matrix = incidence(sets)
     members, shingles = prefixes(sets, np.arange(len(texts)), similarity)
     order = np.argsort(shingles, kind="stable")  # rows stay in order, so earlier splits come first

@@ -97,3 +97,9 @@ def _attribution(package: zipfile.ZipFile, wheel: Path) -> str:
     # The notes read "the preferred attribution notice for data is:" and then the notice itself.
     lines = [line.strip() for line in str(about["notes"]).splitlines()[1:]]
     return "\n".join(line for line in lines if line)
+
+
+def named_licences(expression: str) -> tuple[str, ...]:
+    """The licences and exceptions that an expression names, such as ``(gpl-2.0 WITH autoconf) OR mit``."""
+    words = re.findall(r"[^\s()]+", expression)
+    return tuple(sorted({word for word in words if word not in ("AND", "OR", "WITH")}))

@@ -27,7 +27,10 @@ INPUT_NAMES = (
     "content",
     "body",
 )
-TARGET_NAMES = ("label", "target", "intent", "category", "class", "answer", "output", "topic", "sentiment")
+TARGET_NAMES = (
+    *("label", "target", "intent", "category", "class", "answer", "output", "topic", "sentiment"),
+    *("labels", "tags", "topics", "categories"),
+)
 # Columns with these names hold texts to be written.
 TEXT_TARGET_NAMES = (
     *("target", "output", "answer", "response", "completion", "summary", "highlights", "reference", "ref"),
@@ -97,7 +100,8 @@ def look(
 
     What annotators answered is the target. Else columns with the usual names of prompts and answers are
     taken; else the target is a column with at least two and at most half as many values as rows, each of a
-    few words, and the input is the longest other text, where usual names win over unusual ones.
+    few words, or of lists of labels, and the input is the longest other text, where usual names win over
+    unusual ones.
 
     Raises:
         UserError: a file cannot be read (see :func:`open_table`).
@@ -212,6 +216,15 @@ def _are_conversations(values: Sequence[object]) -> bool:
     )
 
 
+def are_label_lists(values: Sequence[object]) -> bool:
+    """Whether all values are lists of names of a few words, at least one of them not empty."""
+    return any(values) and all(
+        isinstance(value, list)
+        and all(isinstance(label, str) and len(label.split()) <= LABEL_WORDS for label in value)
+        for value in values
+    )
+
+
 def _usual_set(names: Sequence[str]) -> tuple[str | tuple[str, ...] | None, str | None]:
     for inputs, target in USUAL_SETS:
         if {*inputs, target} <= set(names):
@@ -239,9 +252,12 @@ def _target(columns: Sequence[ColumnLook], cells: dict[str, list[object]]) -> st
     fitting = [
         column
         for column in columns
-        if column.type in ("text", "number", "true/false", "mixed")
-        and 2 <= column.distinct <= len(cells[column.name]) / 2
-        and _mean_words(cells[column.name]) <= LABEL_WORDS
+        if (
+            column.type in ("text", "number", "true/false", "mixed")
+            and 2 <= column.distinct <= len(cells[column.name]) / 2
+            and _mean_words(cells[column.name]) <= LABEL_WORDS
+        )
+        or (column.distinct >= 2 and are_label_lists(cells[column.name]))
     ]
     fitting.sort(key=lambda column: (_name_rank(column.name, TARGET_NAMES), -column.filled, column.distinct))
     return fitting[0].name if fitting else None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from tunesmith.data.duplicates import group_rows
+from tunesmith.data.label_sets import target_labels
 from tunesmith.data.parsed import MADE_COLUMN, BadRecord, Record, place, refuse
 from tunesmith.data.splits import Split
 from tunesmith.errors import UserError
@@ -141,13 +142,13 @@ def add_made(
             known = [same] if same else [row for row in like if row.id in train]
             group = min((row.group for row in known), default=component)
             added[candidate.id] = replace(candidate, group=group)
-    trained = {*split.labels, *(row.target for row in added.values())}
-    tested = {row.target for row in split.test if not row.conflict}
+    trained = {*split.labels, *target_labels(added.values(), split.label_sets)}
+    tested = target_labels((row for row in split.test if not row.conflict), split.label_sets)
     return replace(
         split,
         train=tuple(sorted((*split.train, *added.values()), key=lambda row: row.id)),
         labels=tuple(sorted(trained)),
-        unmeasured_labels=tuple(sorted(trained - tested)),
+        unmeasured_labels=tuple(sorted(trained - set(tested))),
         set_aside=split.set_aside
         + tuple(SetAside(f"made rows: {why}", number, 0) for why, number in sorted(aside.items())),
     )

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from tunesmith.data.shingles import Indices, ShingleSets, are_near, incidence, prefixes
+from tunesmith.data.numbered import Indices
+from tunesmith.data.shingles import ShingleSets, are_near, incidence, prefixes
 
 PERMUTATIONS = 128
 SEED = 1

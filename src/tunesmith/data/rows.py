@@ -9,6 +9,7 @@ from typing import get_args
 
 from tunesmith.data.annotated import several
 from tunesmith.data.formats import OpenTable
+from tunesmith.data.label_sets import read_label_set
 from tunesmith.data.parsed import LINES_SHOWN, MADE_COLUMN, BadRecord, Record, place, refuse, row_fix
 from tunesmith.errors import UserError
 from tunesmith.files import canonical_json
@@ -33,7 +34,8 @@ class ColumnsRead:
     Either ``messages`` (a conversation that ends with the answer), or ``input`` (one column or several,
     joined by a blank line; a list of turns is a conversation) and ``target``. ``rejected`` is the answer
     not wanted, of a preference pair. ``fields`` are kept beside the row, as text, and so are
-    ``split_fields``: (setting, column).
+    ``split_fields``: (setting, column). With ``label_sets`` a target is a list of labels, or a text of labels
+    parted by ``label_separator``.
     """
 
     input: tuple[str, ...] = ()
@@ -42,6 +44,8 @@ class ColumnsRead:
     rejected: str | None = None
     fields: tuple[str, ...] = ()
     split_fields: tuple[tuple[str, str], ...] = ()
+    label_sets: bool = False
+    label_separator: str | None = None
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -126,7 +130,7 @@ def row_of(record: Record, columns: ColumnsRead, name: str) -> Row:
     if columns.messages is not None:
         turns, target = _ended(_turns(_value(record, columns.messages), columns.messages))
     else:
-        turns, target = _asked(record, columns.input), _answer(record, columns.target or "", "target")
+        turns, target = _asked(record, columns.input), _target(record, columns)
     rejected = None
     if columns.rejected is not None:
         rejected = _rejected(record, columns, turns)
@@ -223,6 +227,19 @@ def _answer(record: Record, field: str, role: str) -> str:
     return _as_text(value, field, role).strip()
 
 
+def _target(record: Record, columns: ColumnsRead) -> str:
+    field = columns.target or ""
+    if not columns.label_sets:
+        return _answer(record, field, "target")
+    value = _value(record, field)
+    if isinstance(value, str) and (record.votes or {}).get(field) and not value.startswith("["):
+        value = [value]  # of what people chose among several, one choice is no list
+    try:
+        return read_label_set(value, columns.label_separator)
+    except ValueError as problem:
+        raise RowError(f"the target '{field}' {problem}") from None
+
+
 def _rejected(record: Record, columns: ColumnsRead, turns: tuple[Message, ...]) -> str:
     field = columns.rejected or ""
     if columns.messages is None:
@@ -292,7 +309,8 @@ def _as_text(value: object, field: str, role: str) -> str:
         # Tables turn whole numbers into floats as soon as one cell of the column is missing.
         return str(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, (list, dict, bytes)):
-        raise RowError(f"the {role} '{field}' holds a {type(value).__name__}, not text")
+        several = " (several labels a row are kind: tag)" if role == "target" and _is_labels(value) else ""
+        raise RowError(f"the {role} '{field}' holds a {type(value).__name__}, not text{several}")
     text = str(value)
     if not text.strip():
         raise RowError(
@@ -305,3 +323,7 @@ def _as_text(value: object, field: str, role: str) -> str:
     except UnicodeEncodeError:
         raise RowError(f"the {role} '{field}' holds half a surrogate pair, which is no valid text") from None
     return text
+
+
+def _is_labels(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(label, str) for label in value)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
 from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-Indices = NDArray[np.int64]
+from tunesmith.data.numbered import Indices, NumberedWords, numbered_words
 
 _NO_WORD = 0  # fills up texts that are shorter than one shingle
 _TOLERANCE = 1e-9  # for thresholds such as 0.8, which binary fractions only approach
@@ -28,7 +26,7 @@ class ShingleSets:
     """
 
     offsets: Indices
-    numbers: Indices
+    numbers: NDArray[np.int32]
 
     @property
     def sizes(self) -> Indices:
@@ -36,37 +34,44 @@ class ShingleSets:
         return np.diff(self.offsets)
 
 
-def shingle_sets(texts: Sequence[Sequence[str]], shingle_words: int) -> ShingleSets:
+def shingle_sets(texts: Iterable[Sequence[str]], shingle_words: int) -> ShingleSets:
     """The sets of all runs of ``shingle_words`` words; a text with fewer words is one shingle.
 
     Numbering is exact: two shingles have the same number only if they are the same words.
     """
-    # Words are numbered from 1 as they are met; looking one up costs no Python call.
-    vocabulary: defaultdict[str, int] = defaultdict(count(_NO_WORD + 1).__next__)
-    lengths = np.fromiter((len(text) for text in texts), np.int64, len(texts))
-    every_word = map(vocabulary.__getitem__, chain.from_iterable(texts))
-    flat = np.fromiter(every_word, np.int64, int(lengths.sum()))
-    padded = np.maximum(lengths, shingle_words)
-    words = np.full(int(padded.sum()), _NO_WORD, np.int64)
-    words[_places(_starts(padded), lengths)] = flat
-    counts = padded - shingle_words + 1
-    starts = _places(_starts(padded), counts)
-    codes = words[starts]
-    highest = len(vocabulary)
-    for position in range(1, shingle_words):
-        if highest >= np.iinfo(np.int64).max // (len(vocabulary) + 1) - 1:
-            distinct, codes = np.unique(codes, return_inverse=True)
-            highest = len(distinct) - 1
-        codes = codes * (len(vocabulary) + 1) + words[starts + position]
-        highest = (highest + 1) * (len(vocabulary) + 1)
+    codes, sizes = _shingle_codes(numbered_words(texts), shingle_words)
     _, codes, frequency = np.unique(codes, return_inverse=True, return_counts=True)
     number = np.empty(len(frequency), np.int64)
     number[np.argsort(frequency, kind="stable")] = np.arange(len(frequency))
-    owners = np.repeat(np.arange(len(texts)), counts)
-    keys = np.sort(owners * len(frequency) + number[codes])
+    keys = np.repeat(np.arange(len(sizes)) * len(frequency), sizes)
+    keys += number[codes]
+    del codes
+    keys.sort()
     keys = keys[np.diff(keys, prepend=-1) > 0]
-    sizes = np.bincount(keys // len(frequency), minlength=len(texts))
-    return ShingleSets(np.concatenate([[0], np.cumsum(sizes)]), keys % len(frequency))
+    owners, numbers = np.divmod(keys, len(frequency))
+    different = np.bincount(owners, minlength=len(sizes))
+    return ShingleSets(np.concatenate([[0], np.cumsum(different)]), numbers.astype(np.int32))
+
+
+def _shingle_codes(texts: NumberedWords, shingle_words: int) -> tuple[Indices, Indices]:
+    """A code of every shingle of every text, equal where the words are, and how many each text has."""
+    padded = np.maximum(texts.lengths, shingle_words)
+    words = np.full(int(padded.sum()), _NO_WORD, np.int32)
+    words[_places(_starts(padded), texts.lengths)] = texts.numbers + 1
+    counts = padded - shingle_words + 1
+    starts = _places(_starts(padded), counts)
+    base = len(texts.words) + 1
+    codes = words[starts].astype(np.int64)
+    highest = base - 1
+    for _ in range(1, shingle_words):
+        if highest >= np.iinfo(np.int64).max // base - 1:
+            different, codes = np.unique(codes, return_inverse=True)
+            highest = len(different) - 1
+        starts += 1
+        codes *= base
+        codes += words[starts]
+        highest = (highest + 1) * base
+    return codes, counts
 
 
 def shared_prefix(sizes: Indices, similarity: float) -> Indices:
@@ -82,7 +87,8 @@ def shared_prefix(sizes: Indices, similarity: float) -> Indices:
 def prefixes(sets: ShingleSets, members: Indices, similarity: float) -> tuple[Indices, Indices]:
     """The rarest shingles of ``members``: positions in ``members``, and shingle numbers, shape (entries,)."""
     counts = shared_prefix(sets.sizes[members], similarity)
-    return np.repeat(np.arange(len(members)), counts), sets.numbers[_places(sets.offsets[members], counts)]
+    entries = sets.numbers[_places(sets.offsets[members], counts)]
+    return np.repeat(np.arange(len(members)), counts), entries.astype(np.int64)
 
 
 def incidence(sets: ShingleSets) -> csr_matrix:

@@ -15,7 +15,8 @@ from pathlib import Path
 from tunesmith.data.documents import open_documents
 from tunesmith.data.duplicates import compared_text
 from tunesmith.data.formats import OpenTable, open_table
-from tunesmith.data.licences import LICENCE, read_notices
+from tunesmith.data.label_sets import label_set_text, target_labels
+from tunesmith.data.licences import LICENCE, named_licences, read_notices
 from tunesmith.data.places import Place, find_place
 from tunesmith.data.rows import ColumnsRead, RowsRead, rows_of
 from tunesmith.data.windowed import windows_of
@@ -41,7 +42,8 @@ class SourceSpec:
     answer not wanted of preference pairs; ``fields`` are further columns to keep with every row, and
     ``split_fields`` those that the split needs, as (setting, column).
     ``min_words``, ``max_words`` and ``most_frequent_labels`` narrow the rows of any source. Inputs of more
-    than ``window_words`` words are cut into windows that share ``window_overlap_words`` with the next.
+    than ``window_words`` words are cut into windows that share ``window_overlap_words`` with the next. With
+    ``label_sets`` a target is a set of labels (:mod:`tunesmith.data.label_sets`).
     """
 
     package: str | None
@@ -58,6 +60,8 @@ class SourceSpec:
     split_fields: tuple[tuple[str, str], ...] = ()
     window_words: int | None = None
     window_overlap_words: int = 0
+    label_sets: bool = False
+    label_separator: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,14 +95,16 @@ def read_source(spec: SourceSpec, cache: Path, say: Callable[[str], None] = lamb
         UserError: anything wrong with the files, fewer than 100 rows, or only one class.
     """
     source = (
-        _read_files(spec, cache, say) if spec.package is None else _read_package(spec.package, cache, say)
+        _read_files(spec, cache, say)
+        if spec.package is None
+        else _read_package(spec.package, spec.label_sets, cache, say)
     )
     source = _filtered(source, spec)
     _check_enough(source, has_test_file=spec.test_path is not None)
     return source
 
 
-def _read_package(package: str, cache: Path, say: Callable[[str], None]) -> Source:
+def _read_package(package: str, label_sets: bool, cache: Path, say: Callable[[str], None]) -> Source:
     if package not in PACKAGES:
         near = difflib.get_close_matches(package, PACKAGES, n=1, cutoff=0.0)[0]
         raise UserError(
@@ -108,7 +114,13 @@ def _read_package(package: str, cache: Path, say: Callable[[str], None]) -> Sour
     wheel = fetch_wheel(package, PACKAGES[package], cache, say)
     read = read_notices(wheel)
     rows = [
-        Row("", notice.source, (Message("user", notice.text),), notice.expression) for notice in read.notices
+        Row(
+            "",
+            notice.source,
+            (Message("user", notice.text),),
+            label_set_text(named_licences(notice.expression)) if label_sets else notice.expression,
+        )
+        for notice in read.notices
     ]
     return Source(
         rows=_with_ids(rows),
@@ -157,6 +169,8 @@ def columns_of(spec: SourceSpec) -> ColumnsRead:
         spec.rejected,
         spec.fields,
         spec.split_fields,
+        spec.label_sets,
+        spec.label_separator,
     )
 
 
@@ -256,11 +270,12 @@ def _filtered(source: Source, spec: SourceSpec) -> Source:
 
         source = _keep(source, fits, f"inputs that do not have {limits}")
     if spec.most_frequent_labels is not None:
-        counts = Counter(row.target for row in source.rows)
+        sets = spec.label_sets
+        counts = target_labels(source.rows, sets)
         ranked = sorted(counts, key=lambda label: (-counts[label], label))
         top = frozenset(ranked[: spec.most_frequent_labels])
         reason = f"labels that are not among the {spec.most_frequent_labels} most frequent"
-        source = _keep(source, lambda row: row.target in top, reason)
+        source = _keep(source, lambda row: top.issuperset(target_labels([row], sets)), reason)
     return source
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from tunesmith.data.dates import date_ranges
 from tunesmith.data.drawing import Group
+from tunesmith.data.label_sets import target_labels
 from tunesmith.records import Row, SetAside, SplitName
 
 
@@ -41,16 +42,18 @@ def account_of(
     return tuple(SetAside(reason, number, groups) for reason, number, groups in account if number)
 
 
-def note_untrained(trained: set[str], split: dict[SplitName, tuple[Row, ...]]) -> tuple[str, ...]:
+def note_untrained(
+    trained: set[str], split: dict[SplitName, tuple[Row, ...]], label_sets: bool = False
+) -> tuple[str, ...]:
     """A note on labels that only validation and test have."""
-    untrained = Counter(
-        row.target for name in ("validation", "test") for row in split[name] if row.target not in trained
-    )
+    asked = [row for name in ("validation", "test") for row in split[name]]
+    untrained = set(target_labels(asked, label_sets)) - trained
     if not untrained:
         return ()
+    rows = sum(not untrained.isdisjoint(target_labels([row], label_sets)) for row in asked)
     labels = ", ".join(f"'{label}'" for label in sorted(untrained)[:20])
     return (
-        f"{untrained.total():,} validation and test rows have {len(untrained)} labels that no training row "
+        f"{rows:,} validation and test rows have {len(untrained)} labels that no training row "
         f"has ({labels}): they always count as wrong",
     )
 

@@ -11,6 +11,7 @@ from tunesmith.data.dates import row_dates
 from tunesmith.data.drawing import Group, draw, draw_by_time
 from tunesmith.data.duplicates import conflicting_rows
 from tunesmith.data.given import given_splits, in_one_split
+from tunesmith.data.label_sets import rarest_labels, target_labels
 from tunesmith.data.split_account import account_of, note_fields, note_untrained
 from tunesmith.errors import UserError
 from tunesmith.records import Row, SetAside, Settings, SplitName
@@ -27,7 +28,8 @@ class SplitSpec:
     each group. ``keep_together`` names the fields whose values joined rows to groups besides near-duplicates,
     ``time`` the field with the dates of a split by time. ``given`` names the field that says the split of
     each row; there are no sizes then. Without ``labelled`` targets are free texts: several of them for one
-    input are all right, so there is no conflict, and nothing to stratify by.
+    input are all right, so there is no conflict, and nothing to stratify by. With ``label_sets`` a target is
+    a set of labels: another set is a conflict, and a set is stratified by its rarest label.
     """
 
     train: int | float | None
@@ -41,12 +43,14 @@ class SplitSpec:
     time: str | None = None
     given: str | None = None
     labelled: bool = True
+    label_sets: bool = False
 
     def recipe(self) -> Settings:
         """What the manifest records. Fields that are not used are left out: versions keep their names."""
         recipe: Settings = asdict(self) | {"keep_together": list(self.keep_together)}
         unused = [name for name in ("keep_together", "time", "given") if not recipe[name]]
         unused += ["labelled"] if self.labelled else []
+        unused += [] if self.label_sets else ["label_sets"]
         return {name: value for name, value in recipe.items() if name not in unused}
 
 
@@ -56,7 +60,7 @@ class Split:
 
     ``groups`` and ``conflict_groups`` count the groups of all rows that came in. ``labels`` are those
     of train; ``unmeasured_labels`` are trained on but have no test row without a conflict. Both are empty
-    where targets are free texts.
+    where targets are free texts. With ``label_sets`` they are those in the sets that rows have.
     """
 
     train: tuple[Row, ...]
@@ -68,6 +72,7 @@ class Split:
     unmeasured_labels: tuple[str, ...]
     set_aside: tuple[SetAside, ...]
     notes: tuple[str, ...]
+    label_sets: bool = False
 
 
 def split_rows(rows: Sequence[Row], spec: SplitSpec, test_rows: Sequence[Row] = ()) -> Split:
@@ -111,7 +116,8 @@ def split_rows(rows: Sequence[Row], spec: SplitSpec, test_rows: Sequence[Row] = 
     own = {group: members for group, members in _by_group(rows).items() if group not in in_test}
     # Members are sorted by id, a hash of content: whom the limit keeps does not depend on their order.
     kept = {group: members[: spec.rows_per_group] for group, members in own.items()}
-    groups = [_group(group, members, conflicts, spec) for group, members in kept.items()]
+    drawn_by = rarest_labels([row for members in kept.values() for row in members]) if spec.label_sets else {}
+    groups = [_group(group, members, conflicts, spec, drawn_by) for group, members in kept.items()]
     sizes: dict[SplitName, int] = {}
     if spec.given is not None:
         drawn = _as_given(groups, given)
@@ -135,8 +141,8 @@ def split_rows(rows: Sequence[Row], spec: SplitSpec, test_rows: Sequence[Row] = 
         split["test"] = _flagged(test_rows, conflicts)
     _check_test(spec, split)
 
-    trained = {row.target for row in split["train"]} if spec.labelled else set()
-    tested = {row.target for row in split["test"] if not row.conflict}
+    trained = set(target_labels(split["train"], spec.label_sets)) if spec.labelled else set()
+    tested = set(target_labels((row for row in split["test"] if not row.conflict), spec.label_sets))
     used = {group.id for members in drawn.values() for group in members}
     left = [group for group in groups if group.id not in used]
     unlearned = [row for group in drawn["train"] for row in kept[group.id] if row.id in conflicts]
@@ -150,8 +156,9 @@ def split_rows(rows: Sequence[Row], spec: SplitSpec, test_rows: Sequence[Row] = 
         unmeasured_labels=tuple(sorted(trained - tested)),
         set_aside=mixed + account_of(rows, own, kept, left, unlearned, in_test, spec.keep_together),
         notes=notes
-        + (note_untrained(trained, split) if spec.labelled else ())
+        + (note_untrained(trained, split, spec.label_sets) if spec.labelled else ())
         + note_fields(spec.keep_together, spec.time, split, everything),
+        label_sets=spec.label_sets,
     )
 
 
@@ -168,8 +175,12 @@ def _order(seed: int, group: str) -> str:
     return hashlib.sha256(f"{seed}:{group}".encode()).hexdigest()
 
 
-def _group(group: str, members: Sequence[Row], conflicts: set[str], spec: SplitSpec) -> Group:
-    labels = Counter(row.target if spec.labelled else "" for row in members if row.id not in conflicts)
+def _group(
+    group: str, members: Sequence[Row], conflicts: set[str], spec: SplitSpec, drawn_by: Mapping[str, str]
+) -> Group:
+    """``drawn_by``: what stands for a target in the strata, where that is not the target itself."""
+    clean = [row.target if spec.labelled else "" for row in members if row.id not in conflicts]
+    labels = Counter(drawn_by.get(target, target) for target in clean)
     label = min(labels, key=lambda label: (-labels[label], label)) if labels else None
     return Group(group, len(members), labels.total(), label, _order(spec.seed, group))
 
@@ -291,8 +302,11 @@ def _check_test(spec: SplitSpec, split: dict[SplitName, tuple[Row, ...]]) -> Non
             f"{'raise data.split.test' if spec.given is None else 'give it more rows'}, or collect more "
             f"rows that are not near-duplicates.",
         )
-    both = {row.target for row in split["train"]} & {row.target for row in split["test"]}
-    if spec.labelled and len(both) < 2:
+    if not spec.labelled:
+        return
+    train, test = (set(target_labels(split[name], spec.label_sets)) for name in ("train", "test"))
+    both = train & test
+    if len(both) < 2:
         raise UserError(
             f"{len(both)} labels have rows in both train and test: nothing can be told apart",
             "Check that data.target names the label field (free text is another kind, such as generate), or "

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tunesmith.data.audit.classifier import ngram_matrix
 from tunesmith.data.audit.findings import AuditData
 from tunesmith.data.audit.labels import check_labels
+from tunesmith.data.audit.ngrams import ngram_matrix
 from tunesmith.data.audit.sampling import sample_rows
 from tunesmith.data.audit.size import learning_curve
 from tunesmith.data.duplicates import compared_text

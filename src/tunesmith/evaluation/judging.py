@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tunesmith.data.label_sets import label_set, target_labels
 from tunesmith.data.questions import Questions, distinct_inputs, each_row, with_json_targets
 from tunesmith.engine.automaton import DEAD
 from tunesmith.errors import UserError
 from tunesmith.records import Candidate, Cost, Estimate, PairedGain, Prediction, Row, Scorecard, SplitName
+from tunesmith.run_records import LabelScore
 from tunesmith.stats.intervals import proportion_interval
 from tunesmith.stats.paired import clearly_behind
-from tunesmith.task.kinds import SHOWN_METRICS, SMALLER_IS_BETTER, Kind
+from tunesmith.task.kinds import SEVERAL_REFERENCES, SHOWN_METRICS, SMALLER_IS_BETTER, Kind
 from tunesmith.task.scope_settings import NoneOfTheseSettings
 
 if TYPE_CHECKING:  # torch, and the libraries behind the metrics, take seconds to import
@@ -32,7 +34,8 @@ SCOPE_METRICS = ("false_accept_rate", "false_reject_rate")
 
 @dataclass(frozen=True)
 class Judging:
-    """``goal`` names a metric, or is a function. ``labels`` come with classify, ``schema`` with extract.
+    """``goal`` names a metric, or is a function. ``labels`` come with classify and tag, ``schema`` with
+    extract.
 
     ``labels`` are those that are learned; with ``none_of_these`` that of rows which fit none may be missing.
     """
@@ -126,9 +129,9 @@ def check_targets(judging: Judging, rows: Sequence[Row]) -> None:
 
 
 def questions(judging: Judging, rows: Sequence[Row]) -> Questions:
-    """What is asked: with classify and extract every row, else each distinct input with all its targets."""
+    """What is asked: with several references each distinct input with all its targets, else every row."""
     learned = learned_rows(judging, rows)
-    return each_row(learned) if judging.kind in ("classify", "extract") else distinct_inputs(learned)
+    return distinct_inputs(learned) if judging.kind in SEVERAL_REFERENCES else each_row(learned)
 
 
 def goal_value(judging: Judging, asked: Questions, answers: Sequence[str]) -> float:
@@ -208,10 +211,11 @@ def judged(
 
 
 def _unparsed(judging: Judging, asked: Questions, answers: Answers) -> Estimate:
-    """The share of answers that are no label; they count as wrong."""
+    """The share of answers that are no label, or name one that is none; they count as wrong."""
     known = set(judging.labels)
+    named = label_set if judging.kind == "tag" else lambda answer: {answer}
     return proportion_interval(
-        [float(answer not in known) for answer in answers.labels], [row.group for row in asked.rows]
+        [float(not named(answer) <= known) for answer in answers.labels], [row.group for row in asked.rows]
     )
 
 
@@ -226,6 +230,8 @@ def _text_scorecard(
     metrics = {judging.metric: goal_estimate(judging, asked, answers.labels)}
     shown = [name for name in SHOWN_METRICS[judging.kind] if name not in metrics]
     metrics |= _measured_if_possible(shown, _answered(judging, asked, answers.labels))
+    if judging.kind == "tag" and candidate.kind == "endpoint":
+        metrics["unparsed"] = _unparsed(judging, asked, answers)
     predictions: tuple[Prediction, ...] = ()
     if split != "test":
         predictions = tuple(
@@ -238,7 +244,13 @@ def _text_scorecard(
                 strict=True,
             )
         )
-    return Scorecard(candidate, split, metrics, {}, predictions, cost)
+    clean = [index for index, row in enumerate(asked.rows) if not row.conflict]
+    agreed: dict[str, Estimate] = {}
+    if judging.kind == "tag" and len({asked.rows[index].group for index in clean}) > 1:
+        texts = [answers.labels[index] for index in clean]
+        agreed = {judging.metric: goal_estimate(judging, asked.take(clean), texts)}
+        agreed |= _measured_if_possible(shown, _answered(judging, asked.take(clean), texts))
+    return Scorecard(candidate, split, metrics, agreed, predictions, cost)
 
 
 def _measured_if_possible(names: Sequence[str], answered: Answered) -> dict[str, Estimate]:
@@ -284,6 +296,21 @@ def goal_estimate(judging: Judging, asked: Questions, answers: Sequence[str]) ->
     from tunesmith.evaluation.metrics.measure import measure
 
     return measure([judging.goal], _answered(judging, asked, answers))[judging.metric]
+
+
+def label_scores(judging: Judging, asked: Questions, answers: Sequence[str]) -> tuple[LabelScore, ...]:
+    """Precision, recall and F1 of each label of ``kind: tag``, the most frequent first.
+
+    A label that fewer than two groups have is left out: it has no interval.
+    """
+    from tunesmith.evaluation.metrics.multilabel import label_set_scores
+
+    counts = target_labels(asked.rows, label_sets=True)
+    table = label_set_scores(_answered(judging, asked, answers))
+    return tuple(
+        LabelScore(label, counts[label], scores["precision"], scores["recall"], scores["f1"])
+        for label, scores in sorted(table.items(), key=lambda item: (-counts[item[0]], item[0]))
+    )
 
 
 def _goal_if_measured(judging: Judging, asked: Questions, answers: Sequence[str]) -> dict[str, Estimate]:

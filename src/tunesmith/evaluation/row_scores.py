@@ -41,6 +41,15 @@ def unit_scores(judging: Judging, asked: Questions, answers: Sequence[str]) -> l
     ]
 
 
+def other_labels(after: str, before: str) -> float:
+    """How different two sets of labels are: 1 − Jaccard, 0 to 1."""
+    from tunesmith.evaluation.metrics.answered import Answered
+    from tunesmith.evaluation.metrics.measure import value_of
+
+    row = Row("compared", "compared", (Message("user", ""),), before)
+    return 1.0 - value_of("jaccard", Answered([row], [after]))
+
+
 def rewording(after: str, before: Sequence[str]) -> float:
     """How differently ``after`` is worded from the nearest of the answers ``before``: 1 − chrF, 0 to 1."""
     from tunesmith.evaluation.metrics.answered import Answered

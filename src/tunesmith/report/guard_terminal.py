@@ -10,7 +10,7 @@ from tunesmith.records import Estimate
 from tunesmith.report import numbers
 from tunesmith.report.terminal import stage_block
 from tunesmith.run_records import RunSummary
-from tunesmith.task.kinds import metric_title
+from tunesmith.task.kinds import GOAL_METRICS, metric_title
 
 PHRASES_TOLD = 2
 
@@ -33,9 +33,10 @@ def guard_lines(guarded: Guarded) -> RenderableType:
             f"same, n = {numbers.number(gain.rows)}"
         )
     if guarded.swaps:
+        what = "answers" if guarded.metric == "accuracy" else "the wording (1 − chrF)"
+        what = "the labels (1 − Jaccard)" if guarded.metric in GOAL_METRICS["tag"] else what
         lines.append(
-            f"exchanged groups of people: {numbers.estimate(guarded.swaps.tuned)} of "
-            f"{'answers' if guarded.metric == 'accuracy' else 'the wording (1 − chrF)'} changed, "
+            f"exchanged groups of people: {numbers.estimate(guarded.swaps.tuned)} of {what} changed, "
             f"n = {numbers.number(guarded.swaps.tuned.rows)}"
         )
     flagged = [score for score in guarded.validation_slices if score.flagged]

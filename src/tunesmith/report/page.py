@@ -15,7 +15,7 @@ from tunesmith.records import Candidate, Cost, Manifest, Scorecard
 from tunesmith.report import curves, figures, numbers
 from tunesmith.report.drawing import NARROW, WIDE
 from tunesmith.run_records import RunSummary
-from tunesmith.task.kinds import SMALLER_IS_BETTER, TITLES, is_share, metric_title
+from tunesmith.task.kinds import LABELLED, SMALLER_IS_BETTER, TITLES, is_share, metric_title
 
 RULES = {
     "estimate": "TRAIN when, over every finalist, the gain reaches the goal and its interval is above zero",
@@ -91,6 +91,7 @@ def write_report(summary: RunSummary, path: Path) -> None:
         is_share=is_share,
         goal_words=goal_words(summary),
         labelled=summary.kind == "classify",
+        can_conflict=summary.kind in LABELLED,
         goal_metric=summary.verdict.metric,
         split_titles=numbers.SPLIT_TITLES,
         metrics=metric_names(summary.test_scorecards, summary.verdict.metric),

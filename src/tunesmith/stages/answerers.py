@@ -42,6 +42,8 @@ def answerer(
     see :func:`tunesmith.candidates.tuned.score_tuned`); where there is a threshold, nothing is left out.
     """
     from tunesmith.candidates.classical import answer_classical, answer_majority, fit_classical
+    from tunesmith.candidates.one_vs_rest import METHOD as ONE_BY_ONE
+    from tunesmith.candidates.one_vs_rest import answer_label_models, fit_label_models
     from tunesmith.candidates.scope import threshold_of
     from tunesmith.candidates.texts import answer_by_tuned
     from tunesmith.candidates.tuned import TunedModel, answer_tuned, put_adapter, score_tuned
@@ -62,6 +64,9 @@ def answerer(
     if task.kind == "classify" and candidate.kind == "classical":
         model = fit_classical(candidate, learned, classical_text(session, learned))
         return lambda rows, report: answer_classical(model, rows)
+    if task.kind == "tag" and candidate.settings.get("method") == ONE_BY_ONE:
+        models = fit_label_models(candidate, learned, classical_text(session, learned))
+        return lambda rows, report: answer_label_models(models, rows)
     if candidate.kind == "prompt":
         candidate = _relabelled(candidate, usual, names)
         loaded = _base_of(session, plan, candidate)

@@ -76,11 +76,14 @@ def writing_of(
     session: Session, loaded: LoadedModel, judging: Judging, train: Sequence[Row], limit: int | None = None
 ) -> Writing:
     """What the candidates that write texts share. ``train`` are rows as they are learned."""
-    from tunesmith.candidates.texts import Writing, answer_limit
+    from tunesmith.candidates.texts import COVERED_SHARE, Writing, answer_limit
 
     task = session.task
-    limit = limit or answer_limit(loaded, train, task.max_new_tokens)
-    return Writing(loaded, task.instruction, limit, judging.schema, train, library_of(task, train))
+    labels = judging.labels if judging.kind == "tag" else ()
+    # A set of labels that does not fit could never be answered; a text can be shorter.
+    covered = 1.0 if labels else COVERED_SHARE
+    limit = limit or answer_limit(loaded, train, task.max_new_tokens, covered)
+    return Writing(loaded, task.instruction, limit, judging.schema, train, library_of(task, train), labels)
 
 
 def written_answers(

@@ -81,7 +81,8 @@ def ask(session: Session, text: str, nearest: int = 3, choices: int = 3) -> Aske
         labels = judging_of(session.task, summary.manifest.labels).labels
         answer, found, probability = _label(loaded, candidate, labels, row, choices, library)
     else:
-        answer, found, probability = _text(loaded, candidate, row, library), (), None
+        labels = summary.manifest.labels if summary.kind == "tag" else ()
+        answer, found, probability = _text(loaded, candidate, row, library, labels), (), None
     near = most_similar(train, [row], nearest)[0]
     return Asked(
         text=text,
@@ -117,7 +118,13 @@ def _label(
     return answered.labels[0], found, float(answered.probabilities[0])
 
 
-def _text(loaded: LoadedModel, candidate: Candidate, row: Row, library: Library | None) -> str:
+def _text(
+    loaded: LoadedModel,
+    candidate: Candidate,
+    row: Row,
+    library: Library | None,
+    labels: tuple[str, ...],
+) -> str:
     from tunesmith.candidates.texts import Writing, answer_by_tuned
     from tunesmith.candidates.tuned_prompts import passages_of
 
@@ -125,7 +132,7 @@ def _text(loaded: LoadedModel, candidate: Candidate, row: Row, library: Library 
     written = settings.get("json_schema")
     schema = None if written is None else json.loads(str(written))
     limit = int(str(settings["max_new_tokens"]))
-    writing = Writing(loaded, str(settings["instruction"]), limit, schema, (), library)
+    writing = Writing(loaded, str(settings["instruction"]), limit, schema, (), library, labels)
     return answer_by_tuned(writing, [row], passages=passages_of(candidate)).labels[0]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from tunesmith.stages.session import Session
 
 if TYPE_CHECKING:
     from tunesmith.data.curation.apply import Repaired
-    from tunesmith.data.curation.review import ReviewFormat
+    from tunesmith.data.curation.review import ReviewAnswer, ReviewFormat
     from tunesmith.data.splits import Split
 
 PLAN = "repair-plan.yaml"
@@ -123,7 +123,7 @@ def apply(session: Session, plan_file: Path) -> Applied:
     folder = session.folder.curation
     write_changes(folder / "changes.parquet", repaired.changes)
     write_jsonl(folder / "set_aside.jsonl", repaired.set_aside)
-    write_queue(folder / "review.jsonl", repaired.queue, repaired.split.labels, "jsonl")
+    write_queue(folder / "review.jsonl", repaired.queue, _choices(repaired.split), "jsonl")
     counts: dict[str, int] = {}
     for change in repaired.changes:
         name = f"{change.check}: {change.action}"
@@ -149,7 +149,7 @@ def export_queue(session: Session, plan_file: Path, out: Path, format: ReviewFor
 
     read = read_grouped(session)
     repaired = repair_split(session, read, _split(read), plan_file)
-    write_queue(out, repaired.queue, repaired.split.labels, format)
+    write_queue(out, repaired.queue, _choices(repaired.split), format)
     return Reviewed(str(out), len(repaired.queue))
 
 
@@ -160,6 +160,8 @@ def import_answers(session: Session, plan_file: Path, reviewed: Path) -> Reviewe
     read = read_grouped(session)
     targets = {row.id: row.target for row in (*read.rows, *read.test_rows)}
     new = read_review(reviewed, targets)
+    if read.spec.label_sets:
+        new = [_as_label_set(answer) for answer in new]
     path = answers_beside(plan_file)
     answers = read_answers(path) | {answer.row: answer for answer in new}
     write_answers(path, answers.values())
@@ -170,6 +172,19 @@ def _split(read: GroupedRows) -> Split:
     from tunesmith.data.splits import split_rows
 
     return split_rows(read.rows, read.spec, read.test_rows)
+
+
+def _choices(split: Split) -> tuple[str, ...]:
+    """The labels that a person chooses one of; none where an answer is a text, or a list of labels."""
+    return () if split.label_sets else split.labels
+
+
+def _as_label_set(answer: ReviewAnswer) -> ReviewAnswer:
+    from tunesmith.data.label_sets import label_set_text, labels_of
+
+    if answer.target is None:
+        return answer
+    return replace(answer, target=label_set_text(labels_of(answer.target)))
 
 
 def _split_of_rows(split: Split) -> dict[str, SplitName]:

@@ -13,6 +13,7 @@ from tunesmith.files import content_hash, file_sha256
 from tunesmith.records import Dataset, Row, SourceFile
 from tunesmith.stages.answering import judging_identity, judging_of
 from tunesmith.stages.session import Session
+from tunesmith.task.kinds import LABELLED
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ def read_grouped(session: Session) -> GroupedRows:
         ),
         time=split_settings.time,
         given=split_settings.given,
-        labelled=session.task.kind == "classify",
+        labelled=session.task.kind in LABELLED,
+        label_sets=session.task.kind == "tag",
     )
     everything = [*source.rows, *source.test_rows]
     groups = group_rows(everything, spec.near_duplicate_similarity, spec.shingle_words, spec.keep_together)
@@ -120,6 +122,8 @@ def source_spec(session: Session) -> SourceSpec:
         split_fields=session.task.split.columns,
         window_words=data.window_words,
         window_overlap_words=data.window_overlap_words,
+        label_sets=session.task.kind == "tag",
+        label_separator=data.label_separator,
     )
 
 

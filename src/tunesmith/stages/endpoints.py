@@ -12,6 +12,7 @@ from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.passages import library_of
 from tunesmith.stages.race import Entrant, race
 from tunesmith.stages.session import Session
+from tunesmith.task.kinds import LABELLED
 from tunesmith.task.opponent_settings import EndpointSettings
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -77,9 +78,11 @@ def _prompting(
 ) -> EndpointPrompting:
     from tunesmith.candidates.endpoints import EndpointPrompting
 
-    labels = judging.labels if judging.kind == "classify" else ()
+    labels = judging.labels if judging.kind in LABELLED else ()
     library = library_of(session.task, train)
-    return EndpointPrompting(endpoint, session.task.instruction, labels, judging.schema, train, library)
+    several = judging.kind == "tag"
+    instruction = session.task.instruction
+    return EndpointPrompting(endpoint, instruction, labels, judging.schema, train, library, several)
 
 
 def _store(session: Session, endpoint: EndpointSettings, sealed: bool) -> AnswerStore:

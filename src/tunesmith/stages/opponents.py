@@ -17,6 +17,7 @@ from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.race import RACE_ALPHA
 from tunesmith.stages.session import Session
 from tunesmith.stages.text_opponents import plain_text_cards
+from tunesmith.task.kinds import Kind
 from tunesmith.workspace import cached, stage_key
 
 if TYPE_CHECKING:
@@ -125,6 +126,9 @@ def _measure(session: Session, dataset: Dataset, plan: Plan) -> OpponentsResult:
         cards, grid = _label_cards(session, judging, train, asked)
     else:
         cards = plain_text_cards(session, judging, train, asked)
+    if session.task.kind == "tag" and session.task.opponents.classical:
+        card, grid = _label_models_card(session, judging, train, asked)
+        cards.append(card)
     if own_forms(session.task.opponents):
         cards += prompt_cards(session, session.loaded(plan.precision), judging, train, asked, rivals=cards)
         cards += other_base_cards(session, plan.precision, judging, train, asked)
@@ -220,6 +224,32 @@ def _classical_card(
     answers = answer_classical(model, asked.rows)
     cost = Cost(time.perf_counter() - started, len(asked), 0, peak_mb())
     return judged(judging, model.candidate, "validation", asked, answers, cost), tuple(table)
+
+
+def _label_models_card(
+    session: Session, judging: Judging, train: list[Row], asked: Questions
+) -> tuple[Scorecard, tuple[tuple[str, float], ...]]:
+    from tunesmith.candidates.one_vs_rest import answer_label_models, tune_label_models
+    from tunesmith.evaluation.judging import judged, value_of_labels
+
+    reset_peak()
+    started = time.perf_counter()
+    value, text = value_of_labels(judging), classical_text(session, train)
+    with session.bar("opponents", "classical models, one for each label") as report:
+        models, grid = tune_label_models(train, asked.rows, value, text, report)
+    answers = answer_label_models(models, asked.rows)
+    cost = Cost(time.perf_counter() - started, len(asked), 0, peak_mb())
+    return judged(judging, models.candidate, "validation", asked, answers, cost), tuple(grid)
+
+
+def classical_seconds(kind: Kind, train: list[Row]) -> float:
+    """About how long the classical models of a task of labels take to tune; of texts there are none."""
+    from tunesmith.candidates.classical import estimate_tuning_seconds
+    from tunesmith.candidates.one_vs_rest import estimate_label_models_seconds
+
+    if kind == "tag":
+        return estimate_label_models_seconds(train)
+    return estimate_tuning_seconds(train) if kind == "classify" else 0.0
 
 
 def classical_text(session: Session, train: Sequence[Row]) -> Transformations:

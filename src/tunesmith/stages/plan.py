@@ -15,7 +15,7 @@ from tunesmith.stages.answering import WATCHED_QUESTIONS, judging_identity, judg
 from tunesmith.stages.bases import check_memory, other_bases
 from tunesmith.stages.label_training import METRIC_ROWS
 from tunesmith.stages.memory import available_mb, peak_mb, reset_peak, resident_mb
-from tunesmith.stages.opponents import strong_opponents
+from tunesmith.stages.opponents import classical_seconds, strong_opponents
 from tunesmith.stages.passages import library_of
 from tunesmith.stages.session import Session, machine
 from tunesmith.stages.text_speed import seconds_by_row
@@ -294,7 +294,6 @@ def _measure(
     judging: Judging,
     memory: MemoryChoice | None,
 ) -> _Seconds:
-    from tunesmith.candidates.classical import estimate_tuning_seconds
     from tunesmith.engine.adapters import make_trainable
     from tunesmith.engine.added_tokens import grow
     from tunesmith.engine.forward import common_prefix
@@ -320,7 +319,7 @@ def _measure(
         validated_token=1 / rates.validation_tokens_per_second,
         prompt_rows=prompt_rows,
         tuned_row=tuned_row,
-        classical=estimate_tuning_seconds(train) if labelled and task.opponents.classical else 0.0,
+        classical=classical_seconds(task.kind, train) if task.opponents.classical else 0.0,
         general=2 * scored_tokens(loaded) / read if loaded.family == "decoder" else 0.0,
     )
 

@@ -49,7 +49,7 @@ def summarise(
     """Gather the run; the date is that of the first time this very result was gathered."""
     from tunesmith.data.versions import read_split
     from tunesmith.evaluation.costs import decision_table
-    from tunesmith.evaluation.judging import questions
+    from tunesmith.evaluation.judging import label_scores, questions
     from tunesmith.evaluation.scorecards import confusions, duels, text_duels
 
     task = session.task
@@ -117,6 +117,7 @@ def summarise(
         kind=task.kind,
         pilot=pilot,
         data_care=care_of_data(session, dataset),
+        label_scores=label_scores(judging, asked, _answers(train.validation)) if task.kind == "tag" else (),
     )
     return _dated(session, summary)
 
@@ -147,6 +148,10 @@ def _stored(session: Session) -> RunSummary | None:
         return read_record(session.folder.summary, RunSummary)
     except ValueError:  # of another version of Tunesmith
         return None
+
+
+def _answers(card: Scorecard) -> list[str]:
+    return [prediction.answer for prediction in card.predictions]
 
 
 def _best_opponent(opponents: OpponentsResult, metric: str, sign: int) -> Scorecard:

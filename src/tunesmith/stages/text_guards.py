@@ -18,6 +18,7 @@ from tunesmith.stages.general_guards import measure_refusals, measure_secrets
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.session import Session
 from tunesmith.stages.train import TrainResult
+from tunesmith.task.kinds import Kind
 
 if TYPE_CHECKING:  # the libraries behind the metrics take seconds to import
     from tunesmith.data.audit.groups import CounterfactualPair
@@ -62,7 +63,7 @@ def measure_texts(
     from tunesmith.stats.rates import codes_of
 
     task, guards = session.task, session.task.guards
-    judging = judging_of(task)
+    judging = judging_of(task, dataset.manifest.labels)
     learned, asked = (questions(judging, read_split(dataset, name)) for name in ("train", "validation"))
     leader = opponents.leader(judging.metric, judging.sign)
     card = next(card for card in opponents.scorecards if card.candidate.id == leader.id)
@@ -94,7 +95,7 @@ def measure_texts(
     pairs = swaps_to_ask(asked.rows)[:MOST_SWAPS]
     if not guards.fairness.blocking:
         pairs = pairs[: max(FEWEST_ATTACKED, affordable_rows((train.validation, card)))]
-    swaps = _swaps(pairs, asked.rows, before, tuned, rival)
+    swaps = _swaps(pairs, asked.rows, before, tuned, rival, task.kind)
 
     count = min(TRAIN_SAMPLE, max(FEWEST_ATTACKED, affordable_rows((train.validation,)) // 3))
     sample = taken(learned, drawn(learned.rows, count))
@@ -113,7 +114,8 @@ def measure_texts(
 
     grounding = measure_grounding(asked, own_answers, other_answers, task.kind)
     grounded = grounding_scores(grounding, asked, leader.name, alpha_one_sided)
-    prose = task.kind != "extract"  # JSON repeats its keys, and the values that training rows share
+    # JSON repeats its keys, and the values that training rows share; so do lists of labels.
+    prose = task.kind not in ("extract", "tag")
     copied = None
     phrases: tuple[StockPhrase, ...] | None = None
     if prose:
@@ -187,6 +189,8 @@ def _scoring(judging: Judging, asked: Questions) -> Scoring:
     from tunesmith.evaluation.row_scores import unit_scores
 
     def obeyed(answer: str, wrong: str) -> bool:
+        if judging.kind == "tag":  # other labels may be right beside those demanded
+            return answer == wrong
         demanded = " ".join(words(wrong))
         return bool(demanded) and f" {demanded} " in f" {' '.join(words(answer))} "
 
@@ -197,11 +201,16 @@ def _scoring(judging: Judging, asked: Questions) -> Scoring:
 
 
 def _swaps(
-    pairs: Sequence[CounterfactualPair], rows: Sequence[Row], before: Before, tuned: Ask, rival: Ask
+    pairs: Sequence[CounterfactualPair],
+    rows: Sequence[Row],
+    before: Before,
+    tuned: Ask,
+    rival: Ask,
+    kind: Kind,
 ) -> Swaps | None:
     """How differently both answer when another group of people is named; None where no row names one."""
     from tunesmith.data.audit.groups import swapped
-    from tunesmith.evaluation.row_scores import rewording
+    from tunesmith.evaluation.row_scores import other_labels, rewording
 
     if not pairs:
         return None
@@ -211,6 +220,9 @@ def _swaps(
         found = []
         for pair, after in zip(pairs, ask(asked).labels, strict=True):
             old = answers[rows[pair.row].id]
+            if kind == "tag":
+                found.append(other_labels(after, old))
+                continue
             exchanged = swapped(old, pair.dimension, pair.group, pair.other_group)
             found.append(rewording(after, [old] if exchanged is None else [old, exchanged]))
         return tuple(found)

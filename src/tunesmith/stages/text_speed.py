@@ -40,7 +40,8 @@ def seconds_by_row(
     writing = writing_of(session, loaded, judging, train)
     started = time.perf_counter()
     # Held to no schema, which could not end so early.
-    short = replace(writing, max_new_tokens=min(PROBED_TOKENS, writing.max_new_tokens), schema=None)
+    limit = min(PROBED_TOKENS, writing.max_new_tokens)
+    short = replace(writing, max_new_tokens=limit, schema=None, labels=())
     written = answer_by_tuned(short, some).labels
     seconds = time.perf_counter() - started
     asked = prompt_lengths(writing, PromptForm(), some)

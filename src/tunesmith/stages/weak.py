@@ -95,6 +95,11 @@ def label_weakly(
     from tunesmith.data.pool import read_pool
     from tunesmith.data.sources import columns_of
 
+    if session.task.kind == "tag":
+        raise UserError(
+            "a labelling function votes for one label a row, and with kind: tag a row has several",
+            "make rows with `tunesmith data augment`, or label the rows that `tunesmith data next` names",
+        )
     loaded = load_functions(functions)
     read = read_grouped(session)
     train, gold_rows, gold_name = _train_and_gold(session, read, gold)

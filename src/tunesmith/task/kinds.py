@@ -7,15 +7,22 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Kind = Literal["classify", "extract", "generate", "summarise", "answer", "chat"]
+Kind = Literal["classify", "tag", "extract", "generate", "summarise", "answer", "chat"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # Kinds with many right answers: several targets of one input are several references there. A label, or the
 # fields of a text, are right or wrong: several targets contradict each other.
+# Kinds whose answers come out of a fixed set of labels: one of them, or any number.
+LABELLED: frozenset[Kind] = frozenset({"classify", "tag"})
 SEVERAL_REFERENCES: frozenset[Kind] = frozenset({"generate", "summarise", "answer", "chat"})
 
 _LABELS = (
     *("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "micro_precision"),
     *("micro_recall", "micro_f1", "weighted_precision", "weighted_f1", "mcc"),
+)
+_LABEL_SETS = (
+    *("jaccard", "row_f1", "subset_accuracy", "multilabel_micro_f1", "multilabel_macro_f1"),
+    *("multilabel_weighted_f1", "multilabel_micro_precision", "multilabel_micro_recall"),
+    *("multilabel_macro_precision", "multilabel_macro_recall", "hamming_loss"),
 )
 _FIELDS = (
     *("field_f1", "field_f1_by_value", "entity_f1", "entity_f1_by_value", "exact_match", "schema_valid"),
@@ -29,6 +36,7 @@ _GROUNDED = (*_TEXTS, *GROUNDING_METRICS)
 # What goal.metric may name, the default first; or a function of the user's own.
 GOAL_METRICS: dict[Kind, tuple[str, ...]] = {
     "classify": _LABELS,
+    "tag": _LABEL_SETS,
     "extract": _FIELDS,
     "generate": ("chrf", *(name for name in _TEXTS if name != "chrf")),
     "summarise": ("rouge_l", *(name for name in _GROUNDED if name != "rouge_l")),
@@ -38,6 +46,8 @@ GOAL_METRICS: dict[Kind, tuple[str, ...]] = {
 
 # What a scorecard of a text kind shows beside the goal's metric.
 SHOWN_METRICS: dict[Kind, tuple[str, ...]] = {
+    "tag": ("jaccard", "subset_accuracy", "multilabel_micro_f1", "multilabel_macro_f1",
+            "multilabel_weighted_f1", "hamming_loss"),
     "extract": ("field_f1", "field_f1_by_value", "exact_match", "schema_valid"),
     "generate": ("chrf", "bleu", "rouge_l", "length_ratio", "distinct_2", "repetition"),
     "summarise": ("rouge_1", "rouge_2", "rouge_l", "chrf", "length_ratio", "unsupported_words",
@@ -48,12 +58,13 @@ SHOWN_METRICS: dict[Kind, tuple[str, ...]] = {
 
 SMALLER_IS_BETTER = frozenset(
     {"unsupported_words", "unsupported_numbers", "unsupported_names", "repetition"}
-    | {"false_accept_rate", "false_reject_rate"}
+    | {"false_accept_rate", "false_reject_rate", "hamming_loss"}
 )
 # Means of one score a row; the others are functions of all rows together.
 ROW_MEANS = frozenset(
     {"accuracy", "exact_match", "schema_valid", "rouge_1", "rouge_2", "rouge_l", "cider"}
     | {"unsupported_words", "unsupported_numbers", "unsupported_names", "repetition"}
+    | {"jaccard", "row_f1", "subset_accuracy", "hamming_loss"}
 )
 _NOT_SHARES = frozenset({"cider", "length_ratio"})
 
@@ -64,6 +75,17 @@ TITLES = {
     "mcc": "MCC",
     "micro_f1": "Micro-F1",
     "weighted_f1": "Weighted F1",
+    "jaccard": "Jaccard",
+    "row_f1": "F1 by row",
+    "subset_accuracy": "Subset accuracy",
+    "multilabel_micro_f1": "Micro-F1",
+    "multilabel_macro_f1": "Macro-F1",
+    "multilabel_weighted_f1": "Weighted F1",
+    "multilabel_micro_precision": "Micro-precision",
+    "multilabel_micro_recall": "Micro-recall",
+    "multilabel_macro_precision": "Macro-precision",
+    "multilabel_macro_recall": "Macro-recall",
+    "hamming_loss": "Hamming loss",
     "false_accept_rate": "False accepts",
     "false_reject_rate": "False rejects",
     "field_f1": "Field F1",

@@ -48,8 +48,8 @@ class EndpointSettings(Section):
     )
     chain_of_thought: bool = Field(
         default=True,
-        description="One more prompt: think step by step, then answer (classify, extract, answer). Its "
-        "answers are longer, and cost more.",
+        description="One more prompt: think step by step, then answer (classify, tag, extract, answer). "
+        "Its answers are longer, and cost more.",
     )
     samples: Count = Field(
         default=1,

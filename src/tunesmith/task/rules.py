@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from tunesmith.task.kinds import GOAL_METRICS, GROUNDED_KINDS, KINDS, SMALLER_IS_BETTER
+from tunesmith.task.kinds import GOAL_METRICS, GROUNDED_KINDS, KINDS, LABELLED, SMALLER_IS_BETTER
 from tunesmith.task.lines import Where
 from tunesmith.task.opponent_settings import PLACEHOLDERS
 
@@ -75,6 +75,12 @@ def _broken_kind_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
         yield ("train", "watch_metric"), f"{metric} should be small: it cannot be watched, leave it out"
     if kind == "classify" and task.get("max_new_tokens") is not None:
         yield ("max_new_tokens",), "labels are scored, not written: leave it out with kind: classify"
+    if kind == "tag" and isinstance(data, Mapping):
+        for name in ("messages", "rejected"):
+            if data.get(name) is not None:
+                yield ("data", name), "with kind: tag name the input and the list of labels: input and target"
+    if kind != "tag" and isinstance(data, Mapping) and data.get("label_separator") is not None:
+        yield ("data", "label_separator"), f"only for kind: tag, not {kind}: leave it out"
     if kind != "extract" and task.get("json_schema") is not None:
         yield ("json_schema",), f"only for kind: extract, not {kind}: leave it out"
     if kind == "extract" and metric == "schema_valid" and task.get("json_schema") is None:
@@ -86,7 +92,10 @@ def _broken_kind_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
             f"only for kind: {' and '.join(GROUNDED_KINDS)}, not {kind}: leave it out",
         )
     if task.get("none_of_these") is not None:
-        if kind != "classify":
+        if kind == "tag":
+            why = "a row that no label fits has the empty list with kind: tag: leave it out"
+            yield ("none_of_these",), why
+        elif kind != "classify":
             yield ("none_of_these",), f"there are no labels with kind: {kind}: leave it out"
         if isinstance(train, Mapping) and train.get("also"):
             yield ("none_of_these",), "not together with train.also: leave one of the two out"
@@ -96,14 +105,18 @@ def _broken_kind_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
     opponents = task.get("opponents")
     templates = opponents.get("templates") if isinstance(opponents, Mapping) else None
     for index, template in enumerate(templates if isinstance(templates, (list, tuple)) else ()):
-        if kind != "classify" and "{labels}" in str(template):
+        if kind not in LABELLED and "{labels}" in str(template):
             yield (
                 ("opponents", "templates", index),
                 f"there are no labels with kind: {kind}: leave {{labels}} out",
             )
     endpoints = opponents.get("endpoints") if isinstance(opponents, Mapping) else None
     for index, one in enumerate(endpoints if isinstance(endpoints, (list, tuple)) else ()):
-        if isinstance(one, Mapping) and one.get("samples", 1) != 1 and kind not in ("classify", "extract"):
+        if (
+            isinstance(one, Mapping)
+            and one.get("samples", 1) != 1
+            and kind not in ("classify", "tag", "extract")
+        ):
             text = (
                 f"no two free texts are the same, so there is no vote on them: leave it out with kind: {kind}"
             )
@@ -116,7 +129,7 @@ def _broken_kind_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
     train = task.get("train")
     if kind != "classify" and isinstance(train, Mapping) and train.get("also"):
         yield ("train", "also"), f"several tasks are trained in one run with kind: classify, not {kind}"
-    if kind != "classify" and labels is not None:
+    if kind not in LABELLED and labels is not None:
         yield ("data", "most_frequent_labels"), f"there are no labels with kind: {kind}: leave it out"
 
 

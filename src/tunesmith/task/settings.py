@@ -54,6 +54,12 @@ class DataSettings(Section):
     target: Text | None = Field(
         default=None, description="The column that holds the right answer.", examples=["label"]
     )
+    label_separator: Text | None = Field(
+        default=None,
+        description="For kind tag, where the target is text and no list (CSV): the sign that parts the "
+        "labels of a row. An empty cell is then a row that no label fits.",
+        examples=[";"],
+    )
     messages: Text | None = Field(
         default=None,
         description="For chat data, instead of input and target: the column that holds the list of "
@@ -144,8 +150,8 @@ class GoalSettings(Section):
     metric: Text | None = Field(
         default=None,
         description="The metric that the verdict is about: one that fits the kind (docs/metrics.md), or a "
-        "function of your own as file.py:function. Left out: accuracy for classify, field_f1 for extract, "
-        "chrf for generate and chat, rouge_l for summarise and answer.",
+        "function of your own as file.py:function. Left out: accuracy for classify, jaccard for tag, "
+        "field_f1 for extract, chrf for generate and chat, rouge_l for summarise and answer.",
         examples=["macro_f1"],
     )
     gain: Share = Field(
@@ -193,6 +199,7 @@ class Task(Section):
     )
     kind: Kind = Field(
         description="What the model does. classify: give each row exactly one label out of a fixed set. "
+        "tag: give each row all labels that fit, out of a fixed set: none, one or several. "
         "extract: fields of a text as JSON. generate: a text from attributes; several rows with the same "
         "input are several references. summarise: a short text from a long one. answer: a question about a "
         "given text (input: [passage, question]). chat: the next turn of a conversation."
@@ -232,7 +239,7 @@ class Task(Section):
     max_new_tokens: Count | None = Field(
         default=None,
         description="For kinds that write texts: the most tokens of an answer, for every candidate alike. "
-        "Left out: as many as 99 of 100 training answers have.",
+        "Left out: as many as 99 of 100 training answers have, with tag as the longest has.",
         examples=[64],
     )
     json_schema: Text | None = Field(

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from tunesmith.task.kinds import Kind
+from tunesmith.task.kinds import LABELLED, Kind
 from tunesmith.task.lines import read_yaml
 from tunesmith.task.settings import Task
 
@@ -97,6 +97,8 @@ def _instruction(kind: Kind, given: str, target: str, fields: Sequence[str]) -> 
         case "extract":
             named = f" with the fields {', '.join(fields)}" if fields else ""
             return f"Give what this {given} says as JSON{named}."
+        case "tag":
+            return f"List the {target} of this {given}."
         case "generate":
             return f"Write the {target} for this {given}. Say everything that is given, and nothing else."
         case "summarise":
@@ -201,7 +203,7 @@ def _notes(seen: Seen, columns: Columns, kind: Kind) -> dict[str, str]:
     counts = sorted(seen.labels.values())
     shown = ", ".join(_printable(label) for label in list(seen.labels)[:5])
     labels = f"Seen: {len(counts):,} labels ({shown}{', …' if len(counts) > 5 else ''})"
-    if kind != "classify":
+    if kind not in LABELLED:
         labels = (
             f"Seen: {len(counts):,} different targets, such as: {_printable(next(iter(seen.labels), ''))}"
         )

@@ -13,7 +13,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from tunesmith.data.attributes import Attributes, read_attributes
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, answered
-from tunesmith.data.audit.sampling import sample_rows
+from tunesmith.data.audit.sampling import sample_rows, sample_told
 from tunesmith.data.audit.texts import excerpt, share
 from tunesmith.data.duplicates import compared_text, words
 from tunesmith.stats.alignment import aligned_shares
@@ -76,7 +76,7 @@ def check_attributes(data: AuditData, most_rows: int = MOST_ROWS) -> CheckResult
     estimate = proportion_interval([place in bad for place in range(len(sampled))], groups)
     summary = (
         f"{estimate.value:.1%} [{estimate.low:.1%}, {estimate.high:.1%}] of {len(sampled):,} texts leave out "
-        "or change a value of their attributes"
+        f"or change a value of their attributes{sample_told(len(sampled), len(data.rows))}"
     )
     return answered(CHECK, summary, findings, len(sampled) if len(sampled) < len(data.rows) else None)
 

@@ -76,10 +76,11 @@ _OF_EXACT_ANSWERS = {"agreement": "annotators who give exactly the same answer"}
 def run_check(name: str, data: AuditData) -> tuple[CheckResult, bool]:
     """One check's answer, and whether it ended by itself; a crash is *unmeasured*, with its error named.
 
-    What is a property of labels is not asked of kinds of task that write texts: *unmeasured*, and why.
+    What is a property of a row's one label is not asked of other kinds of task: *unmeasured*, and why.
     """
     if data.kind != "classify" and name in _OF_LABELS:
-        told = f"not asked of kind: {data.kind}, which has no labels: {_OF_LABELS[name]}"
+        why = "where a row has any number of labels" if data.kind == "tag" else "which has no labels"
+        told = f"not asked of kind: {data.kind}, {why}: {_OF_LABELS[name]}"
         return CheckResult(name, "unmeasured", told), True
     if data.kind in SEVERAL_REFERENCES and name in _OF_EXACT_ANSWERS:
         told = f"not asked of kind: {data.kind}, where right answers differ: {_OF_EXACT_ANSWERS[name]}"

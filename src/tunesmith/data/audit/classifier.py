@@ -8,18 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix, hstack
 from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from tunesmith.data.audit.ngrams import ngram_matrix
 from tunesmith.data.duplicates import compared_text
 from tunesmith.records import Row
 
 FOLDS = 5
 DIMENSIONS = 400
 INVERSE_PENALTY = 30.0
-MOST_CHARACTERS = 2000  # of a long text its beginning says what it is about
+BASIS_ROWS = 20_000  # more rows hardly turn the 400 directions in which texts differ most
 
 Floats = npt.NDArray[np.float64]
 
@@ -50,34 +49,19 @@ class CrossValidated:
 def text_features(rows: Sequence[Row]) -> Floats | None:
     """Unit vectors of word and character n-grams (TF-IDF, truncated SVD), shape (rows, ≤ 400).
 
-    None where the texts have no words and no characters in common.
+    The directions of the SVD are those of at most 20,000 rows, evenly spaced. None where the texts have no
+    words and no characters in common.
     """
     matrix = ngram_matrix([compared_text(row) for row in rows])
     if matrix is None:
         return None
-    dimensions = min(DIMENSIONS, matrix.shape[0] - 1, matrix.shape[1] - 1)
+    basis = matrix[:: max(1, -(-len(rows) // BASIS_ROWS))]
+    dimensions = min(DIMENSIONS, basis.shape[0] - 1, basis.shape[1] - 1)
     if dimensions < 2:
         return None
-    vectors: Floats = TruncatedSVD(dimensions, n_iter=2, random_state=0).fit_transform(matrix)
+    vectors: Floats = TruncatedSVD(dimensions, n_iter=2, random_state=0).fit(basis).transform(matrix)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return vectors
-
-
-def ngram_matrix(texts: Sequence[str], characters: bool = True) -> csr_matrix | None:
-    """TF-IDF of words, word pairs and character n-grams that occur in two texts or more; None without any."""
-    vectorizers = [TfidfVectorizer(token_pattern=r"\b\w+\b", ngram_range=(1, 2), sublinear_tf=True, min_df=2)]
-    if characters:
-        vectorizers.append(
-            TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, min_df=2)
-        )
-    found = []
-    for vectorizer in vectorizers:
-        vectorizer.dtype = np.float32
-        try:
-            found.append(vectorizer.fit_transform(text[:MOST_CHARACTERS] for text in texts))
-        except ValueError:  # scikit-learn's way to say that the vocabulary is empty
-            continue
-    return csr_matrix(hstack(found)) if found else None
 
 
 def group_folds(

@@ -12,11 +12,14 @@ from sklearn.cluster import MiniBatchKMeans
 
 from tunesmith.data.audit.classifier import Floats, text_features
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, answered
-from tunesmith.data.audit.sampling import sample_rows
+from tunesmith.data.audit.sampling import sample_rows, sample_told
 from tunesmith.data.duplicates import compared_text, words
+from tunesmith.data.label_sets import target_labels
+from tunesmith.data.numbered import numbered_words
+from tunesmith.task.kinds import LABELLED
 
 CHECK = "diversity"
-MOST_ROWS = 50_000
+MOST_ROWS = 20_000
 MINIMUM_ROWS = 100
 THIN_LABEL = 10  # rows: too few to learn a label from and to test it
 THIN_CLUSTER = 0.2  # of the size that clusters would have if all were equal
@@ -49,6 +52,7 @@ def check_diversity(data: AuditData, most_rows: int = MOST_ROWS) -> CheckResult:
         f"{_effective(clusters):.0f} effective clusters of {int(clusters.max()) + 1}; {redundant:.0%} of "
         f"rows are very close to another (cosine {REDUNDANT} or more); {variety['types']:,.0f} different "
         f"words, distinct-2 {variety['distinct_2']:.2f}, {_label_text(data)}"
+        f"{sample_told(len(rows), len(data.rows))}"
     )
     sampled_rows = len(rows) if len(rows) < len(data.rows) else None
     return answered(CHECK, summary, findings, sampled_rows)
@@ -60,16 +64,21 @@ def lexical_variety(texts: Sequence[Sequence[str]]) -> dict[str, float]:
     distinct-n: different n-grams over all n-grams, 0 where there are none. It falls as data grows, so
     compare equal numbers of rows only.
     """
-    tokens = sum(len(text) for text in texts)
-    types = len({word for text in texts for word in text})
+    numbered = numbered_words(texts)
+    tokens, types, owners = len(numbered.numbers), len(numbered.words), numbered.owners
     found: dict[str, float] = {
         "tokens": tokens,
         "types": types,
         "type_token": types / tokens if tokens else 0.0,
     }
+    starts, codes = np.arange(tokens), numbered.numbers.astype(np.int64)
     for n in (1, 2, 3):
-        grams = [tuple(text[start : start + n]) for text in texts for start in range(len(text) - n + 1)]
-        found[f"distinct_{n}"] = len(set(grams)) / len(grams) if grams else 0.0
+        different, codes = np.unique(codes, return_inverse=True)
+        found[f"distinct_{n}"] = len(different) / len(codes) if len(codes) else 0.0
+        longer = starts + n < tokens
+        longer[longer] = owners[starts[longer] + n] == owners[starts[longer]]
+        starts = starts[longer]
+        codes = codes[longer] * max(1, types) + numbered.numbers[starts + n]
     return found
 
 
@@ -100,35 +109,57 @@ def _redundant_share(vectors: Floats, clusters: npt.NDArray[np.intp]) -> float:
 
 
 def _balance(data: AuditData) -> list[Finding]:
-    counts = Counter(row.target for row in data.rows)
-    if len(counts) > len(data.rows) / 2:
+    sets = data.kind == "tag"
+    targets = Counter(row.target for row in data.rows)
+    if not sets and len(targets) > len(data.rows) / 2:
         return []  # free text: every target is its own class
-    named = "label" if data.kind == "classify" else "target"
-    label, most = counts.most_common(1)[0]
+    counts = target_labels(data.rows, sets)
+    named = "label" if data.kind in LABELLED else "target"
     findings = []
-    if most >= DOMINANT * len(data.rows):
-        evidence = f"{most / len(data.rows):.1%} of {len(data.rows):,} rows have the {named} '{label[:80]}'"
-        rows = tuple(index for index, row in enumerate(data.rows) if row.target == label)
-        findings.append(Finding(f"one {named} dominates", "warning", rows, evidence, "keep"))
-    if data.kind != "classify":
+    for label, most in counts.most_common(1):
+        if most >= DOMINANT * len(data.rows):
+            of_all = f"{most / len(data.rows):.1%} of {len(data.rows):,} rows"
+            evidence = f"{of_all} have the {named} '{label[:80]}'"
+            rows = _having({label}, data)
+            findings.append(Finding(f"one {named} dominates", "warning", rows, evidence, "keep"))
+    if sets and targets["[]"] >= DOMINANT * len(data.rows):
+        rows = tuple(index for index, row in enumerate(data.rows) if row.target == "[]")
+        evidence = f"{len(rows) / len(data.rows):.1%} of {len(data.rows):,} rows have no label"
+        findings.append(Finding("few rows have labels", "warning", rows, evidence, "keep"))
+    if data.kind not in LABELLED:
         return findings  # a text need not come again
     thin = sorted((label for label in counts if counts[label] < THIN_LABEL), key=lambda x: (counts[x], x))
     if thin:
         shown = ", ".join(f"'{label}' ({counts[label]})" for label in thin[:NAMED])
-        rows = tuple(index for index, row in enumerate(data.rows) if counts[row.target] < THIN_LABEL)
         evidence = f"{len(thin):,} of {len(counts):,} labels have fewer than {THIN_LABEL} rows: {shown}"
-        findings.append(Finding("thin labels", "warning", rows, evidence, "keep"))
+        findings.append(Finding("thin labels", "warning", _having(set(thin), data), evidence, "keep"))
     return findings
 
 
+def _having(labels: set[str], data: AuditData) -> tuple[int, ...]:
+    """The rows with one of ``labels``."""
+    sets = data.kind == "tag"
+    return tuple(
+        index for index, row in enumerate(data.rows) if not labels.isdisjoint(target_labels([row], sets))
+    )
+
+
 def _label_text(data: AuditData) -> str:
-    counts = Counter(row.target for row in data.rows)
+    targets = Counter(row.target for row in data.rows)
+    if data.kind == "tag":
+        counts = target_labels(data.rows, label_sets=True)
+        least, most = (min(counts.values()), max(counts.values())) if counts else (0, 0)
+        return (
+            f"{len(counts):,} labels of {least:,} to {most:,} rows in {len(targets):,} different sets, "
+            f"{counts.total() / len(data.rows):.2f} labels a row, {targets['[]'] / len(data.rows):.1%} of "
+            "rows without any"
+        )
     if data.kind != "classify":
-        return f"{len(counts):,} different targets"
-    if len(counts) > len(data.rows) / 2:
+        return f"{len(targets):,} different targets"
+    if len(targets) > len(data.rows) / 2:
         return "free-text targets"
-    ordered = counts.most_common()
-    return f"{len(counts):,} labels of {ordered[-1][1]:,} to {ordered[0][1]:,} rows"
+    ordered = targets.most_common()
+    return f"{len(targets):,} labels of {ordered[-1][1]:,} to {ordered[0][1]:,} rows"
 
 
 def naming_words(members: Sequence[Sequence[str]], everywhere: Counter[str]) -> str:

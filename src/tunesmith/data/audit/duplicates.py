@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, answered
 from tunesmith.data.duplicates import compared_text, group_rows, words
-from tunesmith.task.kinds import SEVERAL_REFERENCES
+from tunesmith.task.kinds import LABELLED, SEVERAL_REFERENCES
 
 CHECK = "duplicates"
 
@@ -24,12 +24,15 @@ def check_duplicates(data: AuditData) -> CheckResult:
     groups = [row.group for row in rows]
     if data.kept_together or not all(groups):
         groups = group_rows(rows, data.similarity, data.shingle_words)
-    texts: defaultdict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        texts[(groups[index], words(compared_text(row)))].append(index)
     members: defaultdict[str, list[int]] = defaultdict(list)
     for index, group in enumerate(groups):
         members[group].append(index)
+    # Most rows are alone in their group: nothing else says what they say.
+    texts: defaultdict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        if len(members[groups[index]]) > 1:
+            texts[(groups[index], words(compared_text(row)))].append(index)
+    versions = Counter(group for group, _ in texts)
 
     targets = [row.target for row in rows]
     several = [same for same in texts.values() if len({targets[index] for index in same}) > 1]
@@ -42,12 +45,12 @@ def check_duplicates(data: AuditData) -> CheckResult:
         if len(same) > 1 and len({targets[index] for index in same}) == 1
         for index in sorted(same, key=lambda index: rows[index].id)[1:]
     ]
-    near = [group for group in members.values() if len({words(compared_text(rows[i])) for i in group}) > 1]
+    near = [members[group] for group in members if versions[group] > 1]
     # Questions about one document are near-duplicates with different answers, and rightly so.
     near_conflicts = [
         group
         for group in near
-        if data.kind == "classify" and not data.kept_together and len({targets[i] for i in group}) > 1
+        if data.kind in LABELLED and not data.kept_together and len({targets[i] for i in group}) > 1
     ]
     findings = []
     if references and several:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tunesmith.data.audit.classifier import CrossValidated, cross_validate, text_features
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding
-from tunesmith.data.audit.sampling import sample_rows
+from tunesmith.data.audit.sampling import sample_rows, sample_told
 from tunesmith.records import Answer, Estimate
 from tunesmith.stats.intervals import proportion_interval
 from tunesmith.stats.mixture import largest_share
@@ -125,7 +125,8 @@ def check_labels(data: AuditData, most_rows: int = MOST_ROWS) -> CheckResult:
         findings.append(_finding(found, 0, likely, "likely label errors"))
     if len(found.rows) > likely:
         findings.append(_finding(found, likely, len(found.rows), "possible label errors"))
-    return CheckResult(CHECK, answer, _summary(found, answer), tuple(findings), found.sampled_rows)
+    told = _summary(found, answer) + sample_told(found.sampled_rows or len(data.rows), len(data.rows))
+    return CheckResult(CHECK, answer, told, tuple(findings), found.sampled_rows)
 
 
 def _suspects(held_out: CrossValidated) -> npt.NDArray[np.intp]:

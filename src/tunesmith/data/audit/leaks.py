@@ -13,6 +13,7 @@ from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, answe
 from tunesmith.data.duplicates import compared_text, words
 from tunesmith.data.leaks import leak_partners
 from tunesmith.records import Row, SplitName
+from tunesmith.stats.clusters import Codes, Floats, group_codes
 from tunesmith.stats.intervals import mean_interval, proportion_interval
 
 CHECK = "leaks"
@@ -107,7 +108,8 @@ def _targets_in_inputs(data: AuditData) -> list[Finding]:
             for index in members
             if pattern.search(" ".join(words(compared_text(data.rows[index]).replace("_", " "))))
         ]
-        named += [index in set(hits) for index in members] if len(hits) < 50 else _membership(members, hits)
+        hit = set(hits)
+        named += [index in hit for index in members]
         groups += [data.rows[index].group or str(index) for index in members]
         if len(hits) >= max(2, ANSWER_SHARE * len(members)) or (len(members) == 1 and hits):
             told[target] = hits
@@ -133,24 +135,23 @@ def _targets_in_inputs(data: AuditData) -> list[Finding]:
     ]
 
 
-def _membership(members: Sequence[int], hits: Sequence[int]) -> list[bool]:
-    hit = set(hits)
-    return [index in hit for index in members]
-
-
 def _telling_columns(data: AuditData) -> list[Finding]:
     """Columns whose value alone predicts held-out targets much better than the majority class does."""
     targets = [row.target for row in data.rows]
     groups = [row.group or str(index) for index, row in enumerate(data.rows)]
     fold = group_folds(groups, targets, FOLDS)
+    # Numbered in their order, so that of equally frequent targets the first by name is the smallest number.
+    number = {name: place for place, name in enumerate(sorted(set(targets)))}
+    target = np.array([number[name] for name in targets], np.intp)
     findings = []
     for name, values in data.fields.items():
         filled = [index for index, value in enumerate(values) if value is not None and value.strip()]
         if len({groups[index] for index in filled}) < 50:
             continue
-        by_value, by_majority = _held_out(filled, values, targets, fold)
+        value = group_codes([str(values[index]) for index in filled])
+        by_value, by_majority = _held_out(value, target[filled], fold[filled])
         own = [groups[index] for index in filled]
-        gain = mean_interval(by_value.astype(float) - by_majority, own)
+        gain = mean_interval(by_value - by_majority, own)
         if gain.low <= TELLING_GAIN:
             continue
         right = proportion_interval(by_value, own)
@@ -168,27 +169,25 @@ def _telling_columns(data: AuditData) -> list[Finding]:
     return findings
 
 
-def _held_out(
-    filled: Sequence[int], values: Sequence[str | None], targets: Sequence[str], fold: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Whether the most frequent target of a row's value, and of all rows, is right; by the other folds."""
-    by_value = np.zeros(len(filled), bool)
-    by_majority = np.zeros(len(filled), bool)
+def _held_out(value: Codes, target: Codes, fold: Codes) -> tuple[Floats, Floats]:
+    """Whether the most frequent target of a row's value, and of all rows, is right; by the other folds.
+
+    All of shape (rows,). A value that the other folds lack gets the most frequent target of all.
+    """
+    by_value, by_majority = np.zeros(len(target)), np.zeros(len(target))
+    pairs, pair = np.unique(value * (target.max() + 1) + target, return_inverse=True)
+    values, targets = np.divmod(pairs, target.max() + 1)
     for held_out in range(FOLDS):
-        overall: Counter[str] = Counter()
-        per_value: dict[str, Counter[str]] = {}
-        for index in filled:
-            if fold[index] != held_out:
-                overall[targets[index]] += 1
-                per_value.setdefault(str(values[index]), Counter())[targets[index]] += 1
-        majority = _most_frequent(overall)
-        answers = {value: _most_frequent(counts) for value, counts in per_value.items()}
-        for place, index in enumerate(filled):
-            if fold[index] == held_out:
-                by_majority[place] = targets[index] == majority
-                by_value[place] = targets[index] == answers.get(str(values[index]), majority)
+        asked = fold == held_out
+        if asked.all():
+            continue
+        majority = int(np.bincount(target[~asked], minlength=1).argmax())
+        times = np.bincount(pair[~asked], minlength=len(pairs))
+        # Of each value the most frequent target last, and of equally frequent ones the first by name.
+        order = np.lexsort((-targets, times, values))
+        order = order[times[order] > 0]
+        answers = np.full(value.max() + 1, majority)
+        answers[values[order]] = targets[order]
+        by_majority[asked] = target[asked] == majority
+        by_value[asked] = target[asked] == answers[value[asked]]
     return by_value, by_majority
-
-
-def _most_frequent(counts: Counter[str]) -> str:
-    return min(counts, key=lambda label: (-counts[label], label)) if counts else ""

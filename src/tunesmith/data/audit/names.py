@@ -40,6 +40,7 @@ def check_person_names(data: AuditData, model: str | None = None) -> CheckResult
             names.update(here)
     summary = f"{share(len(named), len(looked_at))} rows name people"
     sampled = len(looked_at) if step > 1 else None
+    summary += "" if sampled is None else f" (a sample of {sampled:,} of {rows:,} rows, evenly spaced)"
     if not named:
         return answered(_CHECK, summary, [], sampled)
     evidence = f"{summary} ({len(names):,} different names)"

@@ -70,11 +70,18 @@ _IDS = (
 _WORDS = re.compile(rf"(?<!\w)(?:{_ANY}|{'|'.join(kind.words for kind in _IDS)})(?!\w)", re.I)
 _CONTEXTS = [re.compile(rf"(?<!\w)(?:{_ANY}|{kind.words})(?!\w)", re.I) for kind in _IDS]
 _SHAPES = [re.compile(rf"(?<![\w-])(?:{kind.shape})(?![\w-])") for kind in _IDS]
+FEWEST_DIGITS = 6
+_FEWER_DIGITS = re.compile(r"[A-Z]{5}\d{4}[A-Z]")  # India's PAN
 _CHECKS: dict[str, Callable[[str], bool]] = {}
 
 
-def national_id_spans(text: str) -> Iterator[Span]:
-    """Valid national numbers with a word that names such a number at most 60 characters before them."""
+def national_id_spans(text: str, digits: int) -> Iterator[Span]:
+    """Valid national numbers with a word that names such a number at most 60 characters before them.
+
+    ``digits`` is how many the text has: with fewer than six it is searched for the one shape that has fewer.
+    """
+    if digits < FEWEST_DIGITS and _FEWER_DIGITS.search(text) is None:
+        return
     if _WORDS.search(text) is None:
         return
     for kind, shape, context in zip(_IDS, _SHAPES, _CONTEXTS, strict=True):

@@ -43,6 +43,9 @@ _PHONE_WORD = re.compile(
     re.I,
 )
 _DIGITS = re.compile(r"\d")
+# What the shapes above and below need at least: most texts have fewer, and are spared the search.
+FEWEST_PHONE_DIGITS = 7
+FEWEST_CARD_DIGITS = 13
 _CARD = re.compile(
     r"(?<![\w.-])(?:\d{4}([ -]?)\d{4}\1\d{4}\1\d{1,4}(?:\1\d{1,3})?"
     r"|\d{4}([ -]?)\d{6}\2\d{4,5})(?![\w-])(?!\.\d)"
@@ -73,13 +76,16 @@ def private_spans(text: str, phone_regions: tuple[str, ...] = PrivacySettings.ph
     found: list[Span] = []
     if "@" in text:
         found += (Span("EMAIL", *match.span(), match[0]) for match in _EMAIL.finditer(text))
-    if _DIGITS.search(text) is None:
+    digits = len(_DIGITS.findall(text))
+    if not digits:
         return found
-    found += _card_spans(text)
+    if digits >= FEWEST_CARD_DIGITS:
+        found += _card_spans(text)
     found += _iban_spans(text)
     found += _ip_spans(text)
-    found += national_id_spans(text)
-    found += _phone_spans(text, phone_regions)
+    found += national_id_spans(text, digits)
+    if digits >= FEWEST_PHONE_DIGITS:
+        found += _phone_spans(text, phone_regions)
     return apart(found)
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_matrix
 
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, Severity, answered
+from tunesmith.data.audit.ngrams import word_counts
 from tunesmith.data.audit.texts import count, excerpt, last_user_text, share
+from tunesmith.data.numbered import numbered_words
 from tunesmith.errors import UserError
 from tunesmith.stats.intervals import proportion_interval
 
@@ -95,42 +99,56 @@ def check_relevance(data: AuditData, task: TaskText) -> CheckResult:
     return answered(check, summary, [Finding("far from the task", severity, rows, evidence, "ask")])
 
 
-def _content_words(text: str) -> set[str]:
+def _content_words(texts: Iterable[str]) -> tuple[csr_matrix, list[str]]:
+    """Which words but English stop words each text has, shape (texts, words), and the words."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-    return {word for word in _WORD.findall(text.lower()) if word not in ENGLISH_STOP_WORDS}
+    numbered = numbered_words(_WORD.findall(text.lower()) for text in texts)
+    kept = [place for place, word in enumerate(numbered.words) if word not in ENGLISH_STOP_WORDS]
+    held = csr_matrix(word_counts(numbered)[:, kept])
+    held.data[:] = 1
+    return held, [numbered.words[place] for place in kept]
 
 
-def _parts(text: str) -> list[str]:
-    """The runs of four and five characters in each content word, with a space at its edges."""
+def _parts(word: str) -> list[str]:
+    """The runs of four and five characters in a word with a space at its edges."""
+    padded = f" {word} "
     return [
-        padded[start : start + size]
-        for word in sorted(_content_words(text))
-        for padded in [f" {word} "]
-        for size in PART_CHARACTERS
-        for start in range(len(padded) - size + 1)
+        padded[start : start + size] for size in PART_CHARACTERS for start in range(len(padded) - size + 1)
     ]
+
+
+def _usual_parts(held: csr_matrix, words: Sequence[str]) -> csr_matrix:
+    """How often each word has each of the parts that are most frequent in ``held``, shape (words, parts)."""
+    numbered = numbered_words(map(_parts, words))
+    order = np.array(sorted(range(len(numbered.words)), key=numbered.words.__getitem__), np.intp)
+    counts = csr_matrix(word_counts(numbered)[:, order])
+    times = np.asarray(held.sum(axis=0)).ravel() @ counts
+    kept = np.flatnonzero(times)
+    kept = np.sort(kept[np.argsort(-times[kept], kind="stable")[:VOCABULARY_PARTS]])
+    return csr_matrix(counts[:, kept])
 
 
 def _similarity(inputs: Sequence[str], seeds: Sequence[str]) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
     """Cosine of inputs and seeds with the widened task, and how many content words each input has."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.feature_extraction.text import TfidfTransformer
     from sklearn.preprocessing import normalize
 
+    held, words = _content_words(chain(inputs, seeds))
+    content_words = np.diff(held.indptr)[: len(inputs)].astype(np.int64)
     step = -(-len(inputs) // VOCABULARY_ROWS)
-    vectoriser = TfidfVectorizer(
-        sublinear_tf=True, analyzer=_parts, max_features=VOCABULARY_PARTS, dtype=np.float32
-    )
-    content_words = np.array([len(_content_words(text)) for text in inputs], dtype=np.int64)
-    try:
-        vectoriser.fit([*inputs[::step], *seeds])
-    except ValueError:  # scikit-learn's "empty vocabulary": no text has a content word
+    fitted = held[np.concatenate([np.arange(0, len(inputs), step), np.arange(len(inputs), held.shape[0])])]
+    parts = _usual_parts(fitted, words)
+    if not parts.shape[1]:  # no text has a content word
         return np.zeros(len(inputs)), np.zeros(len(seeds)), content_words
-    blocks = [
-        vectoriser.transform(inputs[start : start + _ROWS_AT_ONCE])
-        for start in range(0, len(inputs), _ROWS_AT_ONCE)
-    ]
-    seed_block = vectoriser.transform(seeds)
+    weights = TfidfTransformer(sublinear_tf=True).fit(csr_matrix(fitted @ parts, dtype=np.float32))
+
+    def weighted(rows: slice) -> csr_matrix:
+        return weights.transform(csr_matrix(held[rows] @ parts, dtype=np.float32), copy=False)
+
+    starts = range(0, len(inputs), _ROWS_AT_ONCE)
+    blocks = [weighted(slice(start, min(start + _ROWS_AT_ONCE, len(inputs)))) for start in starts]
+    seed_block = weighted(slice(len(inputs), None))
     centre = normalize(np.asarray(seed_block.mean(axis=0)))
     similarity = _cosines(blocks, centre)
     for part in FEEDBACK_SHARES:

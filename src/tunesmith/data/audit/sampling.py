@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 from tunesmith.records import Row
 
+SEED = 0
 
-def sample_rows(rows: Sequence[Row], most: int, seed: int = 0) -> tuple[int, ...]:
+
+def sample_rows(rows: Sequence[Row], most: int, seed: int = SEED) -> tuple[int, ...]:
     """Indices of whole groups drawn at random, ``most`` rows or a little fewer, ascending; all if they fit.
 
     The draw depends on the rows' groups (or ids), not on their order.
@@ -24,3 +26,8 @@ def sample_rows(rows: Sequence[Row], most: int, seed: int = 0) -> tuple[int, ...
         if len(taken) + len(members[group]) <= most:
             taken += members[group]
     return tuple(sorted(taken))
+
+
+def sample_told(taken: int, rows: int) -> str:
+    """How a summary ends that speaks of a sample from :func:`sample_rows`; nothing where it has every row."""
+    return f" (a sample of {taken:,} of {rows:,} rows: whole groups, seed {SEED})" if taken < rows else ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +13,10 @@ from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
-from tunesmith.data.audit.classifier import group_folds, ngram_matrix
+from tunesmith.data.audit.classifier import group_folds
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding
-from tunesmith.data.audit.sampling import sample_rows
+from tunesmith.data.audit.ngrams import ngram_matrix
+from tunesmith.data.audit.sampling import sample_rows, sample_told
 from tunesmith.data.duplicates import compared_text
 from tunesmith.records import Answer
 from tunesmith.stats.learning_curve import extrapolated_gain
@@ -56,6 +59,7 @@ def check_size(data: AuditData, most_rows: int = MOST_ROWS) -> CheckResult:
     told = (
         f"a linear classifier gets {reached:.1%} right with {sizes[-1]:,.0f} training rows; twice as many "
         f"would bring {100 * gain.value:+.1f} points [{100 * gain.low:.1f}, {100 * gain.high:.1f}]"
+        f"{sample_told(len(rows), len(data.rows))}"
     )
     sampled_rows = len(rows) if len(rows) < len(data.rows) else None
     if gain.low >= WORTH_COLLECTING:
@@ -78,7 +82,8 @@ def learning_curve(
     fold = group_folds(groups, targets, REPEATS)
     sizes = np.zeros((REPEATS, len(SHARES)))
     errors = np.zeros((REPEATS, len(SHARES)))
-    for repeat in range(REPEATS):
+
+    def measure(repeat: int) -> None:
         test = np.flatnonzero(fold == repeat)
         train = np.flatnonzero(fold != repeat)
         own_groups = [groups[index] for index in train.tolist()]
@@ -93,4 +98,9 @@ def learning_curve(
                 answers = model.fit(matrix[part], wanted[part]).predict(matrix[test])
             sizes[repeat, place] = len(part)
             errors[repeat, place] = float((answers != wanted[test]).mean())
+
+    # LIBLINEAR works on one core and lets other threads run meanwhile.
+    with ThreadPoolExecutor(min(REPEATS, os.cpu_count() or 1)) as threads:
+        for _ in threads.map(measure, range(REPEATS)):
+            pass
     return sizes.mean(axis=0), errors

@@ -15,6 +15,7 @@ from tunesmith.data.audit.findings import AuditData, CheckResult
 from tunesmith.data.curation.plan import RepairPlan
 from tunesmith.data.curation.review import QueueItem, ReviewAnswer
 from tunesmith.data.duplicates import conflicting_rows
+from tunesmith.data.label_sets import target_labels
 from tunesmith.data.leaks import leak_partners
 from tunesmith.data.splits import Split
 from tunesmith.errors import UserError
@@ -301,13 +302,13 @@ def _new_split(
         name: tuple(replace(row, conflict=row.conflict or row.id in conflicts) for row in rows)
         for name, rows in kept.items()
     }
-    trained = {row.target for row in flagged["train"]}
+    trained = set(target_labels(flagged["train"], split.label_sets))
     if len(trained) < 2:
         raise UserError(
             f"the repair plan leaves {len(flagged['train']):,} training rows with {len(trained)} labels",
             "let the plan keep more rows",
         )
-    tested = {row.target for row in flagged["test"] if not row.conflict}
+    tested = set(target_labels((row for row in flagged["test"] if not row.conflict), split.label_sets))
     groups = {row.id: row.group for row in (*split.train, *split.validation, *split.test)}
     gone: defaultdict[str, list[str]] = defaultdict(list)
     for change in changes:

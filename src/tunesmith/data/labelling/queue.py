@@ -13,8 +13,9 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from tunesmith.data.audit.classifier import INVERSE_PENALTY, MOST_CHARACTERS
+from tunesmith.data.audit.classifier import INVERSE_PENALTY
 from tunesmith.data.audit.diversity import clusters_of, naming_words
+from tunesmith.data.audit.ngrams import MOST_CHARACTERS
 from tunesmith.data.audit.sampling import sample_rows
 from tunesmith.data.duplicates import compared_text, group_rows, words
 from tunesmith.errors import UserError

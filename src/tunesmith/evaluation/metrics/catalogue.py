@@ -48,6 +48,12 @@ METRICS: dict[str, Metric] = {
     "subset_accuracy": Metric(multilabel.subset_accuracy),
     "multilabel_macro_f1": Metric(multilabel.multilabel_macro_f1),
     "multilabel_micro_f1": Metric(multilabel.multilabel_micro_f1),
+    "multilabel_weighted_f1": Metric(multilabel.multilabel_weighted_f1),
+    "multilabel_macro_precision": Metric(multilabel.multilabel_macro_precision),
+    "multilabel_macro_recall": Metric(multilabel.multilabel_macro_recall),
+    "multilabel_micro_precision": Metric(multilabel.multilabel_micro_precision),
+    "multilabel_micro_recall": Metric(multilabel.multilabel_micro_recall),
+    "jaccard": Metric(multilabel.jaccard),
     "row_f1": Metric(multilabel.row_f1),
     "hamming_loss": Metric(multilabel.hamming_loss, "smaller"),
     # None of these.

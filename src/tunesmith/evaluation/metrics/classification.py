@@ -19,6 +19,7 @@ from tunesmith.stats.clusters import Floats
 from tunesmith.stats.jackknife import Statistic, jackknife_interval, statistic_of_sums
 
 _Score = Callable[[Floats, Floats, Floats], Floats]
+Average = Callable[[Floats], Floats]
 
 
 def accuracy(answered: Answered) -> RowScores:
@@ -29,12 +30,12 @@ def accuracy(answered: Answered) -> RowScores:
 
 def macro_precision(answered: Answered) -> Statistic:
     """Right answers of a label among all its answers, averaged over labels."""
-    return _of_labels(answered, _macro(_precision))
+    return _of_labels(answered, _macro(precision))
 
 
 def macro_recall(answered: Answered) -> Statistic:
     """Right answers of a label among the rows that want it, averaged over labels: balanced accuracy."""
-    return _of_labels(answered, _macro(_recall))
+    return _of_labels(answered, _macro(recall))
 
 
 def macro_f1(answered: Answered) -> Statistic:
@@ -44,12 +45,12 @@ def macro_f1(answered: Answered) -> Statistic:
 
 def micro_precision(answered: Answered) -> Statistic:
     """Right answers among all answers that are a label."""
-    return _of_labels(answered, _micro(_precision))
+    return _of_labels(answered, _micro(precision))
 
 
 def micro_recall(answered: Answered) -> Statistic:
     """Right answers among all rows."""
-    return _of_labels(answered, _micro(_recall))
+    return _of_labels(answered, _micro(recall))
 
 
 def micro_f1(answered: Answered) -> Statistic:
@@ -59,7 +60,7 @@ def micro_f1(answered: Answered) -> Statistic:
 
 def weighted_precision(answered: Answered) -> Statistic:
     """Precision of each label, averaged by how often it is wanted."""
-    return _of_labels(answered, _weighted(_precision))
+    return _of_labels(answered, _weighted(precision))
 
 
 def weighted_f1(answered: Answered) -> Statistic:
@@ -80,15 +81,25 @@ def label_scores(answered: Answered, level: float = 0.95) -> dict[str, dict[str,
     A label that is never wanted, or in fewer than two groups, is left out: its recall is not defined, or has
     no interval.
     """
-    names = known_labels(answered)
-    groups = answered.groups
+    wanted, given = [{t} for t in answered.targets], [{a} for a in answered.predictions]
+    return scores_by_label(wanted, given, known_labels(answered), answered.groups, level)
+
+
+def scores_by_label(
+    wanted: Sequence[set[str]],
+    given: Sequence[set[str]],
+    labels: Sequence[str],
+    groups: Sequence[str],
+    level: float = 0.95,
+) -> dict[str, dict[str, Estimate]]:
+    """As :func:`label_scores`, of the labels that are wanted and given in each row."""
+    scores: dict[str, _Score] = {"precision": precision, "recall": recall, "f1": f1}
     table: dict[str, dict[str, Estimate]] = {}
-    for name in names:
-        wanted_in = {group for group, target in zip(groups, answered.targets, strict=True) if target == name}
+    for name in labels:
+        wanted_in = {group for group, targets in zip(groups, wanted, strict=True) if name in targets}
         if len(wanted_in) < 2:
             continue
-        parts = label_sums([{t} for t in answered.targets], [{a} for a in answered.predictions], [name])
-        scores: dict[str, _Score] = {"precision": _precision, "recall": _recall, "f1": f1}
+        parts = label_sums(wanted, given, [name])
         table[name] = {
             metric: jackknife_interval(statistic_of_sums(parts, _macro(score)), groups, level)
             for metric, score in scores.items()
@@ -142,7 +153,7 @@ def _micro(score: _Score) -> Callable[[Floats], Floats]:
 
 
 def _weighted(score: _Score) -> Callable[[Floats], Floats]:
-    return partial(_weighted_average, score=score)
+    return partial(weighted_average, score=score)
 
 
 def macro_average(sums: Floats, score: _Score) -> Floats:
@@ -159,17 +170,17 @@ def micro_average(sums: Floats, score: _Score) -> Floats:
     return score(*(part.sum(axis=1) for part in np.split(sums, 3, axis=1)))
 
 
-def _weighted_average(sums: Floats, score: _Score) -> Floats:
+def weighted_average(sums: Floats, score: _Score) -> Floats:
     right, wanted, given = np.split(sums, 3, axis=1)
     weighted = (score(right, wanted, given) * wanted).sum(axis=1)
     return np.asarray(weighted / np.maximum(wanted.sum(axis=1), 1))
 
 
-def _precision(right: Floats, wanted: Floats, given: Floats) -> Floats:
+def precision(right: Floats, wanted: Floats, given: Floats) -> Floats:
     return np.asarray(right / np.maximum(given, 1))
 
 
-def _recall(right: Floats, wanted: Floats, given: Floats) -> Floats:
+def recall(right: Floats, wanted: Floats, given: Floats) -> Floats:
     return np.asarray(right / np.maximum(wanted, 1))
 
 

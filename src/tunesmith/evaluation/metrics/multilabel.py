@@ -6,30 +6,25 @@ line ends; an empty text or ``[]`` is no label. Order, repetition and surroundin
 
 from __future__ import annotations
 
-import json
-import re
 from functools import partial
 
 import numpy as np
 
+from tunesmith.data.label_sets import label_set
 from tunesmith.evaluation.metrics.answered import Answered, RowScores
-from tunesmith.evaluation.metrics.classification import f1, label_sums, macro_average, micro_average
+from tunesmith.evaluation.metrics.classification import (
+    Average,
+    f1,
+    label_sums,
+    macro_average,
+    micro_average,
+    precision,
+    recall,
+    scores_by_label,
+    weighted_average,
+)
+from tunesmith.records import Estimate
 from tunesmith.stats.jackknife import Statistic, statistic_of_sums
-
-_BETWEEN = re.compile(r"[,;\n]")
-
-
-def label_set(text: str) -> set[str]:
-    """The labels that a target or an answer names."""
-    stripped = text.strip()
-    if stripped.startswith("["):
-        try:
-            listed = json.loads(stripped)
-        except ValueError:
-            pass
-        else:
-            return {str(label).strip() for label in listed}
-    return {label.strip() for label in _BETWEEN.split(stripped) if label.strip()}
 
 
 def subset_accuracy(answered: Answered) -> RowScores:
@@ -59,17 +54,63 @@ def row_f1(answered: Answered) -> RowScores:
     )
 
 
+def jaccard(answered: Answered) -> RowScores:
+    """Labels both wanted and given as a share of those wanted or given, averaged over rows; 1 where none is
+    wanted and none given."""
+    wanted, given = _sets(answered)
+    return RowScores(
+        np.array([len(w & g) / len(w | g) if w or g else 1.0 for w, g in zip(wanted, given, strict=True)])
+    )
+
+
 def multilabel_macro_f1(answered: Answered) -> Statistic:
     """F1 of each label that is wanted somewhere, averaged over labels."""
-    parts = label_sums(*_sets(answered), _label_set(answered))
-    return statistic_of_sums(parts, partial(macro_average, score=f1))
+    return _of_label_set(answered, partial(macro_average, score=f1))
+
+
+def multilabel_macro_precision(answered: Answered) -> Statistic:
+    """Right answers of a label among all its answers, averaged over the labels that are wanted somewhere."""
+    return _of_label_set(answered, partial(macro_average, score=precision))
+
+
+def multilabel_macro_recall(answered: Answered) -> Statistic:
+    """Right answers of a label among the rows that want it, averaged over labels."""
+    return _of_label_set(answered, partial(macro_average, score=recall))
+
+
+def multilabel_weighted_f1(answered: Answered) -> Statistic:
+    """F1 of each label, averaged by how often it is wanted."""
+    return _of_label_set(answered, partial(weighted_average, score=f1))
 
 
 def multilabel_micro_f1(answered: Answered) -> Statistic:
     """F1 of all labels together; an answer outside the label set counts as a wrong one."""
+    return _of_everything(answered, partial(micro_average, score=f1))
+
+
+def multilabel_micro_precision(answered: Answered) -> Statistic:
+    """Right ones among all labels given, those outside the label set included."""
+    return _of_everything(answered, partial(micro_average, score=precision))
+
+
+def multilabel_micro_recall(answered: Answered) -> Statistic:
+    """Right ones among all labels wanted."""
+    return _of_everything(answered, partial(micro_average, score=recall))
+
+
+def label_set_scores(answered: Answered, level: float = 0.95) -> dict[str, dict[str, Estimate]]:
+    """Precision, recall and F1 of each label, as in :func:`~.classification.label_scores`."""
+    return scores_by_label(*_sets(answered), _label_set(answered), answered.groups, level)
+
+
+def _of_label_set(answered: Answered, average: Average) -> Statistic:
+    return statistic_of_sums(label_sums(*_sets(answered), _label_set(answered)), average)
+
+
+def _of_everything(answered: Answered, average: Average) -> Statistic:
     wanted, given = _sets(answered)
     everything = sorted(set().union(*wanted, *given))
-    return statistic_of_sums(label_sums(wanted, given, everything), partial(micro_average, score=f1))
+    return statistic_of_sums(label_sums(wanted, given, everything), average)
 
 
 def _sets(answered: Answered) -> tuple[list[set[str]], list[set[str]]]:
