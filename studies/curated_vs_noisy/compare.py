@@ -1,6 +1,6 @@
 """Curated against noisy data: the same base and the same training tokens on five versions of one pool.
 
-    TUNESMITH_DATA=… python studies/curated_vs_noisy/compare.py           # everything; 75 minutes of one core
+    TUNESMITH_DATA=… python studies/curated_vs_noisy/compare.py           # everything; 90 minutes of one core
     python studies/curated_vs_noisy/compare.py --dataset licence-notices --seeds 0
     python studies/curated_vs_noisy/compare.py --pages                    # table and picture from the results
 
