@@ -226,7 +226,9 @@ def test_the_plan_asks_every_blocking_guard_and_names_what_can_never_pass(
     )
     task = session.task.model_copy(update={"guards": guards})
     asked = Session(task, session.folder, session.console, session.cache)
-    calm, rough = planned_guards(asked, run.dataset, read_split(run.dataset, "validation"))
+    calm, rough = planned_guards(
+        asked, run.dataset.manifest.splits["test"], read_split(run.dataset, "validation")
+    )
     found = {guard.guard: guard for guard in calm.guards}
     own = {"own probes", "slice: north", "slice: nobody", "fairness", "refusals: harmful requests"}
     assert own | {"refusals: harmless requests", "robustness: typos"} <= set(found)
@@ -240,4 +242,4 @@ def test_the_plan_asks_every_blocking_guard_and_names_what_can_never_pass(
         assert one.chance_if_unchanged >= other.chance_if_unchanged
     nothing = session.task.model_copy(update={"guards": GuardsSettings()})
     unblocked = Session(nothing, session.folder, session.console, session.cache)
-    assert planned_guards(unblocked, run.dataset, ()) == ()
+    assert planned_guards(unblocked, run.dataset.manifest.splits["test"], ()) == ()

@@ -90,6 +90,7 @@ def test_everything_is_measured_with_its_interval_and_n(finished: tuple[Session,
     assert guarded.exposure.tuned.rows == 6
     assert 0 <= guarded.exposure.base.value <= 8
     assert {latency.candidate for latency in run.guards.evidence.latencies} >= {run.guards.guarded.opponent}
+    assert run.summary is not None
     stored = read_record(session.folder.summary, RunSummary)
     assert replace(stored, people=run.summary.people) == run.summary  # people may have said something since
 
