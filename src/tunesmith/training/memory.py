@@ -227,10 +227,11 @@ def reading_bytes(shape: BaseShape, bytes_per_value: int, tokens: int, scored: i
 def after_probe(plan: MemoryPlan, probed: int) -> int:
     """The peak, once a step on the largest micro-batch has held ``probed`` bytes above the imports.
 
-    What the probe has shown is taken as it is. The optimiser's memory and the best copy come on top; what is
-    done before or between steps is as planned.
+    What the probe has shown is taken as it is. The optimiser's memory and the best copy come on top, and, as
+    later batches have other shapes, the products compiled for them and the gaps they leave; what is done
+    before or between steps is as planned.
     """
-    later = plan.trained * 5 // 8
+    later = plan.trained * 5 // 8 + plan.kernels * 3 // 4 + round(plan.step * GAPS)
     elsewhere = plan.weights + plan.kernels // 2 + (plan.trained // 3 + max(plan.check, plan.reading))
     return max(probed + later, elsewhere)
 
