@@ -77,12 +77,13 @@ def test_arms_learn_equally_many_tokens_and_finished_ones_are_not_run_again(
 ) -> None:
     settings = TrainSettings(rank=2, alpha=4.0, batch_size=8)
     study = Study(tmp_path / "results", work, SIZES, settings)
-    assert run_seed(data, 0, ARMS[:2], study, "fp32") == list(ARMS[:2])
+    arms = ARMS[:3]
+    assert run_seed(data, 0, arms[:1], study, "fp32") == list(arms[:1])
     folder = tmp_path / "results" / "toy"
     first = (folder / "seed-0-raw.json").read_bytes()
-    assert run_seed(data, 0, ARMS, study, "fp32") == list(ARMS[2:])
+    assert run_seed(data, 0, arms, study, "fp32") == list(arms[1:])
     assert (folder / "seed-0-raw.json").read_bytes() == first
-    trained = [read_record(folder / f"seed-0-{arm}.json", Trained) for arm in ARMS]
+    trained = [read_record(folder / f"seed-0-{arm}.json", Trained) for arm in arms]
     assert all(SIZES.tokens - 60 < run.trained_tokens <= SIZES.tokens for run in trained)
     assert all(len(run.right) == SIZES.test for run in trained)
     assert len(read_record(folder / "seed-0-curation.json", Curation).test_rows) == SIZES.test

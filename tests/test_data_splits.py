@@ -67,7 +67,7 @@ random_rows = st.builds(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     rows=random_rows,
     train=st.one_of(st.none(), st.integers(10, 60), st.floats(0.1, 0.6)),

@@ -186,7 +186,7 @@ def test_strings_are_counted_in_characters_however_they_are_written(text: str, l
         assert (state != DEAD and automaton.accepts(state)) == (len(text) <= limit)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(content=st.binary(max_size=5))
 def test_no_string_holds_bytes_that_are_not_utf8(content: bytes) -> None:
     automaton = compile_schema({"type": "string"})

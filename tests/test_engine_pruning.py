@@ -59,7 +59,7 @@ def random_steps(tree: LabelTree, rows: int, seed: int, spread: float) -> NDArra
     return full
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     labels=label_sets,
     rows=st.sampled_from([1, 4, 40]),
@@ -85,7 +85,7 @@ def test_the_best_label_by_every_rule_is_found_and_exact(
             np.testing.assert_array_equal(ours.argmax(axis=1), expected.argmax(axis=1))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     labels=label_sets,
     rows=st.sampled_from([1, 4, 40]),

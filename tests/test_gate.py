@@ -152,7 +152,7 @@ def test_every_single_key_that_is_deleted_from_the_stored_result_blocks_and_is_n
         found = check_gate(task, folder)
         assert found.answer == "unmeasured", name
         assert name in found.missing, (name, found.missing)
-        if number % 25 == 0:
+        if number % 100 == 0:
             code, answer = gate(tmp_path, capsys)
             assert code == 3
             assert name in answer["missing"]
