@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from training import ALPHA, BATCH_SIZE, LEARNING_RATE, RANK, WORKS, rendered_batches
+from training import BATCH_SIZE, WORKS, rendered_batches, train_settings
 
 RESULTS = Path(__file__).parent / "results"
 STEPS = 4
@@ -41,15 +41,10 @@ def profile(work: str) -> dict[str, Any]:
     from torch.profiler import ProfilerActivity, profile
 
     from tunesmith.engine.adapters import make_trainable
-    from tunesmith.task.train_settings import TrainSettings
     from tunesmith.training import fit as loop
 
     loaded, batches = rendered_batches(work, STEPS)
-    method = WORKS[work]
-    settings = TrainSettings(
-        method=method, rank=RANK, alpha=ALPHA, learning_rate=LEARNING_RATE[method], epochs=1,
-        batch_size=BATCH_SIZE, validations_per_epoch=1,
-    )  # fmt: skip
+    settings = train_settings(work)
     make_trainable(loaded.model, settings)
     rows = [row for batch in batches for row in batch]
     order = [list(range(at, at + BATCH_SIZE)) for at in range(0, len(rows), BATCH_SIZE)]

@@ -83,19 +83,25 @@ def rendered_batches(work: str, steps: int) -> tuple[Any, list[list[Any]]]:
     return loaded, [[rows[index] for index in batch] for batch in batches]
 
 
+def train_settings(work: str) -> Any:
+    """The settings of our loop for a work."""
+    from tunesmith.task.train_settings import TrainSettings
+
+    method = WORKS[work]
+    return TrainSettings(
+        method=method, rank=RANK, alpha=ALPHA, learning_rate=LEARNING_RATE[method], epochs=1,
+        batch_size=BATCH_SIZE, validations_per_epoch=1,
+    )  # fmt: skip
+
+
 def train_ours(work: str, steps: int) -> dict[str, Any]:
     """``steps`` steps of the loop that `tunesmith train` runs."""
     from tunesmith.engine.adapters import make_trainable
     from tunesmith.stages.memory import peak_mb, reset_peak
-    from tunesmith.task.train_settings import TrainSettings
     from tunesmith.training import fit as loop
 
     loaded, batches = rendered_batches(work, steps)
-    method = WORKS[work]
-    settings = TrainSettings(
-        method=method, rank=RANK, alpha=ALPHA, learning_rate=LEARNING_RATE[method], epochs=1,
-        batch_size=BATCH_SIZE, validations_per_epoch=1,
-    )  # fmt: skip
+    settings = train_settings(work)
     make_trainable(loaded.model, settings)
     rows = [row for batch in batches for row in batch]
     reset_peak()
