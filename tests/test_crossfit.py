@@ -19,13 +19,13 @@ from tunesmith.errors import UserError
 from tunesmith.files import read_record
 from tunesmith.pipeline import Run, run_stages
 from tunesmith.report.terminal import plan_lines
-from tunesmith.run_records import RunSummary
+from tunesmith.run_records import PilotPower, RunSummary
 from tunesmith.stages.ask import ask
-from tunesmith.stages.crossfit_plan import crossfit_plan
+from tunesmith.stages.crossfit_plan import crossfit_plan, power_with_raised_variance
 from tunesmith.stages.session import Session
 from tunesmith.stages.verdict import SealedAnswers
 from tunesmith.stats.crossfit import inflation
-from tunesmith.stats.power import power_points
+from tunesmith.stats.power import power_points, rows_needed
 from tunesmith.task import load_task
 from tunesmith.workspace import Workspace
 
@@ -142,6 +142,10 @@ def test_the_plan_is_of_all_rows_with_the_raised_error_and_proposes_folds_where_
     assert decoder.plan is not None
     plan = decoder.plan.plan
     assert plan.power == power_points(ROWS, inflation(3) ** 2, 0.02, plan.alpha_one_sided, "estimate")
+    shares = [point.discordant for point in plan.power]
+    assert plan.rows_needed == rows_needed(
+        min(shares), max(shares), inflation(3) ** 2, 0.02, plan.alpha_one_sided
+    )
     assert plan.crossfit is not None
     assert plan.crossfit.chosen
     drawn = session.task.split.model_copy(update={"test": 0.2, "folds": None})
@@ -159,6 +163,20 @@ def test_the_plan_is_of_all_rows_with_the_raised_error_and_proposes_folds_where_
     assert "With split.test: crossfit every row would be judged" in caught.get()
     enough = power_points(3000, 1.0, 0.02, plan.alpha_one_sided, "estimate")
     assert crossfit_plan(other, few, (), enough, 60.0) is None  # nothing would be gained
+
+
+def test_a_pilots_power_is_that_of_fewer_groups_where_the_error_is_raised() -> None:
+    asked: list[int] = []
+
+    def power_of(groups: int) -> PilotPower:
+        asked.append(groups)
+        return PilotPower("macro_f1", "one", "other", 20, groups, 0.1, 0.5, 0.6, 0.2, 1000)
+
+    told = power_with_raised_variance(power_of, 300, 1.5)
+    assert asked == [200]
+    assert told is not None
+    assert (told.groups, told.groups_needed) == (300, 1500)
+    assert power_with_raised_variance(lambda _: None, 300, 1.5) is None
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,8 @@ def plan_lines(plan: Plan) -> RenderableType:
         )
     if plan.rows_needed is not None:
         low, high = (numbers.number(rows) for rows in plan.rows_needed)
-        lines.append(f"{low} to {high} test rows would tell a gain of the goal from none, 8 times in 10")
+        judged = "rows" if plan.crossfit is not None and plan.crossfit.chosen else "test rows"
+        lines.append(f"{low} to {high} {judged} would tell a gain of the goal from none, 8 times in 10")
     if plan.guards:
         lines.append(_guards_line(plan.guards))
     lines += [

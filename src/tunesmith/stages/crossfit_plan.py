@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tunesmith.records import CrossfitPlan, Dataset, PowerPoint, SplitCounts
+from tunesmith.run_records import PilotPower
 from tunesmith.stages.session import Session
 from tunesmith.stats.crossfit import inflation
 from tunesmith.stats.levels import alpha_for_opening
@@ -25,6 +28,19 @@ def judged_counts(dataset: Dataset, folds: Sequence[Dataset]) -> SplitCounts:
 def raised_variance(folds: Sequence[Dataset]) -> float:
     """By how much a gain's variance is raised because folds' models share training rows; 1 without folds."""
     return inflation(len(folds)) ** 2 if folds else 1.0
+
+
+def power_with_raised_variance(
+    power_of: Callable[[int], PilotPower | None], groups: int, variance: float
+) -> PilotPower | None:
+    """A pilot's power by all ``groups`` when each gain's variance is ``variance`` times that of one test.
+
+    An error raised r times is that of one test of 1/r² of the groups, of which ``power_of`` tells the power.
+    """
+    power = power_of(max(2, round(groups / variance)))
+    if power is None:
+        return None
+    return replace(power, groups=groups, groups_needed=math.ceil(power.groups_needed * variance))
 
 
 def rounds(dataset: Dataset, folds: Sequence[Dataset]) -> float:

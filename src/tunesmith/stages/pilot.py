@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tunesmith.records import Dataset
 from tunesmith.run_records import PilotPower
 from tunesmith.stages.answering import judging_identity, judging_of
-from tunesmith.stages.crossfit_plan import judged_counts, raised_variance
+from tunesmith.stages.crossfit_plan import judged_counts, power_with_raised_variance, raised_variance
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.session import Session
 from tunesmith.stats.levels import alpha_for_opening
@@ -58,19 +57,12 @@ def _measure(session: Session, dataset: Dataset, opponents: OpponentsResult) -> 
     goal = session.task.goal
     judging = judging_of(session.task, dataset.manifest.labels)
     folds = load_folds(dataset)
-    groups = judged_counts(dataset, folds).groups
-    # An error raised r times is that of a test of 1/r² of the groups.
-    variance = raised_variance(folds)
     whole = [card for card in opponents.scorecards if card.stopped_after_rows is None]
-    power = pilot_power(
-        judging,
-        questions(judging, read_split(dataset, "validation")),
-        whole,
-        max(2, round(groups / variance)),
-        goal.gain,
-        alpha_for_opening(1, goal.alpha),
-        goal.rule,
+    asked = questions(judging, read_split(dataset, "validation"))
+    alpha = alpha_for_opening(1, goal.alpha)
+    power = power_with_raised_variance(
+        lambda groups: pilot_power(judging, asked, whole, groups, goal.gain, alpha, goal.rule),
+        judged_counts(dataset, folds).groups,
+        raised_variance(folds),
     )
-    if power is not None:
-        power = replace(power, groups=groups, groups_needed=math.ceil(power.groups_needed * variance))
     return PilotResult(power)

@@ -190,20 +190,20 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         metric=metric,
         strong_opponents=strong_opponents(session),
         crossfit=crossfit_plan(session, dataset, folds, power, train_seconds),
-        rows_needed=_rows_needed(power, design_effect, goal.gain, alpha),
+        rows_needed=_rows_needed(power, variance, goal.gain, alpha),
     )
-    pilot = planned_pilot(session, dataset, test, train, validation)
+    pilot = planned_pilot(session, dataset, folds, train, validation)
     return PlanResult(plan, time.perf_counter() - started, pilot)
 
 
 def _rows_needed(
-    power: Sequence[PowerPoint], design_effect: float, goal_gain: float, alpha: float
+    power: Sequence[PowerPoint], variance: float, goal_gain: float, alpha: float
 ) -> tuple[int, int] | None:
     """Test rows that would tell a gain of the goal from none, over the assumed range of disagreement."""
     if not power or not goal_gain > 0:
         return None
     shares = [point.discordant for point in power]
-    return rows_needed(min(shares), max(shares), design_effect, goal_gain, alpha)
+    return rows_needed(min(shares), max(shares), variance, goal_gain, alpha)
 
 
 def _relative_sizes(session: Session, precision: str) -> list[float]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tunesmith.records import Dataset, JointPower, Row, SplitCounts
 from tunesmith.run_records import PilotPower
 from tunesmith.stages.asking import drawn
+from tunesmith.stages.crossfit_plan import judged_counts, power_with_raised_variance, raised_variance
 from tunesmith.stages.session import Session
 from tunesmith.stats.levels import alpha_for_opening
 from tunesmith.stats.power_guards import guard_power, joint_power
@@ -135,7 +136,11 @@ def _answers(session: Session) -> Spreads:
 
 
 def planned_pilot(
-    session: Session, dataset: Dataset, test: SplitCounts, train: Sequence[Row], validation: Sequence[Row]
+    session: Session,
+    dataset: Dataset,
+    folds: Sequence[Dataset],
+    train: Sequence[Row],
+    validation: Sequence[Row],
 ) -> PilotPower | None:
     """What the test can tell in a metric without a formula, from two opponents that need no model.
 
@@ -162,12 +167,11 @@ def planned_pilot(
         if not all(near):  # no row of another group
             return None
         answers[f"the nearest row of training half {number}"] = [rows[0][0].target for rows in near]
-    return power_of_answers(
-        judging,
-        asked,
-        answers,
-        test.groups,
-        task.goal.gain,
-        alpha_for_opening(1, task.goal.alpha),
-        task.goal.rule,
+    alpha = alpha_for_opening(1, task.goal.alpha)
+    return power_with_raised_variance(
+        lambda groups: power_of_answers(
+            judging, asked, answers, groups, task.goal.gain, alpha, task.goal.rule
+        ),
+        judged_counts(dataset, folds).groups,
+        raised_variance(folds),
     )
