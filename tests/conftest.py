@@ -28,13 +28,21 @@ if os.environ.get("CI"):
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny base, toy data and probes, and a cache that the tests of whole runs share."""
+def general_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny base beside which the runs of all tests keep what they measure of it, in ``cache``."""
     from tiny import make_tiny_base
+
+    folder = tmp_path_factory.mktemp("general")
+    (folder / "cache").mkdir()
+    return make_tiny_base(folder / "base", general=True)
+
+
+@pytest.fixture(scope="session")
+def home(general_base: Path) -> Path:
+    """A folder with a tiny base, toy data and probes, and a cache that the tests of whole runs share."""
     from toy_task import write_toy_probes, write_toy_rows
 
-    folder = tmp_path_factory.mktemp("home")
-    make_tiny_base(folder / "base", general=True)
+    folder = general_base.parent
     write_toy_rows(folder / "rows.jsonl", shuffled=False)
     write_toy_rows(folder / "shuffled.jsonl", shuffled=True)
     write_toy_probes(folder / "probes.jsonl")

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from bank_samples import questions
-from tiny import make_tiny_base
+from tiny import link_base
 from tunesmith.cli.data import register
 from tunesmith.data.audit import checks
 from tunesmith.data.curation.originals import before_review, changed_by_review, dropped_by_review
@@ -49,21 +49,26 @@ def session_of(folder: Path, data: str, base: Path) -> Session:
     text = TASK.replace("{data: }", data).format(base=base)
     (folder / "task.yaml").write_text(text)
     task = load_task(folder / "task.yaml")
-    session = Session(task, Workspace(folder / "runs").task("bank"), Console(file=io.StringIO()), folder)
+    session = Session(
+        task, Workspace(folder / "runs").task("bank"), Console(file=io.StringIO()), folder / "cache"
+    )
     session.folder.path.mkdir(parents=True, exist_ok=True)
     (session.folder.path / "task.yaml").write_text(text)
     return session
 
 
 @pytest.fixture(scope="module")
-def reviewed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, Run, dict[str, str], list[str]]:
+def reviewed(
+    general_base: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Session, Run, dict[str, str], list[str]]:
     """A finished run whose test people changed: what they relabelled (id -> old label) and dropped."""
     folder = tmp_path_factory.mktemp("reviewed")
     records = [{"text": row.text, "label": row.target} for row in questions(320)]
     records += records[:5]  # copies, for the audit to find
     (folder / "bank.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     data = "{{path: bank.jsonl, input: text, target: label, plan: repair-plan.yaml}}"
-    session = session_of(folder, data, make_tiny_base(folder / "base", general=True))
+    link_base(general_base, folder)
+    session = session_of(folder, data, folder / "base")
     read = read_grouped(session)
     test = split_rows(read.rows, read.spec).test
     relabelled = {row.id: row.target for row in test[:6]}

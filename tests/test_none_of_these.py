@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tiny import load_tiny, make_tiny_base, toy_rows
+from tiny import link_base, load_tiny, toy_rows
 from tunesmith.candidates.classical import answer_classical, fit_classical, tune_classical
 from tunesmith.candidates.forms import PromptForm
 from tunesmith.candidates.prompts import Prompting, answer_prompt, choose_variant
@@ -49,9 +49,9 @@ def planted(count: int, seed: int) -> list[Row]:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(general_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scope")
-    make_tiny_base(folder / "base", general=True)
+    link_base(general_base, folder)
     rows = [{"text": row.text, "label": row.target} for row in planted(380, seed=4)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return folder

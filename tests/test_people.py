@@ -161,7 +161,7 @@ def test_what_people_say_reaches_report_costs_and_gate(
 ) -> None:
     session, _ = finished
     runs = tmp_path / "runs"
-    shutil.copytree(session.folder.path, runs / "toy")
+    shutil.copytree(session.folder.path, runs / "toy", ignore=shutil.ignore_patterns("review*"))
     folder = TaskFolder(runs / "toy")
 
     def run(*words: str) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -112,17 +114,20 @@ def test_an_adapter_whose_b_matrices_are_zero_is_not_trained(
 
 
 def test_another_candidate_on_the_same_test_is_a_second_line_at_a_stricter_level(
-    home: Path, finished: tuple[Session, Run]
+    home: Path, finished: tuple[Session, Run], tmp_path: Path
 ) -> None:
-    session, run = finished
+    finished_session, run = finished
     assert run.verdict is not None
-    other = run_stages(toy_session(home, home / "runs", seed=5), "verdict")
+    runs = tmp_path / "runs"
+    shutil.copytree(finished_session.folder.path.parent, runs)
+    session = toy_session(home, runs, seed=5, guarded=False)
+    other = run_stages(session, "verdict")
     assert other.verdict is not None
     opened = [line for line in ledger.read(session.folder.ledger) if line.event == "test_opened"]
     assert len(opened) == 2
     assert (run.verdict.verdict.opening, other.verdict.verdict.opening) == (1, 2)
     assert other.verdict.verdict.alpha_one_sided == pytest.approx(run.verdict.verdict.alpha_one_sided / 4)
-    again = run_stages(toy_session(home, home / "runs"), "verdict")
+    again = run_stages(toy_session(home, runs), "verdict")
     assert again.verdict == run.verdict
     assert len([line for line in ledger.read(session.folder.ledger) if line.event == "test_opened"]) == 2
 
@@ -204,35 +209,47 @@ def test_ask_answers_with_a_label_its_probability_and_training_rows(
 def test_a_run_stopped_while_training_ends_with_the_weights_of_an_uninterrupted_one(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = toy_task_file(home, learning_rate=1e-3, epochs=6, patience=1000, name="stopped", guarded=False)
+    task = toy_task_file(home, learning_rate=1e-3, epochs=4, patience=1000, name="stopped", guarded=False)
     monkeypatch.setenv("TUNESMITH_CACHE", str(home / "cache"))
     command = [sys.executable, "-m", "tunesmith", "train", str(task), "--runs"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert main([*command[3:], str(whole)]) == 0
     shutil.copytree(whole, stopped, ignore=shutil.ignore_patterns("train-*"))
     assert not list(stopped.rglob("adapter_model.safetensors"))
-    for number in (signal.SIGINT, signal.SIGKILL):
-        _run_until_it_trains_then(number, [*command, str(stopped)], stopped)
+    _run_until_it_trains_then_kill([*command, str(stopped)], stopped)
+    press = threading.Thread(target=_press_ctrl_c_when_it_trains, args=(stopped,))
+    press.start()
+    assert main([*command[3:], str(stopped)]) == 130, "it had ended before it was stopped"
+    press.join()
     assert main([*command[3:], str(stopped)]) == 0
     adapters = [next(runs.rglob("adapter/adapter_model.safetensors")) for runs in (whole, stopped)]
     assert file_sha256(adapters[0]) == file_sha256(adapters[1])
 
 
-def _run_until_it_trains_then(number: signal.Signals, command: list[str], runs: Path) -> None:
-    """Start the command, and stop it at some moment after a new checkpoint has appeared."""
-    before = {path.name for path in runs.rglob("checkpoints/step-*")}
+def _run_until_it_trains_then_kill(command: list[str], runs: Path) -> None:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        for _ in range(1200):
-            if {path.name for path in runs.rglob("checkpoints/step-*")} - before:
-                break
-            assert process.poll() is None, "it ended before it could be stopped"
-            time.sleep(0.05)
-        time.sleep(random.random() * 0.2)
-        process.send_signal(number)
-        assert process.wait(timeout=60) in (130, -number), "it had ended before it was stopped"
+        _wait_for_a_new_checkpoint(runs)
+        process.kill()
+        assert process.wait(timeout=60) == -signal.SIGKILL, "it had ended before it was stopped"
     finally:
         process.kill()
+
+
+def _press_ctrl_c_when_it_trains(runs: Path) -> None:
+    _wait_for_a_new_checkpoint(runs)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def _wait_for_a_new_checkpoint(runs: Path) -> None:
+    """Until one is there that was not, and some moment longer."""
+    before = {path.name for path in runs.rglob("checkpoints/step-*")}
+    for _ in range(1200):
+        if {path.name for path in runs.rglob("checkpoints/step-*")} - before:
+            time.sleep(random.random() * 0.2)
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not train")
 
 
 def test_prompts_race_and_one_clearly_behind_is_no_finalist(

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from safetensors.torch import load_file
 
-from tiny import make_tiny_base, toy_rows
+from tiny import link_base, make_tiny_base, toy_rows
 from tunesmith.errors import UserError
 from tunesmith.pipeline import Run, run_stages
 from tunesmith.report.terminal import training_lines
@@ -35,9 +35,9 @@ guards: {{robustness: {{margin: 0.1, rows: 0}}}}
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(general_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("methods")
-    make_tiny_base(folder / "base", general=True)
+    link_base(general_base, folder)
     rows = [{"text": row.text, "label": row.target} for row in toy_rows(260, LABELS, seed=0)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return folder

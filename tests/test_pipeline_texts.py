@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tiny import make_tiny_base
+from tiny import link_base
 from tunesmith import ledger
 from tunesmith.errors import UserError
 from tunesmith.evaluation.robustness import MEAN
@@ -53,10 +53,10 @@ guards:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(general_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny base, data of two kinds, and a cache that the module's runs share."""
     folder = tmp_path_factory.mktemp("texts")
-    make_tiny_base(folder / "base", general=True)
+    link_base(general_base, folder)
     draw = random.Random(3)
     attributes = [(name, colour, place) for name in NAMES for colour in COLOURS for place in PLACES]
     draw.shuffle(attributes)

@@ -74,7 +74,7 @@ def assert_same(stopped: tuple[Fit, list[Tensor]], uninterrupted: tuple[Fit, lis
         assert getattr(stopped[0], name) == getattr(uninterrupted[0], name), name
 
 
-@pytest.mark.parametrize("pressed", [(1,), (2, 5, 9), (13,), (14,)])
+@pytest.mark.parametrize("pressed", [(2, 5, 9), (14,)])
 def test_ctrl_c_finishes_the_step_and_the_next_call_goes_on_from_it(
     base: Path, tmp_path: Path, uninterrupted: tuple[Fit, list[Tensor]], pressed: tuple[int, ...]
 ) -> None:
@@ -96,7 +96,7 @@ def test_ctrl_c_finishes_the_step_and_the_next_call_goes_on_from_it(
     assert_same(train(base, tmp_path), uninterrupted)
 
 
-@pytest.mark.parametrize("steps", [(1,), (7, 8), (14,)])
+@pytest.mark.parametrize("steps", [(1,), (7, 14)])
 def test_an_exception_between_checkpoints_loses_no_more_than_the_steps_since(
     base: Path, tmp_path: Path, uninterrupted: tuple[Fit, list[Tensor]], steps: tuple[int, ...]
 ) -> None:
@@ -168,7 +168,7 @@ def shorter_settings(name: str) -> TrainSettings:
     return SETTINGS.model_copy(update={"epochs": 1.0, **SHORTER[name]})
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(name=st.sampled_from(list(SHORTER)), stop=st.integers(1, 7), kind=st.sampled_from(["signal", "raise"]))
 def test_resuming_at_any_batch_gives_the_bits_of_never_stopping(
     base: Path, name: str, stop: int, kind: str

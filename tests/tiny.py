@@ -108,6 +108,12 @@ def make_tiny_base(
     return folder
 
 
+def link_base(general_base: Path, folder: Path) -> None:
+    """Make ``base`` in ``folder`` the shared one, and ``cache`` what was measured of it."""
+    for name in ("base", "cache"):
+        (folder / name).symlink_to(general_base.parent / name)
+
+
 def make_tiny_t5(folder: Path, seed: int = 0) -> Path:
     """Save a T5 (2 layers, width 64, gated feed-forward) as a Hugging Face folder."""
     tokenizer = tiny_tokenizer(None)

@@ -9,8 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 RecordType = TypeVar("RecordType")
 
@@ -65,9 +69,15 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_record(path: Path, record_type: type[RecordType]) -> RecordType:
     """Read JSON written by :func:`write_json` back into the record it came from, validated."""
+    return record_parser(record_type).validate_json(path.read_bytes())
+
+
+@cache
+def record_parser(record_type: type[RecordType]) -> TypeAdapter[RecordType]:
+    """The parser of a kind of record; kept, because making one takes a hundred times longer than parsing."""
     from pydantic import TypeAdapter
 
-    return TypeAdapter(record_type).validate_json(path.read_bytes())
+    return TypeAdapter(record_type)
 
 
 def _plain(value: Any) -> Any:

@@ -46,7 +46,7 @@ FULL = Sizes(
     coverage_groups=(100, 200, 500, 2000),
     true_gains=(-0.05, -0.02, 0, 0.02, 0.05, 0.10),
 )
-QUICK = Sizes(400, 500, 200, (50, 200), (100,), (0, 0.10))
+QUICK = Sizes(200, 300, 150, (50, 200), (100,), (0, 0.10))
 
 
 def study(sizes: Sizes) -> Findings:

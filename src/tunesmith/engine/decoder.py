@@ -172,7 +172,8 @@ def _forward(
     sin: Tensor,
     keep: bool = False,
 ) -> tuple[Tensor, _Kept]:
-    qkv, qkv_input = layer.qkv.forward(_rms_norm(hidden, layer.first_norm))
+    qkv_input = _normed(hidden, layer.first_norm, layer.qkv)
+    qkv = layer.qkv.forward(qkv_input)
     heads = qkv.view(len(qkv), -1, layer.head_dim)
     queries, keys, _ = (outputs // layer.head_dim for outputs in layer.qkv.outputs)
     rotated = fused(_rotated, heads)(heads[:, : queries + keys], cos, sin)
@@ -180,10 +181,13 @@ def _forward(
     if packed.cache is not None:
         key, value = extend_cache(packed.cache, index, key, value)
     attended, blocks = attend(rotated[:, :queries], key, value, packed.packing, layer.scaling, keep=keep)
-    output, output_input = layer.output.forward(attended)
-    middle = output.add_(hidden)
-    gate_up, gate_up_input = layer.gate_up.forward(_rms_norm(middle, layer.second_norm))
-    output, down_input = layer.down.forward(fused(_swiglu, gate_up)(gate_up))
+    output_input = layer.output.room(attended)
+    output_input[:, : layer.output.inputs] = attended
+    middle = layer.output.forward(output_input).add_(hidden)
+    gate_up_input = _normed(middle, layer.second_norm, layer.gate_up)
+    gate_up = layer.gate_up.forward(gate_up_input)
+    down_input = _activated(gate_up, layer.down)
+    output = layer.down.forward(down_input)
     down_low = down_input[:, layer.down.inputs :].contiguous()
     kept = _Kept(hidden, qkv_input, output_input, middle, gate_up_input, gate_up, down_low, blocks)
     return output.add_(middle), kept
@@ -201,7 +205,9 @@ def _backward(
     """The gradient of the layer's input, where needed, and those of its products' masters in order."""
     gate, up = kept.gate_up.chunk(2, dim=1)
     activated = F.silu(gate)
-    down_input = torch.cat([activated * up, kept.down_low], dim=1)
+    down_input = layer.down.room(gate)
+    torch.mul(activated, up, out=down_input[:, : layer.down.inputs])
+    down_input[:, layer.down.inputs :] = kept.down_low
     d_activation, of_down = layer.down.backward(gradient, down_input)
     if gradient.is_cuda:
         d_gate_up = fused(_swiglu_backward, gradient)(d_activation, kept.gate_up)
@@ -274,8 +280,34 @@ def _swiglu_backward(gradient: Tensor, gate_up: Tensor) -> Tensor:
     return torch.cat([of_gate, gradient * F.silu(gate)], dim=1)
 
 
-def _rms_norm(hidden: Tensor, norm: Any) -> Tensor:
-    return F.rms_norm(hidden, norm.weight.shape, norm.weight, norm.variance_epsilon)
+def _activated(gate_up: Tensor, product: Product) -> Tensor:
+    """The activations, in ``product``'s room."""
+    room = product.room(gate_up)
+    wanted = room[:, : product.inputs]
+    if gate_up.is_cuda:
+        wanted.copy_(fused(_swiglu, gate_up)(gate_up))
+    else:
+        gate, up = gate_up.chunk(2, dim=1)
+        torch.ops.aten.silu.out(gate, out=wanted).mul_(up)
+    return room
+
+
+def _normed(hidden: Tensor, norm: Any, product: Product) -> Tensor:
+    """RMSNorm (Zhang and Sennrich 2019, arXiv 1910.07467) of ``hidden``, in ``product``'s room."""
+    room = product.room(hidden)
+    wanted = room[:, : product.inputs]
+    if hidden.is_cuda:
+        wanted.copy_(F.rms_norm(hidden, norm.weight.shape, norm.weight, norm.variance_epsilon))
+    else:  # as Transformers forms it, in fewer passes over memory
+        normed, inverse = _fp32_and_inverse(hidden, norm.variance_epsilon)
+        wanted.copy_(normed.mul_(inverse)).mul_(norm.weight)
+    return room
+
+
+def _fp32_and_inverse(hidden: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """``hidden`` in fp32, a copy, and one over its root mean square [tokens, 1]."""
+    whole = hidden.to(torch.float32, copy=True)
+    return whole, torch.linalg.vecdot(whole, whole).div_(whole.shape[1]).add_(epsilon).rsqrt_()[:, None]
 
 
 def _norm_gradient(gradient: Tensor, hidden: Tensor, norm: Any) -> Tensor:
@@ -285,10 +317,9 @@ def _norm_gradient(gradient: Tensor, hidden: Tensor, norm: Any) -> Tensor:
 
 def _rms_norm_backward(gradient: Tensor, hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """The gradient of the norm's input, formed in fp32."""
-    normed = hidden.float()
+    normed, inverse = _fp32_and_inverse(hidden, epsilon)
     width = normed.shape[1]
-    inverse = torch.linalg.vecdot(normed, normed).div_(width).add_(epsilon).rsqrt_()[:, None]
-    normed = normed * inverse
+    normed = normed.mul_(inverse)
     scaled = gradient * weight.float()
     along = torch.linalg.vecdot(scaled, normed).div_(width)[:, None]
     whole: Tensor = scaled.addcmul_(normed, along, value=-1).mul_(inverse).to(hidden.dtype)

@@ -67,12 +67,18 @@ class Product:
                 self.a[columns] = layer.lora_a
                 self.weight[rows, self.inputs :][:, columns] = layer.lora_b * scaling
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """[tokens, outputs], and the [tokens, inputs + ranks] to hand to :meth:`backward`."""
+    def room(self, like: Tensor) -> Tensor:
+        """An unfilled [tokens, inputs + ranks] to write inputs into the first columns of."""
+        ranks = self.a.shape[0] if self._adapted() else 0
+        return like.new_empty(len(like), self.inputs + ranks)
+
+    def forward(self, extended: Tensor) -> Tensor:
+        """[tokens, outputs] of inputs in a :meth:`room`; its last columns are filled for :meth:`backward`."""
+        inputs = extended[:, : self.inputs]
         if not self._adapted():
-            return F.linear(inputs, self.weight[:, : self.inputs], self.bias), inputs
-        extended = torch.cat([inputs, inputs @ self.a.T], dim=1)
-        return F.linear(extended, self.weight, self.bias), extended
+            return F.linear(inputs, self.weight[:, : self.inputs], self.bias)
+        extended[:, self.inputs :] = inputs @ self.a.T
+        return F.linear(extended, self.weight, self.bias)
 
     def backward(self, gradient: Tensor, extended: Tensor) -> tuple[Tensor, list[Tensor | None]]:
         """Gradients of the inputs [tokens, inputs] and, in fp32, of the masters."""

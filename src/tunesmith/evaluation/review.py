@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from tunesmith.errors import UserError
-from tunesmith.files import canonical_json, content_hash, write_text
+from tunesmith.files import canonical_json, content_hash, record_parser, write_text
 from tunesmith.people_records import CriterionResult, Drift, ReviewResult
 from tunesmith.records import Answer, Check, Estimate, Row
 from tunesmith.stats.agreement import krippendorff_alpha
@@ -279,10 +279,8 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 
 def _parsed(path: Path, number: int, line: str, record_type: type[RecordType]) -> RecordType:
-    from pydantic import TypeAdapter
-
     try:
-        return TypeAdapter(record_type).validate_python(json.loads(line))
+        return record_parser(record_type).validate_python(json.loads(line))
     except ValueError as error:
         raise UserError(
             f"{path}:{number}: not a {record_type.__name__.lower()}", "restore the line, or delete it"

@@ -15,7 +15,7 @@ from typing import Any
 from tunesmith import ledger
 from tunesmith.errors import UserError
 from tunesmith.evaluation.verdict import decide
-from tunesmith.files import content_hash, file_sha256
+from tunesmith.files import content_hash, file_sha256, record_parser
 from tunesmith.records import Answer, Check, Decision
 from tunesmith.stages.people import people_checks
 from tunesmith.stages.verdict import VerdictResult, guards_sha256
@@ -104,11 +104,11 @@ def _parse(
     stored: Any, names: Sequence[str], path: Path, again: str
 ) -> tuple[VerdictResult | None, list[str]]:
     """The record, and the keys that are missing: those it must have, those with a default, and free ones."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     free = [name for name in names if not _has(stored, name)]
     try:
-        result = TypeAdapter(VerdictResult).validate_json(json.dumps(stored))
+        result = record_parser(VerdictResult).validate_json(json.dumps(stored))
     except ValidationError as error:
         lost = [_dotted(problem["loc"]) for problem in error.errors() if problem["type"] == "missing"]
         if not lost and not free:
