@@ -72,9 +72,14 @@ def read_record(path: Path, record_type: type[RecordType]) -> RecordType:
     return record_parser(record_type).validate_json(path.read_bytes())
 
 
-@cache
 def record_parser(record_type: type[RecordType]) -> TypeAdapter[RecordType]:
     """The parser of a kind of record; kept, because making one takes a hundred times longer than parsing."""
+    parser: TypeAdapter[RecordType] = _parser(record_type)
+    return parser
+
+
+@cache
+def _parser(record_type: Any) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter
 
     return TypeAdapter(record_type)
