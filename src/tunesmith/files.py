@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +20,8 @@ RecordType = TypeVar("RecordType")
 
 # Kept, because making an encoder takes longer than encoding a short text.
 _CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+_parsers: dict[type, Any] = {}
 
 
 def canonical_json(value: Any) -> str:
@@ -74,15 +75,12 @@ def read_record(path: Path, record_type: type[RecordType]) -> RecordType:
 
 def record_parser(record_type: type[RecordType]) -> TypeAdapter[RecordType]:
     """The parser of a kind of record; kept, because making one takes a hundred times longer than parsing."""
-    parser: TypeAdapter[RecordType] = _parser(record_type)
-    return parser
-
-
-@cache
-def _parser(record_type: Any) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(record_type)
+    if record_type not in _parsers:
+        _parsers[record_type] = TypeAdapter(record_type)
+    parser: TypeAdapter[RecordType] = _parsers[record_type]
+    return parser
 
 
 def _plain(value: Any) -> Any:
