@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -21,10 +22,14 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # A job started in the background ignores Ctrl-C and passes that on to its children; tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# On CI the same examples every time, so that a red run means a change.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# Half of hypothesis's usual number; on CI the same every time, so that a red run means a change.
+settings.register_profile("usual", max_examples=50)
+settings.register_profile("ci", max_examples=50, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "usual")
+
+# PyTorch and its like make a million objects that live on; looking through them again and again takes 7 % of the
+# time.
+gc.set_threshold(100_000, 20, 100)
 
 
 @pytest.fixture(scope="session")

@@ -213,15 +213,15 @@ def test_a_run_stopped_while_training_ends_with_the_weights_of_an_uninterrupted_
     monkeypatch.setenv("TUNESMITH_CACHE", str(home / "cache"))
     command = [sys.executable, "-m", "tunesmith", "train", str(task), "--runs"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    assert main([*command[3:], str(whole)]) == 0
-    shutil.copytree(whole, stopped, ignore=shutil.ignore_patterns("train-*"))
-    assert not list(stopped.rglob("adapter_model.safetensors"))
     _run_until_it_trains_then_kill([*command, str(stopped)], stopped)
+    shutil.copytree(stopped, whole, ignore=shutil.ignore_patterns("train-*"))
+    assert not list(whole.rglob("adapter_model.safetensors"))
     press = threading.Thread(target=_press_ctrl_c_when_it_trains, args=(stopped,))
     press.start()
     assert main([*command[3:], str(stopped)]) == 130, "it had ended before it was stopped"
     press.join()
-    assert main([*command[3:], str(stopped)]) == 0
+    for runs in (stopped, whole):
+        assert main([*command[3:], str(runs)]) == 0
     adapters = [next(runs.rglob("adapter/adapter_model.safetensors")) for runs in (whole, stopped)]
     assert file_sha256(adapters[0]) == file_sha256(adapters[1])
 
