@@ -27,8 +27,7 @@ settings.register_profile("usual", max_examples=50)
 settings.register_profile("ci", max_examples=50, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "usual")
 
-# PyTorch and its like make a million objects that live on; looking through them again and again takes 7 % of the
-# time.
+# PyTorch and its like make a million objects that live on; looking through them often takes 7 % of the time.
 gc.set_threshold(100_000, 20, 100)
 
 
