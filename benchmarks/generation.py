@@ -176,15 +176,17 @@ def optional_peers(
     new_tokens: int,
     scratch: Path,
 ) -> dict[str, Callable[[], float]]:
-    """ctranslate2, where it is installed, in bf16 on the same weights."""
+    """ctranslate2, where it is installed, on the same weights: in bf16, or fp32 where it has no bf16."""
     peers: dict[str, Callable[[], float]] = {}
     if installed("ctranslate2"):
         converters: Any = importlib.import_module("ctranslate2.converters")
         ctranslate2: Any = importlib.import_module("ctranslate2")
         target = scratch / "ctranslate2"
-        converters.TransformersConverter(folder).convert(str(target), quantization="bfloat16")
+        able = "bfloat16" in ctranslate2.get_supported_compute_types("cpu")
+        precision = "bfloat16" if able else "float32"
+        converters.TransformersConverter(folder).convert(str(target), quantization=precision)
         generator = ctranslate2.Generator(
-            str(target), compute_type="bfloat16", intra_threads=torch.get_num_threads()
+            str(target), compute_type=precision, intra_threads=torch.get_num_threads()
         )
         rows = [loaded.tokenizer.convert_ids_to_tokens(list(prompt)) for prompt in prompts]
 
@@ -196,7 +198,7 @@ def optional_peers(
             )  # fmt: skip
             return len(rows) * new_tokens / (time.perf_counter() - started)
 
-        peers["ctranslate2 bf16, batch 64"] = ctranslate2_rate
+        peers["ctranslate2 bf16, batch 64" if able else "ctranslate2 fp32, batch 64"] = ctranslate2_rate
     return peers
 
 

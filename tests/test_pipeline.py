@@ -80,7 +80,9 @@ def test_the_test_is_named_in_the_ledger_before_any_answer_to_it_exists(
 
 
 def test_labels_shuffled_at_random_are_not_trained(home: Path, tmp_path: Path) -> None:
-    run = run_stages(toy_session(home, tmp_path, data="shuffled.jsonl", guarded=False), "verdict")
+    run = run_stages(
+        toy_session(home, tmp_path, data="shuffled.jsonl", guarded=False, prompted=False), "verdict"
+    )
     assert run.verdict is not None
     assert run.verdict.verdict.decision != "TRAIN"
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from rich.console import Console
 
 from report_samples import gain, share, summary
+from tunesmith.curve_records import DataCurve, DataPoint
 from tunesmith.evaluation.seeds import seed_check
+from tunesmith.records import Estimate
 from tunesmith.report.page import write_report
 from tunesmith.report.terminal import print_summary
 from tunesmith.run_records import Interference, RunSummary, SeedRun, SeedStudy, TaskLoss
@@ -45,6 +47,15 @@ def studied() -> RunSummary:
         run,
         training=replace(run.training, seeds=study, validation=points),
         interference=interference,
+        data_curve=DataCurve(
+            "accuracy",
+            tuple(
+                DataPoint(part, round(1500 * part), share(0.8 + 0.09 * part, 400, 300), f"sha-{part}")
+                for part in (0.25, 0.5, 1.0)
+            ),
+            gain("the model of 750 rows", 0.045, 20, 2),
+            Estimate(0.03, 0.01, 0.05, 400, 300, 0.95, "power law"),
+        ),
         verdict=replace(run.verdict, checks=checks),
     )
 
@@ -56,6 +67,8 @@ def test_the_page_tells_the_spread_over_seeds_and_what_training_together_did(tmp
     assert "standard deviation 1.0 [0.5, 6.3] points over seeds; seed 2 goes to the test" in page
     assert "more than training with another seed may take away?" in page
     assert "against alone: unmeasured, it was not trained alone" in page
+    assert "50.0 % of the groups (750 rows) 84.5 %" in page
+    assert "twice the rows would bring about 3.0 points [1.0, 5.0]" in page
     assert "7 left out as they are like this task" in page
     assert "&lt;mood&gt;" in page
     assert "<mood>" not in page
@@ -68,6 +81,7 @@ def test_the_terminal_tells_both(tmp_path: Path) -> None:
         print_summary(studied(), console)
     told = capture.get()
     assert "3 seeds (0, 1, 2)" in told
+    assert "The second half brought +4.5" in told
     assert "gain beyond seed noise: " in told
     assert "alone 72.0 %" in told
     assert "change −2.0 points" in told

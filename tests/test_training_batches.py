@@ -40,3 +40,13 @@ def test_rows_of_one_document_follow_each_other_where_that_spares_most_of_the_wo
     other = epoch_batches([len(row.ids) for row in rows], 5, 0, 1, sharing.documents)
     assert other != batches
     assert sharing_of(rows[:7]).documents is None
+
+
+def test_a_part_of_a_step_counts_the_prefix_that_all_rows_share_once() -> None:
+    rows = [Tokens((*range(100), 200 + row, 1), (False,) * 101 + (True,)) for row in range(16)]
+    sharing = sharing_of(rows)
+    assert sharing.prefix == 100
+    assert len(sharing.parts(rows, range(16), 100 + 16 * 2)) == 1
+    assert len(sharing.parts(rows, range(16), 100 + 8 * 2)) == 2
+    # A budget that the prefix fills leaves one row at a time.
+    assert [len(part) for part in sharing.parts(rows, range(16), 100)] == [1] * 16

@@ -42,9 +42,14 @@ guards:
 
 
 def toy_session(
-    home: Path, runs: Path, data: str = "rows.jsonl", seed: int = 0, guarded: bool = True
+    home: Path,
+    runs: Path,
+    data: str = "rows.jsonl",
+    seed: int = 0,
+    guarded: bool = True,
+    prompted: bool = True,
 ) -> Session:
-    task_file = toy_task_file(home, data=data, seed=seed, guarded=guarded)
+    task_file = toy_task_file(home, data=data, seed=seed, guarded=guarded, prompted=prompted)
     task = load_task(task_file)
     folder = Workspace(runs).task(task.name)
     folder.keep_task_file(task_file)
@@ -61,14 +66,17 @@ def toy_task_file(
     patience: int = 3,
     name: str | None = None,
     guarded: bool = True,
+    prompted: bool = True,
 ) -> Path:
-    """The task file; not ``guarded`` for a run that is about something else, and is over sooner."""
+    """The task file; not ``guarded`` or ``prompted`` for a run about something else, which is over sooner."""
     text = (
         TASK
         if guarded
         else TASK.partition("guards:\n")[0] + "guards: {{robustness: {{margin: 0.1, rows: 0}}}}\n"
     )
     text = text.format(data=data, base="base", learning_rate=learning_rate, seed=seed)
+    if not prompted:
+        text = text.replace("zero_shot: true, few_shot: [1]", "zero_shot: false, few_shot: []")
     text = text.replace("epochs: 2", f"epochs: {epochs}, patience: {patience}")
     path = home / f"task-{name or (seed if data == 'rows.jsonl' else data)}.yaml"
     path.write_text(text, encoding="utf-8")

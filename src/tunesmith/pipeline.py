@@ -20,6 +20,7 @@ from tunesmith.run_records import PilotPower, RunSummary
 from tunesmith.stages.answering import check_judging
 from tunesmith.stages.crossfit import judge_folds, make_folds
 from tunesmith.stages.data import DataResult, make_dataset
+from tunesmith.stages.data_curve import measure_data_curve
 from tunesmith.stages.guards import GuardsResult, measure_guards
 from tunesmith.stages.opponents import OpponentsResult, measure_opponents
 from tunesmith.stages.pilot import run_pilot
@@ -99,6 +100,9 @@ def run_stages(session: Session, upto: Stage) -> Run:
     changes = interference(session, dataset, plan.plan, train.together)
     if changes:
         _tell(session, terminal.interference_lines(changes))
+    data_curve = measure_data_curve(session, dataset, plan.plan, train)
+    if data_curve is not None:
+        _tell(session, terminal.data_curve_lines(data_curve))
     folds = []
     for fold in make_folds(session, dataset, plan.plan):
         folds.append(fold)
@@ -123,7 +127,9 @@ def run_stages(session: Session, upto: Stage) -> Run:
     if upto == "verdict":
         return Run(dataset, data, plan, opponents, train, verdict, guards=guards, pilot=pilot)
 
-    summary = summarise(session, dataset, data, plan, opponents, train, verdict, guards, changes, pilot)
+    summary = summarise(
+        session, dataset, data, plan, opponents, train, verdict, guards, changes, pilot, data_curve
+    )
     write_summary(session, summary)
     if track_run(session, dataset, summary):
         session.say(f"recorded in {store_path(session)}")

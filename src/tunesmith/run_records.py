@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tunesmith.curve_records import DataCurve
 from tunesmith.guard_records import Costs, Guarded, SliceScore
 from tunesmith.people_records import People
 from tunesmith.records import (
@@ -360,3 +361,4 @@ class RunSummary:
     label_scores: tuple[LabelScore, ...] = ()
     crossfit: Crossfit | None = None
     people: People | None = None
+    data_curve: DataCurve | None = None

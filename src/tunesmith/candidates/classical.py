@@ -111,10 +111,7 @@ def tune_classical(
                 best = (reached, able)
         report(done + 1, len(grid), f"best {max(reached for _, reached in table):.1%}")
     if best is None:
-        raise UserError(
-            f"the inputs of {len(train):,} training rows hold no words and no characters in common",
-            fix="check that data.input names the right column, or set opponents.classical: false",
-        )
+        raise nothing_in_common(len(train))
     return best[1], table
 
 
@@ -225,6 +222,14 @@ def _vectorizers(features: Features, lower_case: bool) -> tuple[TfidfVectorizer,
 
 def _texts(rows: Sequence[Row], text: Transformations) -> list[str]:
     return transformed([row.text for row in rows], text)
+
+
+def nothing_in_common(rows: int) -> UserError:
+    """What to say where so many training rows hold nothing to learn from."""
+    return UserError(
+        f"the inputs of {rows:,} training rows hold no words and no characters in common",
+        fix="check that data.input names the right column, or set opponents.classical: false",
+    )
 
 
 def fit_vectorizers(

@@ -26,11 +26,11 @@ from tunesmith.candidates.classical import (
     Classifier,
     Features,
     fit_vectorizers,
+    nothing_in_common,
     vectorised,
 )
 from tunesmith.candidates.transformations import UNCHANGED, Transformations
 from tunesmith.data.label_sets import label_set_text, labels_of, target_labels
-from tunesmith.errors import UserError
 from tunesmith.files import content_hash
 from tunesmith.progress import Report, silent
 from tunesmith.records import Candidate, Row, Settings
@@ -92,10 +92,7 @@ def tune_label_models(
             best = (most, LabelModels(candidate, vectorizers, labels, classifiers, text))
         report(done + 1, len(grid), f"best {best[0]:.1%}")
     if best is None:
-        raise UserError(
-            f"the inputs of {len(train):,} training rows hold no words and no characters in common",
-            fix="check that data.input names the right column, or set opponents.classical: false",
-        )
+        raise nothing_in_common(len(train))
     return best[1], table
 
 

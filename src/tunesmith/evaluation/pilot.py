@@ -51,7 +51,7 @@ def power_of_answers(
     groups = [row.group for row in asked.rows]
     if len(ranked) < 2 or len(set(groups)) < FEWEST_PILOT_GROUPS or answers[ranked[0]] == answers[ranked[1]]:
         return None
-    pairs = [_sums(measured_goal(judging, asked, answers[name]), groups) for name in ranked[:2]]
+    pairs = [group_sums(measured_goal(judging, asked, answers[name]), groups) for name in ranked[:2]]
     (own, metric), (other, _) = pairs
     if own is None or other is None or metric is None:
         return None
@@ -76,8 +76,8 @@ def power_of_answers(
     )
 
 
-def _sums(measured: Measured, groups: Sequence[str]) -> tuple[Floats | None, Metric | None]:
-    """Sums by group [groups, parts], and the metric as a function of them."""
+def group_sums(measured: Measured, groups: Sequence[str]) -> tuple[Floats | None, Metric | None]:
+    """Sums by group [groups, parts], and the metric of each row of such sums; None where there are none."""
     if isinstance(measured, RowScores):
         about = np.ones(len(groups)) if measured.about is None else measured.about.astype(np.float64)
         parts: Floats | None = np.column_stack([measured.scores * about, about])

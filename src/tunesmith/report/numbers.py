@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from tunesmith.curve_records import DataCurve
 from tunesmith.records import Estimate, Forgetting, PairedGain, Plan, SplitName, Verdict
 from tunesmith.run_records import Agreement, Interference, LongRow, SeedStudy
 from tunesmith.stats.paired import FEWEST_GROUPS
@@ -119,6 +120,22 @@ def interference(value: Interference) -> str:
     if value.change is None or value.alone is None:
         return f"{head}; against alone: unmeasured, {value.reason}"
     return f"{head}; alone {estimate(value.alone)}; change {gain(value.change)}"
+
+
+def data_curve(curve: DataCurve) -> str:
+    """What more training rows brought on validation, and what twice as many would bring."""
+    steps = "; ".join(
+        f"{percent(point.share)} of the groups ({number(point.rows)} rows) {estimate(point.score)}"
+        for point in curve.points
+    )
+    told = f"trained on {steps} {curve.metric} on validation. The second half brought {gain(curve.doubling)}"
+    if curve.doubled is None:
+        return f"{told}; what twice the rows would bring is not extrapolated in this metric"
+    more = curve.doubled
+    return (
+        f"{told}; twice the rows would bring about {number(100 * more.value, 1)} points "
+        f"{bounds(more.low, more.high)}, if the curve goes on as a power law"
+    )
 
 
 def sample(rows: int, groups: int) -> str:

@@ -74,6 +74,7 @@ def write_report(summary: RunSummary, path: Path) -> None:
         "long_rows": numbers.long_rows,
         "seeds": numbers.seeds,
         "interference": numbers.interference,
+        "data_curve": numbers.data_curve,
         "bounds": numbers.bounds,
         "level": numbers.level,
         "duration": numbers.duration,

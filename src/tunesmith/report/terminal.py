@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tunesmith.curve_records import DataCurve
 from tunesmith.records import (
     Candidate,
     CrossfitPlan,
@@ -50,6 +51,8 @@ def print_summary(summary: RunSummary, console: Console, report: Path | None = N
     console.print(training_lines(summary.training, summary.tuned_validation.candidate, metric))
     if summary.interference:
         console.print(interference_lines(summary.interference))
+    if summary.data_curve is not None:
+        console.print(data_curve_lines(summary.data_curve))
     judged_on = numbers.SPLIT_TITLES["test"] if summary.crossfit is None else "all folds"
     console.print(verdict_lines(summary.verdict, summary.test_scorecards, summary.forgetting, judged_on))
     if report is not None:
@@ -215,6 +218,11 @@ def training_lines(
 def interference_lines(changes: Sequence[Interference]) -> RenderableType:
     """How each task of a training of several fares against having been trained alone."""
     return stage_block("", [numbers.interference(change) for change in changes])
+
+
+def data_curve_lines(curve: DataCurve) -> RenderableType:
+    """What more training rows brought, and what twice as many would."""
+    return stage_block("", [numbers.data_curve(curve)])
 
 
 def verdict_lines(

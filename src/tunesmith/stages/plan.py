@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunesmith.data.portions import QUARTERS, SMALLER
 from tunesmith.errors import UserError
 from tunesmith.models.size import count_parameters
 from tunesmith.records import Dataset, Plan, PowerPoint, Row
@@ -164,7 +165,8 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         + validations * validated * seconds.validated_token
         + (len(asked) + measured_rows) * seconds.tuned_row
     )
-    train_seconds = len(settings.seeds or [settings.seed]) * times * one_training
+    smaller = sum(SMALLER) / QUARTERS if settings.learning_curve else 0.0
+    train_seconds = (len(settings.seeds or [settings.seed]) * times + smaller) * one_training
     plan = Plan(
         test_rows=test.rows,
         test_groups=test.groups,

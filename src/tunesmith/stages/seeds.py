@@ -20,7 +20,7 @@ def train_seeds(session: Session, dataset: Dataset, plan: Plan) -> TrainResult:
     settings = session.task.train
     if settings.seeds is None:
         return train_adapter(session, dataset, plan)
-    results = {seed: train_adapter(_with_seed(session, seed), dataset, plan) for seed in settings.seeds}
+    results = {seed: train_adapter(with_seed(session, seed), dataset, plan) for seed in settings.seeds}
     chosen = min(results, key=lambda seed: _rank(results[seed].training, settings.best_by))
     best = results[chosen]
     metric = session.task.metric
@@ -48,7 +48,8 @@ def train_seeds(session: Session, dataset: Dataset, plan: Plan) -> TrainResult:
     )
 
 
-def _with_seed(session: Session, seed: int) -> Session:
+def with_seed(session: Session, seed: int) -> Session:
+    """The session of the same task with this one seed."""
     train = session.task.train.model_copy(update={"seed": seed, "seeds": None})
     return session.beside(session.task.model_copy(update={"train": train}), session.folder)
 

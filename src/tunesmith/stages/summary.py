@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
+from tunesmith.curve_records import DataCurve
 from tunesmith.files import file_sha256, read_record, write_json
 from tunesmith.records import Dataset, FileHash, Scorecard
 from tunesmith.run_records import Interference, PilotPower, RunSummary
@@ -47,6 +48,7 @@ def summarise(
     guards: GuardsResult,
     interference: tuple[Interference, ...] = (),
     pilot: PilotPower | None = None,
+    data_curve: DataCurve | None = None,
 ) -> RunSummary:
     """Gather the run; the date is that of the first time this very result was gathered."""
     from tunesmith.data.versions import read_split
@@ -123,6 +125,7 @@ def summarise(
         data_care=care_of_data(session, dataset),
         label_scores=label_scores(judging, asked, _answers(train.validation)) if task.kind == "tag" else (),
         crossfit=verdict.crossfit,
+        data_curve=data_curve,
     )
     return _dated(session, with_people(task, session.folder, summary))
 

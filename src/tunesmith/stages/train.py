@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunesmith.data.portions import QUARTERS, first_quarters
 from tunesmith.files import file_sha256, read_record
 from tunesmith.records import Cost, Dataset, FileHash, Plan, Row, Scorecard
 from tunesmith.run_records import Agreement, TaskPart, Training, WatchedCourse
@@ -51,6 +52,7 @@ PACKAGES = (
     "tunesmith.evaluation.judging",
     "tunesmith.candidates.texts",
     "tunesmith.data.made",
+    "tunesmith.data.portions",
     "tunesmith.data.windowed",
     "tunesmith.data.windows",
     "tunesmith.data.questions",
@@ -106,14 +108,14 @@ def check_training(session: Session) -> None:
         load_adapter(session.task.resolve(settings.start_from), session.base().sha256)
 
 
-def train_adapter(session: Session, dataset: Dataset, plan: Plan) -> TrainResult:
-    """Train the task's adapter, or go on where an interrupted run stopped.
+def train_adapter(session: Session, dataset: Dataset, plan: Plan, quarters: int = QUARTERS) -> TrainResult:
+    """Train the task's adapter, on so many quarters of its rows, or go on where an interrupted run stopped.
 
     Raises KeyboardInterrupt after a checkpoint when Ctrl-C was pressed; UserError when the loss is not
     finite.
     """
-    folder = _stage_folder(session, dataset, plan)
-    return cached(folder, TrainResult, lambda path: _train(session, dataset, plan, path))[0]
+    folder = _stage_folder(session, dataset, plan, quarters)
+    return cached(folder, TrainResult, lambda path: _train(session, dataset, plan, path, quarters))[0]
 
 
 def stored_training(session: Session, dataset: Dataset, plan: Plan) -> TrainResult | None:
@@ -125,12 +127,12 @@ def stored_training(session: Session, dataset: Dataset, plan: Plan) -> TrainResu
         return None
 
 
-def _stage_folder(session: Session, dataset: Dataset, plan: Plan) -> Path:
+def _stage_folder(session: Session, dataset: Dataset, plan: Plan, quarters: int = QUARTERS) -> Path:
     task = session.task
     inputs = {
         "dataset": dataset.manifest.version,
         "instruction": task.instruction,
-        "train": task.train.model_dump(),
+        "train": task.train.model_dump(exclude={"learning_curve"}),
         "also": [(other.task.instruction, data.manifest.version) for other, data in other_datasets(session)],
         "judging": judging_identity(task),
         "passages": [task.opponents.retrieval.model_dump(), documents_sha256(task)]
@@ -145,6 +147,8 @@ def _stage_folder(session: Session, dataset: Dataset, plan: Plan) -> Path:
         "threads": usable_cores(),
         "processor": machine()["processor"],
     }
+    if quarters < QUARTERS:
+        inputs["quarters"] = quarters
     return session.folder.stage("train", stage_key("train", inputs, PACKAGES))
 
 
@@ -157,7 +161,7 @@ def _start_sha256(session: Session) -> str | None:
     return file_sha256(session.task.resolve(start) / WEIGHTS_FILE)
 
 
-def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> TrainResult:
+def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path, quarters: int) -> TrainResult:
     import torch
 
     from tunesmith.candidates.tuned import TunedModel
@@ -179,6 +183,8 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     task, settings = session.task, session.task.train
     judging = judging_of(task, dataset.manifest.labels)
     train = taught_rows(judging, read_split(dataset, "train"))
+    if quarters < QUARTERS:
+        train = first_quarters(train, quarters, settings.seed, task.kind == "classify")
     validation = learned_rows(judging, read_split(dataset, "validation"))
     cutting = cutting_of(task)
     watched = in_windows(taught_rows(judging, validation), cutting).rows
@@ -207,6 +213,8 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
     title = METHOD_TITLES[settings.method]
     if settings.method != "full":
         title += f" r={settings.rank}"
+    if quarters < QUARTERS:
+        title += f", {quarters / QUARTERS:.0%} of the rows"
     with session.bar("train", f"{loaded.base.name}, {title}") as report:
         fitted = fit(
             loaded,
@@ -217,7 +225,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path) -> Trai
             report,
             [row.source for row in trained_on.rows],
             metric,
-            general_text_change(loaded) if task.guards.forgetting_curve else None,
+            general_text_change(loaded) if task.guards.forgetting_curve and quarters == QUARTERS else None,
             plan.micro_batch_tokens,
             plan.recompute,
             gathered.mixture,

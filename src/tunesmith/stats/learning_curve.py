@@ -90,10 +90,19 @@ def extrapolated_gain(
     drawn = wrong[random.integers(0, repeats, (RESAMPLES, repeats))].mean(axis=1)
     # Repeats share their test rows' difficulty; the points of one curve still scatter on their own.
     scatter = wrong.std(axis=0, ddof=1) / np.sqrt(repeats) * random.standard_normal((RESAMPLES, points))
-    _, scale, exponent = _fits(rows, np.maximum(drawn + scatter, 0.0)).T
-    gains = scale * (largest**-exponent - (factor * largest) ** -exponent)
+    gains = extrapolated_gains(rows, np.maximum(drawn + scatter, 0.0), factor)
     low, high = np.quantile(gains, [(1 - level) / 2, (1 + level) / 2])
     method = f"power law, bootstrap over {repeats} repeats, {RESAMPLES} resamples"
     return Estimate(
         value, min(value, float(low)), max(value, float(high)), repeats * points, repeats, level, method
     )
+
+
+def extrapolated_gains(rows: Floats, errors: Floats, factor: float) -> Floats:
+    """By how much each curve's error would fall with ``factor`` times the largest size.
+
+    ``rows``: (points,); ``errors``: (curves, points), not below 0. Shape (curves,).
+    """
+    _, scale, exponent = _fits(rows, errors).T
+    gains: Floats = scale * (rows.max() ** -exponent - (factor * rows.max()) ** -exponent)
+    return gains

@@ -164,6 +164,11 @@ class TrainSettings(Section):
         "you give fewer.",
         examples=[1024],
     )
+    learning_curve: bool = Field(
+        default=False,
+        description="Also train on a quarter and on half of the training rows, and tell what the other half "
+        "brought and what twice the rows would bring. Takes about as long as training once more.",
+    )
     also: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
         default=(),
         description="Task files whose training rows are learned together with this task's. The checkpoint is "

@@ -41,14 +41,14 @@ class Sharing:
         return batch if bool((weights == 1).all()) else replace(batch, weights=weights[batch.rows])
 
     def parts(self, rows: Sequence[Tokens], chosen: Sequence[int], tokens: int) -> list[list[int]]:
-        """``chosen`` in parts of like length, of about ``tokens`` put through a model.
+        """``chosen`` in parts of like length, of about ``tokens`` put through a model: the prefix once.
 
         With documents, rows of one stay together up to ``tokens`` of their own, however long it is.
         """
+        suffixes = [len(rows[index].ids) - self.prefix for index in chosen]
         if self.documents is None:
-            found = batches_by_length([len(rows[index].ids) for index in chosen], tokens)
+            found = batches_by_length(suffixes, max(1, tokens - self.prefix))
         else:
-            suffixes = [len(rows[index].ids) - self.prefix for index in chosen]
             found = _by_document([_head(rows[index], self.prefix) for index in chosen], suffixes, tokens)
         return [[chosen[at] for at in part] for part in found]
 
