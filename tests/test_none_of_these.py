@@ -33,7 +33,7 @@ name: toy
 kind: classify
 instruction: Name the team.
 data: {{path: rows.jsonl, input: text, target: label}}
-split: {{train: 150, validation: 80, test: 130, seed: 1}}
+split: {{train: 120, validation: 80, test: 100, seed: 1}}
 none_of_these: {{label: no team, in_training: {in_training}, false_accept_rate: 0.2}}
 goal: {{gain: 0.02}}
 base: base

@@ -137,7 +137,7 @@ def test_losses_gradient_norms_and_weights_are_those_of_a_textbook_loop(
 ) -> None:
     settings = SETTINGS.model_copy(update={"patience": 1000, **changes})
     loaded = adapted(base, settings)
-    train, validation = rows_of(loaded, 60), rows_of(loaded, 20, seed=1)
+    train, validation = rows_of(loaded, 40), rows_of(loaded, 12, seed=1)
     textbook = Textbook(base, loaded, settings)
     schedule = Schedule(len(train), settings)
     expected, norms, validations = [], [], []
