@@ -27,6 +27,7 @@ TRAINING = {
 }
 GENERATION = {
     "transformers bf16, one by one": 25.0,
+    "transformers fp32, one by one": 25.0,
     "transformers bf16": 1.5,
     "transformers fp32": 1.5,
     "ctranslate2": 1.2,

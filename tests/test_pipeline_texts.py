@@ -37,7 +37,7 @@ name: {name}
 kind: {kind}
 instruction: {instruction}
 data: {{path: {data}, input: input, target: target, near_duplicate_similarity: 1.0}}
-split: {{train: 80, validation: 60, test: 70, seed: 1}}
+split: {{train: 90, validation: 60, test: 100, seed: 1}}
 goal: {{gain: 0.02{metric}}}
 base: {base}
 opponents: {{classical: true, zero_shot: {zero_shot}, few_shot: [1]}}
