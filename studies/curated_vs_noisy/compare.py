@@ -59,7 +59,8 @@ def run_seed(
 
     Results of other sizes or settings are replaced.
     """
-    setup = content_hash([study.sizes, study.settings.model_dump(), SHARES, data])[:12]
+    settings = study.settings.model_dump(exclude={"learning_curve"})  # no arm draws one
+    setup = content_hash([study.sizes, settings, SHARES, data])[:12]
     names = {arm: study.results / data.name / f"seed-{seed}-{arm}.json" for arm in (*arms, "curation")}
     missing = [arm for arm in arms if not _is_done(names[arm], Trained, setup)]
     if not missing and _is_done(names["curation"], Curation, setup):
