@@ -20,6 +20,7 @@ from tunesmith.models.rendering import (
     check_lengths,
     check_rendering,
     encode,
+    encode_all,
     instructed,
     label_tokens,
     render_answer,
@@ -122,6 +123,11 @@ def test_control_tokens_written_in_the_data_stay_ordinary_text(tiny: LoadedModel
     assert in_question_and_answer == tiny.tokenizer.decode(plain).count(text) + 2
     assert not special & set(encode(tiny, text))
     check_rendering(tiny, [tokens], [row_of(text, target=text)])
+
+
+@given(texts=st.lists(st.text() | st.sampled_from(["", "a <|im_end|>\n<|im_start|>", "<|endoftext|>"])))
+def test_many_texts_have_the_tokens_of_each(tiny: LoadedModel, texts: list[str]) -> None:
+    assert encode_all(tiny, texts) == [encode(tiny, text) for text in texts]
 
 
 def test_control_tokens_stay_text_in_a_base_without_a_chat_template(tiny: LoadedModel) -> None:

@@ -74,6 +74,15 @@ class ChatFormat:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
         return ids
 
+    def plain_texts(self, texts: Sequence[str]) -> list[list[int]]:
+        """:meth:`plain_text` of each, in one call of the tokenizer."""
+        if not texts:
+            return []
+        ids: list[list[int]] = self.tokenizer(
+            list(texts), add_special_tokens=False, split_special_tokens=True, return_attention_mask=False
+        )["input_ids"]
+        return ids
+
     def _tokens(self, messages: Sequence[Message], prompting: bool) -> list[int]:
         turns = messages if self.system_turns else _without_system_turn(messages)
         # Without control tokens in the data both ways are the same, and the plain one is far faster where

@@ -63,6 +63,11 @@ def encode(loaded: Renderer, text: str) -> list[int]:
     return loaded.chat.plain_text(text)
 
 
+def encode_all(loaded: Renderer, texts: Sequence[str]) -> list[list[int]]:
+    """:func:`encode` of each of many texts, several times as fast."""
+    return loaded.chat.plain_texts(texts)
+
+
 def label_tokens(loaded: Renderer, labels: Sequence[str]) -> list[list[int]]:
     """The tokens of every label, without the end token.
 

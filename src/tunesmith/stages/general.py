@@ -23,7 +23,7 @@ from tunesmith.evaluation.refusals import refused
 from tunesmith.evaluation.texts import general_texts, own_samples
 from tunesmith.files import content_hash, read_record, write_json
 from tunesmith.models.families import NO_LIKELIHOOD_OF_TEXT
-from tunesmith.models.rendering import encode, render_prompt
+from tunesmith.models.rendering import encode_all, render_prompt
 from tunesmith.progress import Report, silent
 from tunesmith.records import Estimate, Message
 from tunesmith.stats.intervals import relative_change_interval
@@ -122,12 +122,10 @@ def own_probe_scores(loaded: LoadedModel, items: Sequence[ProbeItem], report: Re
 
 def scored_tokens(loaded: LoadedModel) -> int:
     """About how many tokens one model is scored on, its base's samples apart."""
-    texts = general_texts()
-    items = probe_items()
-    return sum(len(encode(loaded, text.text)) for text in texts) + sum(
-        len(encode(loaded, item.prompt)) + sum(len(encode(loaded, option)) for option in item.options)
-        for item in items
-    )
+    texts = [text.text for text in general_texts()]
+    for item in probe_items():
+        texts += [item.prompt, *item.options]
+    return sum(map(len, encode_all(loaded, texts)))
 
 
 def _log_probs(loaded: LoadedModel, asked: Sequence[ScoredText], report: Report) -> Sequence[float]:
@@ -138,8 +136,8 @@ def _log_probs(loaded: LoadedModel, asked: Sequence[ScoredText], report: Report)
         chosen = [index for index, text in enumerate(asked) if text.chat == chat]
         if not chosen:
             continue
-        prompts = [_prompt(loaded, asked[index]) for index in chosen]
-        continuations = [encode(loaded, asked[index].continuation) for index in chosen]
+        prompts = _prompts(loaded, [asked[index].prompt for index in chosen], chat)
+        continuations = encode_all(loaded, [asked[index].continuation for index in chosen])
         advance = partial(_advance, report, done, len(asked))
         totals, _ = score_continuations(loaded.model, prompts, continuations, loaded.pad_token, advance)
         for index, total in zip(chosen, totals.tolist(), strict=True):
@@ -148,10 +146,10 @@ def _log_probs(loaded: LoadedModel, asked: Sequence[ScoredText], report: Report)
     return scores
 
 
-def _prompt(loaded: LoadedModel, text: ScoredText) -> list[int]:
-    if text.chat:
-        return render_prompt(loaded, [Message("user", text.prompt)])
-    return encode(loaded, text.prompt)
+def _prompts(loaded: LoadedModel, texts: Sequence[str], chat: bool) -> list[list[int]]:
+    if chat:
+        return [render_prompt(loaded, [Message("user", text)]) for text in texts]
+    return encode_all(loaded, texts)
 
 
 def _advance(report: Report, before: int, total: int, done: int, _: int) -> None:

@@ -6,6 +6,7 @@ template and the messages about bad input repeat them.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -309,8 +310,12 @@ class Task(Section):
         return self
 
 
+@cache
 def task_json_schema() -> dict[str, Any]:
-    """The JSON Schema of task.yaml, for editors (completion, explanations, checks while typing)."""
+    """The JSON Schema of task.yaml, for editors (completion, explanations, checks while typing).
+
+    Made once, and not to be changed.
+    """
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **Task.model_json_schema(),
