@@ -35,6 +35,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "full-short": {"rows": "middle", "settings": {"batch_size": 16, "method": "full"}},
     "full-long": {"rows": "longest", "settings": {"batch_size": 2, "method": "full"}, "count": 6},
     "qlora-short": {"rows": "middle", "settings": {"batch_size": 16, "method": "qlora"}},
+    "qlora-long": {"rows": "longest", "settings": {"batch_size": 4, "method": "qlora"}},
     "label-scoring": {"rows": "middle", "settings": {}, "count": 128, "scoring": True},
 }
 ROWS = 48
@@ -65,7 +66,8 @@ def measure(name: str) -> dict[str, Any]:
 
     chosen = CONFIGURATIONS[name]
     precision = chosen.get("precision", "bf16")
-    settings = TrainSettings(epochs=1, validations_per_epoch=1, **chosen["settings"])
+    # A validation in the middle, so that steps are taken beside the best copy.
+    settings = TrainSettings(epochs=1, validations_per_epoch=2, **chosen["settings"])
     task = load_task(TASK)
     folder = Path(tempfile.gettempdir()) / "tunesmith-benchmark" / task.name
     session = Session(task, TaskFolder(folder), Console(stderr=True, quiet=True))

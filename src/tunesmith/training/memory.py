@@ -29,8 +29,10 @@ MIB = 2**20
 MOMENT_BYTES = {"adamw": 8, "sgd": 4, "adamw8bit": 2}
 NF4_BYTES = 0.5 + 1 / 64 + 4 / 64 / 256  # a weight, its block's 8-bit scale, the scale of 256 scales
 KERNEL_BYTES = 600_000  # one compiled matrix product of oneDNN
-# What allocators lose to gaps between tensors of ever new sizes.
+# What allocators lose to gaps between tensors of ever new sizes, in our own decoder and in a model's own
+# layers, which free many small blocks between those that are kept for the backward pass.
 GAPS = 0.05
+GAPS_OF_LAYERS = 0.25
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ class MemoryPlan:
 
     ``weights`` and what is ``trained`` stay; ``step`` is one micro-batch's forward and backward, ``check``
     the comparison with the model's own forward before the first, ``reading`` a batch that is validated or
-    scored: never two of them at once. ``kernels`` are compiled matrix products.
+    scored: never two of them at once. ``kernels`` are compiled matrix products. ``gaps`` is the share of
+    memory that is lost between tensors.
     """
 
     weights: int
@@ -101,12 +104,13 @@ class MemoryPlan:
     check: int
     reading: int
     kernels: int
+    gaps: float = GAPS
 
     @property
     def peak(self) -> int:
         """What is held and the larger of the two kinds of work, with the gaps between tensors."""
         work = max(self.step, self.check, self.reading)
-        return round(self.weights + self.kernels + (self.trained + work) * (1 + GAPS))
+        return round(self.weights + self.kernels + (self.trained + work) * (1 + self.gaps))
 
 
 def read_shape(folder: Path) -> BaseShape:
@@ -211,6 +215,7 @@ def plan_memory(
         check=check,
         reading=reading,
         kernels=KERNELS_KEPT * KERNEL_BYTES if device == "cpu" and width == 2 else 0,
+        gaps=GAPS if decoded else GAPS_OF_LAYERS,
     )
 
 
@@ -227,11 +232,11 @@ def reading_bytes(shape: BaseShape, bytes_per_value: int, tokens: int, scored: i
 def after_probe(plan: MemoryPlan, probed: int) -> int:
     """The peak, once a step on the largest micro-batch has held ``probed`` bytes above the imports.
 
-    What the probe has shown is taken as it is. The optimiser's memory and the best copy come on top, and, as
-    later batches have other shapes, the products compiled for them and the gaps they leave; what is done
-    before or between steps is as planned.
+    What the probe has shown is taken as it is: its gaps are there already. The optimiser's memory, summed
+    gradients and the best copy come on top, and, as later batches have other shapes, the products compiled
+    for them and the gaps they leave; what is done before or between steps is as planned.
     """
-    later = plan.trained * 5 // 8 + plan.kernels * 3 // 4 + round(plan.step * GAPS)
+    later = plan.trained * 4 // 5 + plan.kernels + round((plan.step + plan.trained) * GAPS)
     elsewhere = plan.weights + plan.kernels // 2 + (plan.trained // 3 + max(plan.check, plan.reading))
     return max(probed + later, elsewhere)
 
@@ -273,6 +278,9 @@ def _step(
         layer += batch.tokens * width * (2 * heads + keys_and_values + 4 * shape.intermediate)
         if settings.method != "full":
             layer += batch.tokens * width * 7 * settings.rank
+        if settings.method == "dora":
+            # Each product's output before its scale, and the adapter's part of it.
+            layer += batch.tokens * width * 2 * (2 * heads + keys_and_values + 2 * shape.intermediate)
     kept = layer * shape.layers
     if recompute:
         kept = batch.tokens * width * shape.hidden * shape.layers + layer
