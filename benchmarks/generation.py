@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument(
         "--runs", type=int, default=5, help="paired runs of ours and each peer's best setting"
     )
+    parser.add_argument("--more", action="store_true", help="add the runs to those that are there")
     parser.add_argument("--prompts", type=int, default=256)
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument(
@@ -74,10 +75,13 @@ def main() -> None:
     middle = len(prompts) // 2 - options.one_by_one // 2
     some = sorted(prompts, key=len)[middle : middle + options.one_by_one]
 
-    tuning: dict[str, dict[str, float]] = {}
+    before = json.loads(options.output.read_text(encoding="utf-8")) if options.more else None
+    tuning = before["transformers_by_batch_size"] if before else {}
     few = prompts[: options.tuning_prompts]
     for name, model in theirs.items():
         transformers_rate(model, few[:4], 4, 4)
+        if name in tuning:
+            continue
         tuning[name] = {
             str(size): round(transformers_rate(model, few, size, new_tokens), 2)
             for size in options.batch_sizes
@@ -85,7 +89,7 @@ def main() -> None:
         }
         print_line(f"Transformers in {name}, tokens/s by batch size: {tuning[name]}")
     best_name, best_size = max(
-        ((name, int(size)) for name in tuning for size in tuning[name]),
+        ((name, int(size)) for name in theirs for size in tuning[name]),
         key=lambda choice: tuning[choice[0]][str(choice[1])],
     )
 
@@ -107,7 +111,7 @@ def main() -> None:
             "sum": sum(map(len, prompts)),
         },
         "one_by_one_prompts": len(some),
-        "transformers_by_batch_size": {"prompts": len(few), **tuning},
+        "transformers_by_batch_size": {"prompts": len(few)} | tuning,
         "not_installed": [] if installed("ctranslate2") else ["ctranslate2"],
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +120,9 @@ def main() -> None:
             theirs["bf16"], ours["bf16"], base.folder, prompts, new_tokens, Path(scratch)
         )
         our_rate(ours["bf16"], prompts, 2)  # first use of its memory
-        rates: dict[str, list[float]] = {name: [] for name in measured}
+        rates: dict[str, list[float]] = {
+            name: list(before["runs"][name]["runs"]) if before else [] for name in measured
+        }
         for run in range(options.runs):
             for name, measure in measured.items():
                 rates[name].append(measure())
