@@ -58,7 +58,8 @@ def main() -> None:
         kinds[kind_of(name)] += own
     kinds["Python"] = max(0.0, profiled - sum(kinds.values()))
     result = {
-        "what": f"{PROMPTS} prompts of {sum(map(len, prompts)):,} tokens in all, {NEW_TOKENS} new tokens each",
+        "what": f"{PROMPTS} prompts, {NEW_TOKENS} new tokens each",
+        "prompt_tokens": sum(map(len, prompts)),
         "machine": machine(),
         "versions": versions(),
         "tokens_per_second": round(rate, 1),
