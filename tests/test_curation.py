@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from bank_samples import audit_data, questions
+from tunesmith.data.audit.characters import check_html
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, Repair
 from tunesmith.data.curation.apply import (
     REVIEW,
@@ -139,23 +140,25 @@ def test_a_repair_that_would_leak_or_contradict_its_group_removes_the_row() -> N
     assert not any(row.conflict for row in repaired.split.train)
 
 
-def test_repaired_text_goes_back_to_the_turns_it_came_from() -> None:
+def test_repaired_texts_go_back_to_the_turns_they_came_from() -> None:
     turns = (
-        Message("system", "be brief"),
-        Message("user", "a\nb"),
-        Message("assistant", "c"),
-        Message("user", "d"),
+        Message("system", "<b>be brief</b>"),
+        Message("user", "hello"),
+        Message("assistant", "hi"),
+        Message("user", "one<br>two<br>three<br>four"),
     )
     row = replace(SPLIT.train[0], messages=turns)
     split = replace(SPLIT, train=(row, *SPLIT.train[1:]))
-    fix = replace(finding("text", [row.id]), field="input", fixed=("be brief\nA\nB\nC\nD",))
-    plan = RepairPlan({"labels": {"text": "fix"}})
-    repaired = apply_plan(split, DATA, results(fix), plan, {})
-    assert [turn.content for turn in repaired.split.train[0].messages] == ["be brief", "A\nB", "C", "D"]
-    unfit = replace(fix, fixed=("only\ntwo",))
-    repaired = apply_plan(split, DATA, results(unfit), plan, {})
-    assert repaired.split.train[0].messages == turns
-    assert "does not fit the turns" in repaired.unapplied[0]
+    data = replace(DATA, rows=tuple(row if one.id == row.id else one for one in DATA.rows))
+    found = check_html(data)
+    repaired = apply_plan(split, data, [found], RepairPlan({"HTML": {"HTML": "fix"}}), {})
+    contents = [turn.content for turn in repaired.split.train[0].messages]
+    assert contents == ["be brief", "hello", "hi", "one\ntwo\nthree\nfour"]
+    assert [(change.turn, change.before, change.after) for change in repaired.changes] == [
+        (-1, turns[-1].content, contents[-1]),
+        (-4, turns[0].content, contents[0]),
+    ]
+    assert repaired.unapplied == ()
 
 
 def test_applying_twice_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tunesmith.data.leaks import leak_partners
 from tunesmith.data.splits import Split
 from tunesmith.errors import UserError
 from tunesmith.files import atomic_path, canonical_json
-from tunesmith.records import Message, Row, SetAside, SplitName
+from tunesmith.records import Row, SetAside, SplitName
 
 Action = Literal["fix", "drop", "set_aside"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         pa.field("before", pa.string(), nullable=False),
         pa.field("after", pa.string()),
         pa.field("group", pa.string(), nullable=False),
+        pa.field("turn", pa.int32()),
     ]
 )
 
@@ -46,9 +47,10 @@ SCHEMA = pa.schema(
 class Change:
     """One change of one row. ``row`` is its id, which it keeps.
 
-    ``field`` is "input" or "target" of a ``fix``; ``before`` and ``after`` are its texts. Of a row that was
+    ``field`` is "input" or "target" of a ``fix``; ``before`` and ``after`` are its texts. Of an input that is
+    the content of one message, and ``turn`` counts it from the end: -1 is the last. Of a row that was
     removed ``field`` and ``after`` are None, and ``before`` is the JSON of its messages and target. ``group``
-    is empty in versions that were frozen before it was recorded.
+    is empty, and ``turn`` None, in versions that were frozen before they were recorded.
     """
 
     row: str
@@ -61,6 +63,7 @@ class Change:
     before: str
     after: str | None
     group: str = ""
+    turn: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class _Proposal:
     repair: Literal["fix", "drop", "set_aside", "ask"]
     field: Literal["input", "target"] | None
     fixed: str | None
+    turn: int
 
 
 def apply_plan(
@@ -96,10 +100,10 @@ def apply_plan(
     """Repair the training rows of ``split`` as the plan says; ``answers`` are people's, by row id.
 
     A person's answer goes before every proposal, and is the only thing that changes a row of validation or
-    test. Of several repairs of one row removal wins; of two for one field the first check's is applied. A
-    training row that its repair made a copy of a validation or test row, or gave another target than the
-    rest of its group, is removed. With ``conflicts_by_input`` only rows of one input contradict each other
-    (see ``conflicting_rows``). The result depends on nothing but the arguments.
+    test. Of several repairs of one row removal wins; of two for one text (a message, or the target) the first
+    check's is applied. A training row that its repair made a copy of a validation or test row, or gave
+    another target than the rest of its group, is removed. With ``conflicts_by_input`` only rows of one input
+    contradict each other (see ``conflicting_rows``). The result depends on nothing but the arguments.
 
     Raises UserError when fewer than two labels are left to train on.
     """
@@ -170,7 +174,7 @@ def _proposals(
                 continue
             fixed = finding.fixed or (None,) * len(finding.rows)
             for index, text in zip(finding.rows, fixed, strict=True):
-                proposal = _Proposal(result.check, finding.kind, repair, finding.field, text)
+                proposal = _Proposal(result.check, finding.kind, repair, finding.field, text, finding.turn)
                 found[data.rows[index].id].append(proposal)
     return found
 
@@ -179,21 +183,20 @@ def _repaired(row: Row, proposed: Sequence[_Proposal], skipped: Counter[str]) ->
     for proposal in proposed:
         if proposal.repair in ("drop", "set_aside"):
             return [_removal(row, "train", proposal.check, proposal.finding, proposal.repair)]
-    made: dict[str, Change] = {}
+    made: dict[int | None, Change] = {}
     for proposal in proposed:
         if proposal.repair != "fix" or proposal.fixed is None or proposal.field is None:
             continue
-        before = row.text if proposal.field == "input" else row.target
+        turn = proposal.turn if proposal.field == "input" else None
+        before = row.target if turn is None else row.messages[turn].content
         if proposal.fixed == before:
             continue
-        if proposal.field in made:
+        if turn in made:
             skipped[f"{proposal.check}: an earlier repair changed the same {proposal.field}"] += 1
-        elif proposal.field == "input" and _with_input(row, proposal.fixed) is None:
-            skipped[f"{proposal.check}: the repaired text does not fit the turns of the conversation"] += 1
         else:
-            made[proposal.field] = Change(
+            made[turn] = Change(
                 row.id, row.source, "train", proposal.check, proposal.finding, "fix", proposal.field,
-                before, proposal.fixed, row.group,
+                before, proposal.fixed, row.group, turn,
             )  # fmt: skip
     return list(made.values())
 
@@ -229,32 +232,13 @@ def _removes(made: Sequence[Change]) -> bool:
 
 
 def _changed(row: Row, made: Sequence[Change]) -> Row:
+    messages = list(row.messages)
     for change in made:
-        if change.field == "target":
+        if change.turn is None:
             row = replace(row, target=change.after or "")
-        elif change.after is not None:
-            messages = _with_input(row, change.after)
-            assert messages is not None  # looked at before the change was made
-            row = replace(row, messages=messages)
-    return row
-
-
-def _with_input(row: Row, text: str) -> tuple[Message, ...] | None:
-    """The row's turns with another text; None where lines cannot be given back to several turns."""
-    lines = text.split("\n")
-    for turns in (row.messages, tuple(turn for turn in row.messages if turn.role != "system")):
-        counts = {id(turn): turn.content.count("\n") + 1 for turn in turns}
-        if len(turns) == 1:
-            contents = {id(turns[0]): text}
-        elif sum(counts.values()) == len(lines):
-            contents, start = {}, 0
-            for turn in turns:
-                contents[id(turn)] = "\n".join(lines[start : start + counts[id(turn)]])
-                start += counts[id(turn)]
         else:
-            continue
-        return tuple(Message(turn.role, contents.get(id(turn), turn.content)) for turn in row.messages)
-    return None
+            messages[change.turn] = replace(messages[change.turn], content=change.after or "")
+    return replace(row, messages=tuple(messages))
 
 
 def _queued(row: Row, split: SplitName, proposed: Sequence[_Proposal]) -> QueueItem:
