@@ -218,7 +218,7 @@ def test_json_that_does_not_parse_is_found_and_repaired_where_only_its_wrapping_
     assert [json.loads(text) for text in fixed.fixed or ()] == [json.loads(good[row]) for row in fixed.rows]
     kinds = {row: finding.kind for finding in result.findings for row in finding.rows}
     assert [kinds[row] for row in (65, 105, 125, 145, 165)] == [
-        "JSON does not parse",
+        "JSON beyond repair",
         "missing key",
         "another JSON type",
         "rare key",

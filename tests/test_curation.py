@@ -201,9 +201,30 @@ def test_a_plan_reads_back_as_what_the_checks_propose(tmp_path: Path) -> None:
     assert SPLIT.test[0].text not in text
 
 
+def test_what_is_found_several_times_is_one_line_of_the_plan(tmp_path: Path) -> None:
+    found = results(
+        finding("odd", TRAIN[:2], "fix", target="no"),
+        finding("odd", TRAIN[2:4], "fix", target="yes"),
+    )
+    text = plan_text("cards", found, DATA, by_split(SPLIT))
+    assert text.count("    odd: fix") == 1
+    assert all(row.source in text for row in SPLIT.train[:4])
+    path = tmp_path / "plan.yaml"
+    path.write_text(text)
+    assert read_plan(path, found).repairs == {"labels": {"odd": "fix"}}
+
+
+def test_a_fix_of_a_text_shows_the_message_that_it_changes() -> None:
+    fix = replace(finding("text", TRAIN[:1], "fix"), field="input", fixed=("short now",))
+    (row,) = (row for row in DATA.rows if row.id == TRAIN[0])
+    text = plan_text("cards", results(fix), DATA, by_split(SPLIT))
+    assert f"{row.source}: {row.messages[-1].content} => short now" in text
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
+        ("repairs: {labels: {odd: drop, odd: keep}}", "repairs.labels.odd stands there twice"),
         ("repairs: {labels: {odd: remove}}", "'remove' is no repair"),
         ("repairs: {labels: {odd: fix}}", "nothing is proposed"),
         ("repairs: {labels: {}}", "does not mention: labels: odd (2 rows)"),

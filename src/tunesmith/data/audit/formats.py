@@ -110,7 +110,8 @@ def check_turns(data: AuditData) -> CheckResult:
         evidence = f"{count(len(rows), 'row')}: {problem} (first: {data.rows[rows[0]].source})"
         severity: Severity = "note" if problem == _GREETING else "error"
         repair: Repair = "keep" if problem == _GREETING else "set_aside"
-        findings.append(Finding("turn order", severity, tuple(rows), evidence, repair))
+        kind = "opening turn" if problem == _GREETING else "turn order"
+        findings.append(Finding(kind, severity, tuple(rows), evidence, repair))
     bad = sum(len(rows) for rows in found.values())
     summary = f"{share(bad, len(data.rows))} rows with wrong roles or turns out of order"
     return answered("turns", summary, findings)
