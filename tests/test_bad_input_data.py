@@ -146,6 +146,7 @@ def test_all_bad_rows_are_counted_and_the_first_twenty_named(tmp_path: Path) -> 
     error = refused(spec_for(write_jsonl(tmp_path / "t.jsonl", rows)))
     assert "t.jsonl:101: the target 'label' is null" in error.what
     assert "30 of 200 rows cannot be used: 101, 102," in error.what
+    assert error.fix.startswith("Correct or remove these rows in")
     assert ", 120, ..." in error.what
     assert "121" not in error.what
 

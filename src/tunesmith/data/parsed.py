@@ -55,9 +55,10 @@ def refuse(name: str, bad: Sequence[BadRecord], records: int) -> None:
         raise UserError(what, bad[0].fix)
     lines = ", ".join(str(one.line) for one in bad[:LINES_SHOWN])
     more = ", ..." if len(bad) > LINES_SHOWN else ""
+    alike = {one.fix for one in bad} == {bad[0].fix} and bad[0].fix != row_fix(name)
     raise UserError(
         f"{what}; {len(bad):,} of {records:,} rows cannot be used: {lines}{more}",
-        bad[0].fix if len({one.fix for one in bad}) == 1 else row_fix(name, len(bad)),
+        bad[0].fix if alike else row_fix(name, len(bad)),
     )
 
 

@@ -100,7 +100,7 @@ def rows_of(table: OpenTable, columns: ColumnsRead) -> RowsRead:
         except LeftOutError as reason:
             aside.setdefault(str(reason), []).append(str(record.line))
     records = len(rows) + len(bad) + sum(map(len, aside.values()))
-    if first is not None:
+    if first is not None and MADE_COLUMN not in first.fields:  # such rows are refused for what they are
         _check_exists(table.name, first, columns, tuple(seen))
     refuse(table.name, bad, records)
     notes = tuple(f"{table.name}: {len(lines):,} rows {why}: {_some(lines)}" for why, lines in aside.items())
