@@ -13,6 +13,7 @@ import yaml
 from bank_samples import audit_data, questions
 from tunesmith.data.audit.characters import check_html
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, Repair
+from tunesmith.data.audit.privacy import check_private_data
 from tunesmith.data.curation.apply import (
     REVIEW,
     Repaired,
@@ -114,6 +115,8 @@ def test_removal_wins_and_of_two_repairs_of_one_field_the_first_is_applied() -> 
     repaired = apply_plan(SPLIT, DATA, both, plan, {})
     assert {change.after for change in repaired.changes} == {"one"}
     assert repaired.unapplied == ("1 rows: formats: an earlier repair changed the same target",)
+    same = [both[0], replace(both[1], findings=(replace(second, fixed=("one",)),))]
+    assert apply_plan(SPLIT, DATA, same, plan, {}).unapplied == ()
     plan = RepairPlan({"labels": {"a": "fix"}, "formats": {"b": "drop"}})
     repaired = apply_plan(SPLIT, DATA, both, plan, {})
     assert [(change.row, change.action) for change in repaired.changes] == [
@@ -214,11 +217,17 @@ def test_what_is_found_several_times_is_one_line_of_the_plan(tmp_path: Path) -> 
     assert read_plan(path, found).repairs == {"labels": {"odd": "fix"}}
 
 
-def test_a_fix_of_a_text_shows_the_message_that_it_changes() -> None:
-    fix = replace(finding("text", TRAIN[:1], "fix"), field="input", fixed=("short now",))
+def test_a_plan_shows_what_a_fix_changes_and_quotes_nothing_private() -> None:
     (row,) = (row for row in DATA.rows if row.id == TRAIN[0])
-    text = plan_text("cards", results(fix), DATA, by_split(SPLIT))
-    assert f"{row.source}: {row.messages[-1].content} => short now" in text
+    long = "word " * 30
+    told = replace(row, messages=(Message("user", f"{long} write to anna@example.com <b>now</b>"),))
+    data = replace(DATA, rows=tuple(told if one.id == row.id else one for one in DATA.rows))
+    text = plan_text("cards", [check_html(data)], data, by_split(SPLIT))
+    assert "example.com <b>now</b> => …" in text
+    text = plan_text("cards", [check_private_data(data)], data, by_split(SPLIT))
+    assert f"{row.source}: => …" in text
+    assert "to [EMAIL_1] <b>now</b>" in text
+    assert "anna" not in text
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from tunesmith.task.kinds import Kind
 
 Severity = Literal["note", "warning", "error"]
 Repair = Literal["keep", "fix", "drop", "set_aside", "ask"]
+# Of what these find, plans and reports quote nothing: they are handed on.
+PRIVATE_CHECKS = ("private data", "secrets", "names of people")
 
 
 @dataclass(frozen=True)

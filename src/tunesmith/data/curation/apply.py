@@ -189,7 +189,7 @@ def _repaired(row: Row, proposed: Sequence[_Proposal], skipped: Counter[str]) ->
             continue
         turn = proposal.turn if proposal.field == "input" else None
         before = row.target if turn is None else row.messages[turn].content
-        if proposal.fixed == before:
+        if proposal.fixed == before or (turn in made and proposal.fixed == made[turn].after):
             continue
         if turn in made:
             skipped[f"{proposal.check}: an earlier repair changed the same {proposal.field}"] += 1

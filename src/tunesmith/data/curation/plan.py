@@ -10,7 +10,7 @@ from typing import get_args
 
 import yaml
 
-from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, Repair
+from tunesmith.data.audit.findings import PRIVATE_CHECKS, AuditData, CheckResult, Finding, Repair
 from tunesmith.errors import UserError
 from tunesmith.records import SplitName
 
@@ -62,7 +62,7 @@ def plan_text(
                     f"    # {_one_line(finding.evidence)} ({finding.severity}; {len(finding.rows):,} rows, "
                     f"{len(train):,} of them in train)"
                 )
-                lines += [f"    #   {example}" for example in _examples(finding, train, data)]
+                lines += [f"    #   {example}" for example in _examples(result.check, finding, train, data)]
             fixable = all(finding.fixed is not None for finding in findings)
             choices = [name for name in REPAIRS if name != "fix" or fixable]
             entry = yaml.safe_dump({kind: findings[0].repair}, width=10**9, allow_unicode=True).strip()
@@ -163,24 +163,37 @@ def _check_complete(
         )
 
 
-def _examples(finding: Finding, train: Sequence[int], data: AuditData) -> list[str]:
+def _examples(check: str, finding: Finding, train: Sequence[int], data: AuditData) -> list[str]:
+    """Up to three training rows; of private data and secrets only what a repair leaves of them."""
     proposed = dict(zip(finding.rows, finding.fixed or (), strict=False))
     shown = []
     for index in train[:EXAMPLES]:
-        row = data.rows[index]
-        if index in proposed and finding.field == "input":
-            text = f"{row.source}: {_excerpt(row.messages[finding.turn].content)}"
+        row, fixed = data.rows[index], proposed.get(index)
+        before = row.messages[finding.turn].content if finding.field == "input" else row.target
+        if check in PRIVATE_CHECKS:
+            text = "" if fixed is None else f"=> {_around(fixed, _first_difference(before, fixed))}"
+        elif fixed is None:
+            text = f"{_around(row.text)} -> {_around(row.target)}"
+        elif finding.field == "input":
+            place = _first_difference(before, fixed)
+            text = f"{_around(before, place)} => {_around(fixed, place)}"
         else:
-            text = f"{row.source}: {_excerpt(row.text)} -> {_excerpt(row.target)}"
-        if index in proposed:
-            text += f" => {_excerpt(proposed[index])}"
-        shown.append(text)
+            text = f"{_around(row.text)} -> {_around(row.target)} => {_around(fixed)}"
+        shown.append(f"{row.source}: {text}".rstrip(" :"))
     return shown
 
 
-def _excerpt(text: str) -> str:
-    line = _one_line(text)
-    return line if len(line) <= EXCERPT_CHARACTERS else line[: EXCERPT_CHARACTERS - 1] + "…"
+def _first_difference(one: str, other: str) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _around(text: str, place: int = 0) -> str:
+    """An excerpt that holds what stands at ``place``."""
+    start = 0 if place < EXCERPT_CHARACTERS // 2 else place - EXCERPT_CHARACTERS // 3
+    line = _one_line(text[start:])
+    cut = line if len(line) <= EXCERPT_CHARACTERS else line[: EXCERPT_CHARACTERS - 1] + "…"
+    return f"…{cut}" if start else cut
 
 
 def _one_line(text: str) -> str:
