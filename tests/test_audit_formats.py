@@ -19,8 +19,8 @@ from tunesmith.data.audit.characters import (
     without_controls,
     without_html,
 )
-from tunesmith.data.audit.findings import AuditData, CheckResult
-from tunesmith.data.audit.formats import LengthLimit, check_empty_fields, check_lengths, check_turns
+from tunesmith.data.audit.findings import AuditData, CheckResult, LengthLimit
+from tunesmith.data.audit.formats import check_empty_fields, check_lengths, check_turns
 from tunesmith.data.audit.label_spelling import check_label_spelling
 from tunesmith.data.audit.shapes import check_output_shapes, check_templates, repaired_json
 from tunesmith.records import Message, Role, Row
@@ -358,12 +358,12 @@ def test_rows_beyond_the_context_are_found_and_only_long_ones_are_counted() -> N
     pairs = texts(200)
     pairs[17] = ("word " * 3000, "missing")
     pairs[50] = ("word " * 900, "missing")
-    data = audit_data(pairs)
-    result = check_lengths(data, LengthLimit(count_tokens, context_tokens=2048))
+    data = replace(audit_data(pairs), length_limit=lambda: LengthLimit(count_tokens, 2048))
+    result = check_lengths(data)
     assert found_rows(result) == {17}
     assert set(counted) == {data.rows[17].id, data.rows[50].id}
-    assert check_lengths(data, None).answer == "unmeasured"
-    assert check_lengths(clean(), LengthLimit(count_tokens, 2048)).answer == "passed"
+    assert check_lengths(clean()).answer == "unmeasured"
+    assert check_lengths(replace(clean(), length_limit=data.length_limit)).answer == "passed"
 
 
 @settings(max_examples=100, deadline=None)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from tunesmith.task.audit_settings import AuditSettings
 from tunesmith.task.guard_settings import CostSettings, GuardsSettings
 from tunesmith.task.kinds import GOAL_METRICS, Kind
 from tunesmith.task.lines import dotted
@@ -212,6 +213,10 @@ class Task(Section):
         description="How the rows are divided; near-duplicates stay together. A whole number counts rows, a"
         " number between 0 and 1 is a share of all rows."
     )
+    audit: AuditSettings = Field(
+        default=AuditSettings(),
+        description="What `tunesmith data audit` compares the rows with.",
+    )
     goal: GoalSettings = Field(
         description='What "better" means, and by how much. Decide it before you see results.'
     )
@@ -301,6 +306,11 @@ class Task(Section):
         """The resolved ``data.train_extra``."""
         paths = self.data.train_extra or ()
         return tuple(self.resolve(path) for path in ([paths] if isinstance(paths, str) else paths))
+
+    @property
+    def benchmark_paths(self) -> tuple[Path, ...]:
+        """The resolved ``audit.benchmarks``."""
+        return tuple(self.resolve(path) for path in self.audit.benchmarks or ())
 
     @model_validator(mode="after")
     def _obeys_the_rules(self) -> Self:

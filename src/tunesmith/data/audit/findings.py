@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
 from tunesmith.records import Answer, Row, SplitName
+from tunesmith.task.audit_settings import AuditSettings
 from tunesmith.task.kinds import Kind
 
 Severity = Literal["note", "warning", "error"]
 Repair = Literal["keep", "fix", "drop", "set_aside", "ask"]
 # Of what these find, plans and reports quote nothing: they are handed on.
 PRIVATE_CHECKS = ("private data", "secrets", "names of people")
+
+
+@dataclass(frozen=True)
+class LengthLimit:
+    """The base's context. ``count_tokens`` gives a row's tokens as rendered for it, answer included."""
+
+    count_tokens: Callable[[Row], int]
+    context_tokens: int
+
+
+def _no_base() -> str:
+    return "No base model is named, so there is no context to fit into."
 
 
 @dataclass(frozen=True)
@@ -23,6 +37,8 @@ class AuditData:
     data should hold none. ``description`` says what the task is about, ``similarity`` and
     ``shingle_words`` what a near-duplicate is. ``kept_together``: the groups of the rows are more than
     near-duplicates, such as one document. ``kind`` is what the task asks: labels, fields or texts.
+    ``asked`` are the task's settings for its audit. ``length_limit`` gives the context of its base, or says
+    why that is not known.
     """
 
     rows: tuple[Row, ...]
@@ -34,6 +50,8 @@ class AuditData:
     shingle_words: int = 3
     kept_together: bool = False
     kind: Kind = "classify"
+    asked: AuditSettings = field(default_factory=AuditSettings)
+    length_limit: Callable[[], LengthLimit | str] = _no_base
 
 
 @dataclass(frozen=True)

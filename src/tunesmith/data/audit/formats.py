@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import get_args
 
@@ -37,14 +35,6 @@ TOKENS_OF_A_TEMPLATE = 256
 TOKENS_OF_A_TURN = 64
 
 _GREETING = "the assistant speaks first"
-
-
-@dataclass(frozen=True)
-class LengthLimit:
-    """The base's context. ``count_tokens`` gives a row's tokens as rendered for it, answer included."""
-
-    count_tokens: Callable[[Row], int]
-    context_tokens: int
 
 
 def check_empty_fields(data: AuditData) -> CheckResult:
@@ -136,15 +126,16 @@ def _turn_problem(roles: list[Role]) -> str | None:
     return None
 
 
-def check_lengths(data: AuditData, limit: LengthLimit | None) -> CheckResult:
-    """Rows that do not fit into the base's context; unmeasured without a base to count tokens for.
+def check_lengths(data: AuditData) -> CheckResult:
+    """Rows that do not fit into the base's context; unmeasured where that is not known.
 
     Tokens are counted only for rows that could be too long: no tokeniser makes more tokens than bytes, and
     256 + 64 for each turn are allowed for the chat template.
     """
     check = "lengths"
-    if limit is None:
-        return CheckResult(check, "unmeasured", "No base model is named, so there is no context to fit into.")
+    limit = data.length_limit()
+    if isinstance(limit, str):
+        return CheckResult(check, "unmeasured", limit)
     too_long: list[tuple[int, int]] = []
     longest = 0
     for index, row in enumerate(data.rows):
