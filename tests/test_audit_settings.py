@@ -13,8 +13,10 @@ from rich.console import Console
 from bank_samples import questions
 from tunesmith.data.audit.findings import CheckResult
 from tunesmith.errors import UserError
+from tunesmith.records import SetAside
 from tunesmith.stages.audit import audit, stored_audit
 from tunesmith.stages.curate import plan_path, write_plan
+from tunesmith.stages.data import make_dataset
 from tunesmith.stages.session import Session
 from tunesmith.task import load_task
 from tunesmith.workspace import Workspace
@@ -123,6 +125,29 @@ def test_lengths_are_counted_with_the_tokenizer_of_a_base_that_is_there(
     long = [*records(), {"text": "where is my card? " * 300, "label": "fees"}]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(record) + "\n" for record in long))
     assert rows_of(checked(there, "lengths")["lengths"], "too long") == {ROWS}
+
+
+def test_unusable_rows_keep_no_check_from_running_and_are_left_out_on_request(tmp_path: Path) -> None:
+    found = session(tmp_path)
+    with (tmp_path / "rows.jsonl").open("a") as stream:
+        stream.write('{"text": "what now?", "label": null}\n{"text": "and this?", "label": ""}\n{"text": \n')
+    result = checked(found, "unusable rows", "turns")
+    assert result["turns"].answer == "passed"
+    assert result["unusable rows"].answer == "failed"
+    told = [finding.evidence for finding in result["unusable rows"].findings]
+    assert "1 record: the target 'label' is null: rows.jsonl:401" in told
+    with pytest.raises(UserError, match="3 of 403 rows cannot be used"):
+        write_plan(found, plan_path(found, None))
+    task = yaml.safe_load((tmp_path / "task.yaml").read_text())
+    task["data"]["unusable"] = "set_aside"
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump(task))
+    left_out = Session(load_task(tmp_path / "task.yaml"), found.folder, found.console, found.cache)
+    assert checked(left_out, "unusable rows")["unusable rows"].answer == "passed"
+    assert {result.check for result in stored_audit(left_out)} == {"unusable rows", "turns"}
+    dataset, told_of = make_dataset(left_out)
+    assert dataset.manifest.rows == ROWS
+    assert SetAside("rows that cannot be used", 3, 0) in dataset.manifest.set_aside
+    assert any("3 rows that cannot be used: 401, 402, 403" in note for note in told_of.notes)
 
 
 @pytest.mark.parametrize(

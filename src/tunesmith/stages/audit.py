@@ -66,7 +66,7 @@ def audit(
     for name in only:
         if name not in CHECKS:
             raise UserError(f"there is no check {name!r}", f"there are: {', '.join(CHECKS)}")
-    read = read or read_grouped(session)
+    read = read or read_grouped(session, lenient=True)
     files = (*session.task.benchmark_paths, *benchmarks)
     data = audit_data(session, read, files)
     _check_columns(data)
@@ -121,13 +121,14 @@ def _keys(session: Session, benchmarks: Sequence[Path]) -> _Keys:
     asked, told = task.audit, [task.description, task.instruction]
     inputs = {
         "data": task.data.model_dump(
-            exclude={"plan", "train_extra", "weigh_weak_labels", "licence", "attribution"}
+            exclude={"plan", "unusable", "train_extra", "weigh_weak_labels", "licence", "attribution"}
         ),
         "split": task.split.columns,
         "kind": task.kind,
         "files": source_identity(session),
     }
     own = {
+        "unusable rows": task.data.unusable,
         "private data": asked.phone_regions,
         "secrets": asked.phone_regions,
         "lengths": [_base_folder(session), task.instruction],
@@ -223,4 +224,6 @@ def audit_data(session: Session, read: GroupedRows, benchmarks: Sequence[Path] =
         kind=session.task.kind,
         asked=session.task.audit,
         length_limit=partial(length_limit, session),
+        unusable=read.source.unusable,
+        leaves_out=session.task.data.unusable == "set_aside",
     )

@@ -82,6 +82,12 @@ class DataSettings(Section):
         "kept, which saves memory.",
         examples=[["created_at", "customer"]],
     )
+    unusable: Literal["refuse", "set_aside"] = Field(
+        default="refuse",
+        description="What happens to records that are no rows: broken, without input or answer, turns in the "
+        "wrong order. refuse: nothing is frozen until they are corrected. set_aside: they are left out, "
+        "named and counted; a file of which half is unusable is refused all the same.",
+    )
     min_words: Count | None = Field(
         default=None, description="Rows with a shorter input are set aside, and counted.", examples=[3]
     )

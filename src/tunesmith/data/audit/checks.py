@@ -13,7 +13,7 @@ from tunesmith.data.audit.characters import check_control_characters, check_enco
 from tunesmith.data.audit.diversity import check_diversity
 from tunesmith.data.audit.duplicates import check_duplicates
 from tunesmith.data.audit.findings import AuditData, CheckResult
-from tunesmith.data.audit.formats import check_empty_fields, check_lengths, check_turns
+from tunesmith.data.audit.formats import check_empty_fields, check_lengths, check_turns, check_unusable
 from tunesmith.data.audit.label_spelling import check_label_spelling
 from tunesmith.data.audit.labels import check_labels
 from tunesmith.data.audit.leaks import check_leaks
@@ -47,6 +47,7 @@ def _day(text: str | None) -> date | None:
 CHECKS: dict[str, Callable[[AuditData], CheckResult]] = {
     "private data": lambda data: check_private_data(data, _privacy(data)),
     "secrets": lambda data: check_secrets(data, _privacy(data)),
+    "unusable rows": check_unusable,
     "empty fields": check_empty_fields,
     "turns": check_turns,
     "encoding": check_encoding,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tunesmith.data.parsed import BadRecord
 from tunesmith.records import Answer, Row, SplitName
 from tunesmith.task.audit_settings import AuditSettings
 from tunesmith.task.kinds import Kind
@@ -38,7 +39,8 @@ class AuditData:
     ``shingle_words`` what a near-duplicate is. ``kept_together``: the groups of the rows are more than
     near-duplicates, such as one document. ``kind`` is what the task asks: labels, fields or texts.
     ``asked`` are the task's settings for its audit. ``length_limit`` gives the context of its base, or says
-    why that is not known.
+    why that is not known. ``unusable`` are the records that are no rows; ``leaves_out`` says whether the task
+    leaves them out or refuses them.
     """
 
     rows: tuple[Row, ...]
@@ -52,6 +54,8 @@ class AuditData:
     kind: Kind = "classify"
     asked: AuditSettings = field(default_factory=AuditSettings)
     length_limit: Callable[[], LengthLimit | str] = _no_base
+    unusable: tuple[BadRecord, ...] = ()
+    leaves_out: bool = False
 
 
 @dataclass(frozen=True)

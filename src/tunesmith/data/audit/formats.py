@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from itertools import pairwise
 from typing import get_args
 
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, Repair, Severity, answered
 from tunesmith.data.audit.texts import count, excerpt, share
+from tunesmith.data.parsed import BadRecord, lines_of
 from tunesmith.records import Role, Row
 
 # What tables write where a value is missing.
@@ -31,10 +33,36 @@ MISSING_WORDS = frozenset(
 # A target "none" in more rows than this is a label, not a gap.
 MISSING_WORD_SHARE = 0.01
 
+# Of defects of records, the most frequent.
+KINDS_SHOWN = 10
+_NUMBER = re.compile(r"\d+")
+
 TOKENS_OF_A_TEMPLATE = 256
 TOKENS_OF_A_TURN = 64
 
 _GREETING = "the assistant speaks first"
+
+
+def check_unusable(data: AuditData) -> CheckResult:
+    """Records that are no rows: broken, without an input or an answer, with roles nobody knows.
+
+    Failed where the task refuses them, with one finding for each kind of defect; they have no place among the
+    rows. Passed where it leaves them out.
+    """
+    check = "unusable rows"
+    of_kind: defaultdict[str, list[BadRecord]] = defaultdict(list)
+    for bad in data.unusable:
+        of_kind[_NUMBER.sub("0", bad.what)].append(bad)
+    summary = f"{share(len(data.unusable), len(data.rows) + len(data.unusable))} records cannot be used"
+    if data.leaves_out:
+        return answered(check, f"{summary}, and are left out" if data.unusable else summary, [])
+    findings = []
+    for alike in sorted(of_kind.values(), key=len, reverse=True)[:KINDS_SHOWN]:
+        evidence = f"{count(len(alike), 'record')}: {alike[0].what}: {lines_of(alike)}"
+        findings.append(Finding("unusable", "error", (), evidence, "keep"))
+    if findings:
+        summary += "; correct them, or leave them out with data.unusable: set_aside"
+    return answered(check, summary, findings)
 
 
 def check_empty_fields(data: AuditData) -> CheckResult:
