@@ -129,8 +129,8 @@ def rows_of(table: OpenTable, columns: ColumnsRead) -> RowsRead:
     counts = {why: len(lines) for why, lines in aside.items()}
     if bad:
         counts["that cannot be used"] = len(bad)
-        first = f"{place(table.name, bad[0].line)}: {bad[0].what}"
-        notes.append(f"{table.name}: {len(bad):,} rows that cannot be used: {lines_of(bad)} ({first})")
+        told = f"{place(table.name, bad[0].line)}: {bad[0].what}"
+        notes.append(f"{table.name}: {len(bad):,} rows that cannot be used: {lines_of(bad)} ({told})")
     return RowsRead(tuple(rows), records, counts, tuple(notes), _placed(table.name, bad))
 
 

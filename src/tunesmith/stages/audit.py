@@ -119,7 +119,7 @@ def _keys(session: Session, benchmarks: Sequence[Path]) -> _Keys:
 
     task = session.task
     asked, told = task.audit, [task.description, task.instruction]
-    inputs = {
+    inputs: dict[str, object] = {
         "data": task.data.model_dump(
             exclude={"plan", "unusable", "train_extra", "weigh_weak_labels", "licence", "attribution"}
         ),
@@ -127,7 +127,7 @@ def _keys(session: Session, benchmarks: Sequence[Path]) -> _Keys:
         "kind": task.kind,
         "files": source_identity(session),
     }
-    own = {
+    own: dict[str, object] = {
         "unusable rows": task.data.unusable,
         "private data": asked.phone_regions,
         "secrets": asked.phone_regions,
