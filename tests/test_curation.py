@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import yaml
 
 from bank_samples import audit_data, questions
-from tunesmith.data.audit.characters import check_html
+from tunesmith.data.audit.characters import check_control_characters, check_encoding, check_html
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, Repair
 from tunesmith.data.audit.privacy import check_private_data
 from tunesmith.data.curation.apply import (
@@ -161,6 +162,19 @@ def test_repaired_texts_go_back_to_the_turns_they_came_from() -> None:
         (-1, turns[-1].content, contents[-1]),
         (-4, turns[0].content, contents[0]),
     ]
+    assert repaired.unapplied == ()
+
+
+def test_repairs_of_one_text_follow_each_other() -> None:
+    row = replace(SPLIT.train[0], messages=(Message("user", "<p>it\u200b doesnâ€™t &amp; won\u200bt</p>"),))
+    split = replace(SPLIT, train=(row, *SPLIT.train[1:]))
+    data = replace(DATA, rows=tuple(row if one.id == row.id else one for one in DATA.rows))
+    found = [check_encoding(data), check_control_characters(data), check_html(data)]
+    plan = RepairPlan({one.check: {finding.kind: "fix" for finding in one.findings} for one in found})
+    repaired = apply_plan(split, data, found, plan, {})
+    assert repaired.split.train[0].text == "it doesn’t & wont"
+    assert [change.check for change in repaired.changes] == ["encoding", "control characters", "HTML"]
+    assert all(one.after == two.before for one, two in pairwise(repaired.changes))
     assert repaired.unapplied == ()
 
 

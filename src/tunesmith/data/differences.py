@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,9 +43,10 @@ def compare(first: Dataset, second: Dataset) -> Difference:
     """
     old = {row.id: (name, row) for name in SPLITS for row in read_split(first, name)}
     new = {row.id: (name, row) for name in SPLITS for row in read_split(second, name)}
-    why = {
-        change.row: f"{change.check}: {change.finding} ({change.action})" for change in read_repairs(second)
-    }
+    repairs: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for change in read_repairs(second):
+        repairs[change.row][f"{change.check}: {change.finding} ({change.action})"] = None
+    why = {row: ", ".join(reasons) for row, reasons in repairs.items()}
     undone = {change.row: f"no longer repaired ({change.check})" for change in read_repairs(first)}
     moved = "drawn for another split"
     if settings := _other_settings(first, second):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ from typing import Literal
 import pyarrow as pa
 from pyarrow import parquet
 
+from tunesmith.data.audit.characters import composed, decoded, without_controls, without_html
 from tunesmith.data.audit.findings import AuditData, CheckResult
 from tunesmith.data.curation.plan import RepairPlan
 from tunesmith.data.curation.review import QueueItem, ReviewAnswer
@@ -24,6 +25,13 @@ from tunesmith.records import Row, SetAside, SplitName
 
 Action = Literal["fix", "drop", "set_aside"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+# By finding: repairs that look at nothing but a text, so that one can follow another.
+TEXT_REPAIRS: dict[str, Callable[[str], str]] = {
+    "mojibake": decoded,
+    "mixed normal forms": composed,
+    "control characters": without_controls,
+    "HTML": without_html,
+}
 REVIEW = "review"  # stands for a check where a person decided
 
 SCHEMA = pa.schema(
@@ -100,9 +108,10 @@ def apply_plan(
     """Repair the training rows of ``split`` as the plan says; ``answers`` are people's, by row id.
 
     A person's answer goes before every proposal, and is the only thing that changes a row of validation or
-    test. Of several repairs of one row removal wins; of two for one text (a message, or the target) the first
-    check's is applied. A training row that its repair made a copy of a validation or test row, or gave
-    another target than the rest of its group, is removed. With ``conflicts_by_input`` only rows of one input
+    test. Of several repairs of one row removal wins. Of two for one text (a message, or the target) the
+    second begins with what the first one left where it can (``TEXT_REPAIRS``), else it is left out. A
+    training row that its repair made a copy of a validation or test row, or gave another target than the
+    rest of its group, is removed. With ``conflicts_by_input`` only rows of one input
     contradict each other (see ``conflicting_rows``). The result depends on nothing but the arguments.
 
     Raises UserError when fewer than two labels are left to train on.
@@ -183,22 +192,28 @@ def _repaired(row: Row, proposed: Sequence[_Proposal], skipped: Counter[str]) ->
     for proposal in proposed:
         if proposal.repair in ("drop", "set_aside"):
             return [_removal(row, "train", proposal.check, proposal.finding, proposal.repair)]
-    made: dict[int | None, Change] = {}
+    made: list[Change] = []
     for proposal in proposed:
         if proposal.repair != "fix" or proposal.fixed is None or proposal.field is None:
             continue
         turn = proposal.turn if proposal.field == "input" else None
+        earlier = [change.after or "" for change in made if change.turn == turn]
         before = row.target if turn is None else row.messages[turn].content
-        if proposal.fixed == before or (turn in made and proposal.fixed == made[turn].after):
-            continue
-        if turn in made:
-            skipped[f"{proposal.check}: an earlier repair changed the same {proposal.field}"] += 1
-        else:
-            made[turn] = Change(
+        before = earlier[-1] if earlier else before
+        after = proposal.fixed
+        if earlier and after not in earlier:
+            again = TEXT_REPAIRS.get(proposal.finding)
+            if again is None:
+                skipped[f"{proposal.check}: an earlier repair changed the same {proposal.field}"] += 1
+                continue
+            after = again(before)
+        if after not in (before, *earlier):
+            change = Change(
                 row.id, row.source, "train", proposal.check, proposal.finding, "fix", proposal.field,
-                before, proposal.fixed, row.group, turn,
+                before, after, row.group, turn,
             )  # fmt: skip
-    return list(made.values())
+            made.append(change)
+    return made
 
 
 def _answered(row: Row, split: SplitName, answer: ReviewAnswer) -> list[Change]:
@@ -257,7 +272,7 @@ def _without_new_trouble(
     """The training rows without those that a repair made a leak or a conflict, and their removals."""
     touched = {change.row: change for change in changes if change.action == "fix"}
     removed: dict[str, Change] = {}
-    if any(change.field == "input" for change in touched.values()):
+    if any(change.field == "input" for change in changes):
         order = [(name, row) for name in reversed(SPLITS) for row in kept[name]]
         rows = [replace(row, group="", source=f"{number}") for number, (_, row) in enumerate(order)]
         for index in leak_partners(rows, [name for name, _ in order], similarity, shingle_words):
