@@ -330,16 +330,23 @@ def test_answers_that_cannot_be_used_are_explained(tmp_path: Path) -> None:
 
 
 def test_csv_cells_are_no_formulas_and_jsonl_is_exact(tmp_path: Path) -> None:
-    texts = ["=1+1", "+1", "-1", "@x", "\tx", 'plain, with "quotes"\nand lines', "'=quoted"]
+    texts = ["=1+1", "+x", "＝x", "@x", "-1", 'plain, with "quotes"\nand lines', "'=quoted"]
     rows = [Row(f"id{n}", f"s:{n}", (Message("user", text),), "=cmd|x") for n, text in enumerate(texts)]
-    assert write_csv(tmp_path / "rows.csv", rows) == 5 + len(rows)
+    assert write_csv(tmp_path / "rows.csv", rows) == 4 + len(rows)
     with (tmp_path / "rows.csv").open(newline="") as stream:
         records = list(csv.DictReader(stream))
-    assert [record["input"] for record in records] == [f"'{text}" for text in texts[:5]] + texts[5:]
-    assert not any(cell.startswith(tuple("=+-@\t")) for record in records for cell in record.values())
+    assert [record["input"] for record in records] == [f"'{text}" for text in texts[:4]] + texts[4:]
+    assert not any(cell.startswith(tuple("=+＝@\t")) for record in records for cell in record.values())
     write_jsonl(tmp_path / "rows.jsonl", rows)
     read = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().split("\n") if line]
     assert [record["messages"][0]["content"] for record in read] == texts
+    pair = replace(rows[0], rejected="=no", fields=(("city", "Oslo"),))
+    write_jsonl(tmp_path / "pairs.jsonl", [pair])
+    read = json.loads((tmp_path / "pairs.jsonl").read_text())
+    assert (read["rejected"], read["fields"]) == ("=no", {"city": "Oslo"})
+    write_csv(tmp_path / "pairs.csv", [pair, rows[1]])
+    with (tmp_path / "pairs.csv").open(newline="") as stream:
+        assert [record["rejected"] for record in csv.DictReader(stream)] == ["'=no", ""]
 
 
 @pytest.mark.parametrize("measure", MEASURES)
