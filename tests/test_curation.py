@@ -165,6 +165,18 @@ def test_repaired_texts_go_back_to_the_turns_they_came_from() -> None:
     assert repaired.unapplied == ()
 
 
+def test_the_rejected_answer_of_a_pair_is_looked_at_and_repaired() -> None:
+    row = replace(SPLIT.train[0], rejected="<i>ask</i> anna@example.com")
+    split = replace(SPLIT, train=(row, *SPLIT.train[1:]))
+    data = replace(DATA, rows=tuple(row if one.id == row.id else one for one in DATA.rows))
+    found = [check_private_data(data), check_html(data)]
+    assert "1 of 300 (0.33 %) rejected answers hold e-mail addresses" in found[0].findings[0].evidence
+    plan = RepairPlan({one.check: {finding.kind: "fix" for finding in one.findings} for one in found})
+    repaired = apply_plan(split, data, found, plan, {})
+    assert repaired.split.train[0] == replace(row, rejected="ask [EMAIL_1]")
+    assert {change.field for change in repaired.changes} == {"rejected"}
+
+
 def test_repairs_of_one_text_follow_each_other() -> None:
     row = replace(SPLIT.train[0], messages=(Message("user", "<p>it\u200b doesnâ€™t &amp; won\u200bt</p>"),))
     split = replace(SPLIT, train=(row, *SPLIT.train[1:]))

@@ -81,12 +81,12 @@ def _other_settings(first: Dataset, second: Dataset) -> list[str]:
     return [name for name in names if name != "repair_plan_sha256" and old.get(name) != new.get(name)]
 
 
-def _content(row: Row) -> tuple[object, str]:
-    return row.messages, row.target
+def _content(row: Row) -> tuple[object, str, str | None]:
+    return row.messages, row.target, row.rejected
 
 
 def _told(row: Row) -> str:
-    return f"{row.text} -> {row.target}"
+    return f"{row.text} -> {row.target}" + ("" if row.rejected is None else f" (not: {row.rejected})")
 
 
 def _difference(

@@ -63,9 +63,10 @@ class Finding:
     """One thing wrong with some rows.
 
     ``rows`` are indices into the data, the most certain first. ``evidence`` is a sentence with its
-    numbers. ``fixed`` holds, for a ``fix``, the text or target that each row would get, in the order of
-    ``rows``; ``field`` says which of the two ("input" or "target"). A fix of the input replaces the content
-    of one message: ``turn`` counts from the end of the input, -1 is the last message before the answer.
+    numbers. ``fixed`` holds, for a ``fix``, the text that each row would get, in the order of ``rows``;
+    ``field`` says which ("input", "target", or "rejected" of a preference pair). A fix of the input replaces
+    the content of one message: ``turn`` counts from the end of the input, -1 is the last message before the
+    answer.
     """
 
     kind: str
@@ -73,7 +74,7 @@ class Finding:
     rows: tuple[int, ...]
     evidence: str
     repair: Repair
-    field: Literal["input", "target"] | None = None
+    field: Literal["input", "target", "rejected"] | None = None
     fixed: tuple[str, ...] | None = None
     turn: int = -1
 

@@ -35,7 +35,9 @@ def check_person_names(data: AuditData, model: str | None = None) -> CheckResult
     names: set[str] = set()
     for index in looked_at:
         row = data.rows[index]
-        here = [name for text in (row.text, row.target) for name in found(text[:LONGEST_TEXT])]
+        here = [
+            name for text in (row.text, row.target, row.rejected or "") for name in found(text[:LONGEST_TEXT])
+        ]
         if here:
             named.append(index)
             names.update(here)

@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 from tunesmith.data.audit.characters import composed, decoded, without_controls, without_html
 from tunesmith.data.audit.findings import AuditData, CheckResult
+from tunesmith.data.audit.texts import text_of
 from tunesmith.data.curation.plan import RepairPlan
 from tunesmith.data.curation.review import QueueItem, ReviewAnswer
 from tunesmith.data.duplicates import conflicting_rows
@@ -55,10 +56,10 @@ SCHEMA = pa.schema(
 class Change:
     """One change of one row. ``row`` is its id, which it keeps.
 
-    ``field`` is "input" or "target" of a ``fix``; ``before`` and ``after`` are its texts. Of an input that is
-    the content of one message, and ``turn`` counts it from the end: -1 is the last. Of a row that was
-    removed ``field`` and ``after`` are None, and ``before`` is the JSON of its messages and target. ``group``
-    is empty, and ``turn`` None, in versions that were frozen before they were recorded.
+    ``field`` is "input", "target" or "rejected" of a ``fix``; ``before`` and ``after`` are its texts. Of an
+    input that is the content of one message, and ``turn`` counts it from the end: -1 is the last. Of a row
+    that was removed ``field`` and ``after`` are None, and ``before`` is the JSON of its messages and target.
+    ``group`` is empty, and ``turn`` None, in versions that were frozen before they were recorded.
     """
 
     row: str
@@ -67,7 +68,7 @@ class Change:
     check: str
     finding: str
     action: Action
-    field: Literal["input", "target"] | None
+    field: Literal["input", "target", "rejected"] | None
     before: str
     after: str | None
     group: str = ""
@@ -90,7 +91,7 @@ class _Proposal:
     check: str
     finding: str
     repair: Literal["fix", "drop", "set_aside", "ask"]
-    field: Literal["input", "target"] | None
+    field: Literal["input", "target", "rejected"] | None
     fixed: str | None
     turn: int
 
@@ -197,8 +198,10 @@ def _repaired(row: Row, proposed: Sequence[_Proposal], skipped: Counter[str]) ->
         if proposal.repair != "fix" or proposal.fixed is None or proposal.field is None:
             continue
         turn = proposal.turn if proposal.field == "input" else None
-        earlier = [change.after or "" for change in made if change.turn == turn]
-        before = row.target if turn is None else row.messages[turn].content
+        earlier = [
+            change.after or "" for change in made if (change.field, change.turn) == (proposal.field, turn)
+        ]
+        before = text_of(row, proposal.field, proposal.turn)
         before = earlier[-1] if earlier else before
         after = proposal.fixed
         if earlier and after not in earlier:
@@ -249,9 +252,11 @@ def _removes(made: Sequence[Change]) -> bool:
 def _changed(row: Row, made: Sequence[Change]) -> Row:
     messages = list(row.messages)
     for change in made:
-        if change.turn is None:
+        if change.field == "target":
             row = replace(row, target=change.after or "")
-        else:
+        elif change.field == "rejected":
+            row = replace(row, rejected=change.after)
+        elif change.turn is not None:
             messages[change.turn] = replace(messages[change.turn], content=change.after or "")
     return replace(row, messages=tuple(messages))
 

@@ -11,6 +11,7 @@ from typing import get_args
 import yaml
 
 from tunesmith.data.audit.findings import PRIVATE_CHECKS, AuditData, CheckResult, Finding, Repair
+from tunesmith.data.audit.texts import text_of
 from tunesmith.errors import UserError
 from tunesmith.records import SplitName
 
@@ -169,12 +170,12 @@ def _examples(check: str, finding: Finding, train: Sequence[int], data: AuditDat
     shown = []
     for index in train[:EXAMPLES]:
         row, fixed = data.rows[index], proposed.get(index)
-        before = row.messages[finding.turn].content if finding.field == "input" else row.target
+        before = text_of(row, finding.field or "target", finding.turn)
         if check in PRIVATE_CHECKS:
             text = "" if fixed is None else f"=> {_around(fixed, _first_difference(before, fixed))}"
         elif fixed is None:
             text = f"{_around(row.text)} -> {_around(row.target)}"
-        elif finding.field == "input":
+        elif finding.field in ("input", "rejected"):
             place = _first_difference(before, fixed)
             text = f"{_around(before, place)} => {_around(fixed, place)}"
         else:
