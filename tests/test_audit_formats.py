@@ -157,13 +157,13 @@ def test_empty_and_missing_parts_are_found() -> None:
         (pairs[77][0], " "),
         ("NaN", "pending"),
     )
-    pairs[120] = (pairs[120][0], "null")
+    pairs[120], pairs[121] = (pairs[120][0], "null"), ("-", "pending")
     result = check_empty_fields(audit_data(pairs, customer=["a", None, *["b"] * 298]))
     kinds = {finding.kind: finding.rows for finding in result.findings}
     assert kinds == {
         "empty input": (3, 40),
         "empty target": (77,),
-        "word for a missing input": (90,),
+        "word for a missing input": (90, 121),
         "word for a missing target": (120,),
         "gaps in a column": (1,),
     }

@@ -28,6 +28,9 @@ MISSING_WORDS = frozenset(
         "tbd",
         "todo",
         "<na>",
+        "-",
+        "--",
+        "?",
     ]
 )
 # A target "none" in more rows than this is a label, not a gap.
