@@ -361,6 +361,13 @@ def test_csv_cells_are_no_formulas_and_jsonl_is_exact(tmp_path: Path) -> None:
         assert [record["rejected"] for record in csv.DictReader(stream)] == ["'=no", ""]
 
 
+def test_free_text_has_no_quality() -> None:
+    rows = [replace(row, target=f"answer {number}") for number, row in enumerate(ROWS[:60])]
+    with pytest.raises(UserError, match="60 different answers in 60 rows"):
+        select_rows(rows, 10, "quality")
+    assert len(select_rows(rows, 10, "diversity")) == 10
+
+
 @pytest.mark.parametrize("measure", MEASURES)
 def test_subsets_have_their_size_and_ignore_order(measure: Measure) -> None:
     rows = ROWS[:120]
