@@ -178,12 +178,12 @@ def test_rows_older_than_the_task_allows_or_in_the_future_are_found() -> None:
         None,
     )
     data = audit_data(texts(200), opened=days)
-    settings = StalenessSettings(oldest=date(2020, 1, 1), today=date(2025, 1, 1))
+    settings = StalenessSettings(oldest=date(2020, 1, 1), newest=date(2025, 1, 1))
     result = check_age(data, settings)
     assert {finding.kind: finding.rows for finding in result.findings} == {
         "no date": (51, 60),
         "too old": (9, 3),
-        "in the future": (50,),
+        "too new": (50,),
     }
     assert check_age(audit_data(texts(200), opened=["2024-03-05"] * 200), settings).answer == "passed"
 

@@ -289,6 +289,9 @@ def test_size_tells_enough_from_not_enough() -> None:
     result = check_size(audit_data(rows))
     assert result.answer == "failed"
     assert "twice as many would bring +" in result.summary
+    few = check_size(audit_data([replace(row, group=f"g{number % 4}") for number, row in enumerate(rows)]))
+    assert few.answer == "unmeasured"
+    assert "360 rows in 4 groups" in few.summary
 
 
 def test_a_sample_takes_whole_groups_and_ignores_order() -> None:

@@ -19,8 +19,8 @@ from tunesmith.data.audit.characters import (
     without_controls,
     without_html,
 )
-from tunesmith.data.audit.findings import AuditData, CheckResult
-from tunesmith.data.audit.formats import LengthLimit, check_empty_fields, check_lengths, check_turns
+from tunesmith.data.audit.findings import AuditData, CheckResult, LengthLimit
+from tunesmith.data.audit.formats import check_empty_fields, check_lengths, check_turns
 from tunesmith.data.audit.label_spelling import check_label_spelling
 from tunesmith.data.audit.shapes import check_output_shapes, check_templates, repaired_json
 from tunesmith.records import Message, Role, Row
@@ -157,13 +157,13 @@ def test_empty_and_missing_parts_are_found() -> None:
         (pairs[77][0], " "),
         ("NaN", "pending"),
     )
-    pairs[120] = (pairs[120][0], "null")
+    pairs[120], pairs[121] = (pairs[120][0], "null"), ("-", "pending")
     result = check_empty_fields(audit_data(pairs, customer=["a", None, *["b"] * 298]))
     kinds = {finding.kind: finding.rows for finding in result.findings}
     assert kinds == {
         "empty input": (3, 40),
         "empty target": (77,),
-        "word for a missing input": (90,),
+        "word for a missing input": (90, 121),
         "word for a missing target": (120,),
         "gaps in a column": (1,),
     }
@@ -218,7 +218,7 @@ def test_json_that_does_not_parse_is_found_and_repaired_where_only_its_wrapping_
     assert [json.loads(text) for text in fixed.fixed or ()] == [json.loads(good[row]) for row in fixed.rows]
     kinds = {row: finding.kind for finding in result.findings for row in finding.rows}
     assert [kinds[row] for row in (65, 105, 125, 145, 165)] == [
-        "JSON does not parse",
+        "JSON beyond repair",
         "missing key",
         "another JSON type",
         "rare key",
@@ -358,12 +358,12 @@ def test_rows_beyond_the_context_are_found_and_only_long_ones_are_counted() -> N
     pairs = texts(200)
     pairs[17] = ("word " * 3000, "missing")
     pairs[50] = ("word " * 900, "missing")
-    data = audit_data(pairs)
-    result = check_lengths(data, LengthLimit(count_tokens, context_tokens=2048))
+    data = replace(audit_data(pairs), length_limit=lambda: LengthLimit(count_tokens, 2048))
+    result = check_lengths(data)
     assert found_rows(result) == {17}
     assert set(counted) == {data.rows[17].id, data.rows[50].id}
-    assert check_lengths(data, None).answer == "unmeasured"
-    assert check_lengths(clean(), LengthLimit(count_tokens, 2048)).answer == "passed"
+    assert check_lengths(clean()).answer == "unmeasured"
+    assert check_lengths(replace(clean(), length_limit=data.length_limit)).answer == "passed"
 
 
 @settings(max_examples=100, deadline=None)

@@ -44,6 +44,7 @@ def random_key(length: int, seed: int) -> str:
 
 SECRETS = [
     "AK" + "IA" + "Q3EGRDXT5LKZ7YWB",
+    "AK" + "IA" + "QWERTZUIOPASDFGH",
     "gh" + "p_" + random_key(35, 1),
     "sk" + "-proj-" + random_key(40, 2),
     "hf" + "_" + random_key(33, 3),

@@ -1,6 +1,7 @@
 """Every kind of bad data gets one message that says where, what and how to fix it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ from pyarrow import parquet
 
 from tunesmith.data.sources import Source, SourceSpec, read_source
 from tunesmith.errors import UserError
+from tunesmith.records import SetAside
 
 
 def spec_for(
@@ -136,7 +138,7 @@ def test_row_118_lacks_the_target(tmp_path: Path) -> None:
     rows[117] = {"text": "how do I pay", "reply": "card"}
     error = refused(spec_for(write_jsonl(tmp_path / "tickets.jsonl", rows)))
     assert error.what == "tickets.jsonl:118: no field 'label' (found: text, reply)"
-    assert error.fix == "Correct or remove this row in tickets.jsonl, then run again."
+    assert error.fix.startswith("Correct or remove this row in tickets.jsonl, then run again. Or set ")
 
 
 def test_all_bad_rows_are_counted_and_the_first_twenty_named(tmp_path: Path) -> None:
@@ -146,8 +148,27 @@ def test_all_bad_rows_are_counted_and_the_first_twenty_named(tmp_path: Path) -> 
     error = refused(spec_for(write_jsonl(tmp_path / "t.jsonl", rows)))
     assert "t.jsonl:101: the target 'label' is null" in error.what
     assert "30 of 200 rows cannot be used: 101, 102," in error.what
+    assert error.fix.startswith("Correct or remove these rows in")
     assert ", 120, ..." in error.what
     assert "121" not in error.what
+
+
+def test_unusable_rows_are_left_out_and_counted_where_the_task_says_so(tmp_path: Path) -> None:
+    lines = [json.dumps(row) for row in good_rows()]
+    lines[5], lines[9], lines[30] = '{"text": "cut', '{"text": "", "label": "fees"}', '{"text": "no label"}'
+    path = tmp_path / "t.jsonl"
+    path.write_text("\n".join(lines))
+    spec = replace(spec_for(path), unusable="set_aside")
+    source = read_source(spec, tmp_path / "cache")
+    assert len(source.rows) == len(lines) - 3
+    assert source.read_rows == len(lines)
+    assert source.set_aside == (SetAside("rows that cannot be used", 3, 0),)
+    assert [bad.line for bad in source.unusable] == ["t.jsonl:6", "t.jsonl:10", "t.jsonl:31"]
+    assert "t.jsonl: 3 rows that cannot be used: 6, 10, 31 (t.jsonl:6: broken JSON" in source.notes[-1]
+    path.write_text("\n".join([*lines, *(['{"text": "no label"}'] * len(lines))]))
+    error = refused(spec)
+    assert "rows cannot be used: 6, 10, 31," in error.what
+    assert "set_aside" not in error.fix
 
 
 def test_a_field_that_no_row_has_gets_the_nearest_one_as_fix(tmp_path: Path) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import yaml
 
 from bank_samples import audit_data, questions
+from tunesmith.data.audit.characters import check_control_characters, check_encoding, check_html
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, Repair
+from tunesmith.data.audit.privacy import check_private_data
 from tunesmith.data.curation.apply import (
     REVIEW,
     Repaired,
@@ -113,6 +116,8 @@ def test_removal_wins_and_of_two_repairs_of_one_field_the_first_is_applied() -> 
     repaired = apply_plan(SPLIT, DATA, both, plan, {})
     assert {change.after for change in repaired.changes} == {"one"}
     assert repaired.unapplied == ("1 rows: formats: an earlier repair changed the same target",)
+    same = [both[0], replace(both[1], findings=(replace(second, fixed=("one",)),))]
+    assert apply_plan(SPLIT, DATA, same, plan, {}).unapplied == ()
     plan = RepairPlan({"labels": {"a": "fix"}, "formats": {"b": "drop"}})
     repaired = apply_plan(SPLIT, DATA, both, plan, {})
     assert [(change.row, change.action) for change in repaired.changes] == [
@@ -139,23 +144,50 @@ def test_a_repair_that_would_leak_or_contradict_its_group_removes_the_row() -> N
     assert not any(row.conflict for row in repaired.split.train)
 
 
-def test_repaired_text_goes_back_to_the_turns_it_came_from() -> None:
+def test_repaired_texts_go_back_to_the_turns_they_came_from() -> None:
     turns = (
-        Message("system", "be brief"),
-        Message("user", "a\nb"),
-        Message("assistant", "c"),
-        Message("user", "d"),
+        Message("system", "<b>be brief</b>"),
+        Message("user", "hello"),
+        Message("assistant", "hi"),
+        Message("user", "one<br>two<br>three<br>four"),
     )
     row = replace(SPLIT.train[0], messages=turns)
     split = replace(SPLIT, train=(row, *SPLIT.train[1:]))
-    fix = replace(finding("text", [row.id]), field="input", fixed=("be brief\nA\nB\nC\nD",))
-    plan = RepairPlan({"labels": {"text": "fix"}})
-    repaired = apply_plan(split, DATA, results(fix), plan, {})
-    assert [turn.content for turn in repaired.split.train[0].messages] == ["be brief", "A\nB", "C", "D"]
-    unfit = replace(fix, fixed=("only\ntwo",))
-    repaired = apply_plan(split, DATA, results(unfit), plan, {})
-    assert repaired.split.train[0].messages == turns
-    assert "does not fit the turns" in repaired.unapplied[0]
+    data = replace(DATA, rows=tuple(row if one.id == row.id else one for one in DATA.rows))
+    found = check_html(data)
+    repaired = apply_plan(split, data, [found], RepairPlan({"HTML": {"HTML": "fix"}}), {})
+    contents = [turn.content for turn in repaired.split.train[0].messages]
+    assert contents == ["be brief", "hello", "hi", "one\ntwo\nthree\nfour"]
+    assert [(change.turn, change.before, change.after) for change in repaired.changes] == [
+        (-1, turns[-1].content, contents[-1]),
+        (-4, turns[0].content, contents[0]),
+    ]
+    assert repaired.unapplied == ()
+
+
+def test_the_rejected_answer_of_a_pair_is_looked_at_and_repaired() -> None:
+    row = replace(SPLIT.train[0], rejected="<i>ask</i> anna@example.com")
+    split = replace(SPLIT, train=(row, *SPLIT.train[1:]))
+    data = replace(DATA, rows=tuple(row if one.id == row.id else one for one in DATA.rows))
+    found = [check_private_data(data), check_html(data)]
+    assert "1 of 300 (0.33 %) rejected answers hold e-mail addresses" in found[0].findings[0].evidence
+    plan = RepairPlan({one.check: {finding.kind: "fix" for finding in one.findings} for one in found})
+    repaired = apply_plan(split, data, found, plan, {})
+    assert repaired.split.train[0] == replace(row, rejected="ask [EMAIL_1]")
+    assert {change.field for change in repaired.changes} == {"rejected"}
+
+
+def test_repairs_of_one_text_follow_each_other() -> None:
+    row = replace(SPLIT.train[0], messages=(Message("user", "<p>it\u200b doesnâ€™t &amp; won\u200bt</p>"),))
+    split = replace(SPLIT, train=(row, *SPLIT.train[1:]))
+    data = replace(DATA, rows=tuple(row if one.id == row.id else one for one in DATA.rows))
+    found = [check_encoding(data), check_control_characters(data), check_html(data)]
+    plan = RepairPlan({one.check: {finding.kind: "fix" for finding in one.findings} for one in found})
+    repaired = apply_plan(split, data, found, plan, {})
+    assert repaired.split.train[0].text == "it doesn’t & wont"
+    assert [change.check for change in repaired.changes] == ["encoding", "control characters", "HTML"]
+    assert all(one.after == two.before for one, two in pairwise(repaired.changes))
+    assert repaired.unapplied == ()
 
 
 def test_applying_twice_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -198,9 +230,36 @@ def test_a_plan_reads_back_as_what_the_checks_propose(tmp_path: Path) -> None:
     assert SPLIT.test[0].text not in text
 
 
+def test_what_is_found_several_times_is_one_line_of_the_plan(tmp_path: Path) -> None:
+    found = results(
+        finding("odd", TRAIN[:2], "fix", target="no"),
+        finding("odd", TRAIN[2:4], "fix", target="yes"),
+    )
+    text = plan_text("cards", found, DATA, by_split(SPLIT))
+    assert text.count("    odd: fix") == 1
+    assert all(row.source in text for row in SPLIT.train[:4])
+    path = tmp_path / "plan.yaml"
+    path.write_text(text)
+    assert read_plan(path, found).repairs == {"labels": {"odd": "fix"}}
+
+
+def test_a_plan_shows_what_a_fix_changes_and_quotes_nothing_private() -> None:
+    (row,) = (row for row in DATA.rows if row.id == TRAIN[0])
+    long = "word " * 30
+    told = replace(row, messages=(Message("user", f"{long} write to anna@example.com <b>now</b>"),))
+    data = replace(DATA, rows=tuple(told if one.id == row.id else one for one in DATA.rows))
+    text = plan_text("cards", [check_html(data)], data, by_split(SPLIT))
+    assert "example.com <b>now</b> => …" in text
+    text = plan_text("cards", [check_private_data(data)], data, by_split(SPLIT))
+    assert f"{row.source}: => …" in text
+    assert "to [EMAIL_1] <b>now</b>" in text
+    assert "anna" not in text
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
+        ("repairs: {labels: {odd: drop, odd: keep}}", "repairs.labels.odd stands there twice"),
         ("repairs: {labels: {odd: remove}}", "'remove' is no repair"),
         ("repairs: {labels: {odd: fix}}", "nothing is proposed"),
         ("repairs: {labels: {}}", "does not mention: labels: odd (2 rows)"),
@@ -283,16 +342,30 @@ def test_answers_that_cannot_be_used_are_explained(tmp_path: Path) -> None:
 
 
 def test_csv_cells_are_no_formulas_and_jsonl_is_exact(tmp_path: Path) -> None:
-    texts = ["=1+1", "+1", "-1", "@x", "\tx", 'plain, with "quotes"\nand lines', "'=quoted"]
+    texts = ["=1+1", "+x", "＝x", "@x", "-1", 'plain, with "quotes"\nand lines', "'=quoted"]
     rows = [Row(f"id{n}", f"s:{n}", (Message("user", text),), "=cmd|x") for n, text in enumerate(texts)]
-    assert write_csv(tmp_path / "rows.csv", rows) == 5 + len(rows)
+    assert write_csv(tmp_path / "rows.csv", rows) == 4 + len(rows)
     with (tmp_path / "rows.csv").open(newline="") as stream:
         records = list(csv.DictReader(stream))
-    assert [record["input"] for record in records] == [f"'{text}" for text in texts[:5]] + texts[5:]
-    assert not any(cell.startswith(tuple("=+-@\t")) for record in records for cell in record.values())
+    assert [record["input"] for record in records] == [f"'{text}" for text in texts[:4]] + texts[4:]
+    assert not any(cell.startswith(tuple("=+＝@\t")) for record in records for cell in record.values())
     write_jsonl(tmp_path / "rows.jsonl", rows)
     read = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().split("\n") if line]
     assert [record["messages"][0]["content"] for record in read] == texts
+    pair = replace(rows[0], rejected="=no", fields=(("city", "Oslo"),))
+    write_jsonl(tmp_path / "pairs.jsonl", [pair])
+    read = json.loads((tmp_path / "pairs.jsonl").read_text())
+    assert (read["rejected"], read["fields"]) == ("=no", {"city": "Oslo"})
+    write_csv(tmp_path / "pairs.csv", [pair, rows[1]])
+    with (tmp_path / "pairs.csv").open(newline="") as stream:
+        assert [record["rejected"] for record in csv.DictReader(stream)] == ["'=no", ""]
+
+
+def test_free_text_has_no_quality() -> None:
+    rows = [replace(row, target=f"answer {number}") for number, row in enumerate(ROWS[:60])]
+    with pytest.raises(UserError, match="60 different answers in 60 rows"):
+        select_rows(rows, 10, "quality")
+    assert len(select_rows(rows, 10, "diversity")) == 10
 
 
 @pytest.mark.parametrize("measure", MEASURES)

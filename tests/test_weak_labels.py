@@ -15,8 +15,10 @@ from hypothesis.extra.numpy import arrays
 
 from bank_samples import TOPICS, questions
 from tunesmith.cli import main
+from tunesmith.data.formats import open_table
 from tunesmith.data.labelling.functions import cast_votes, describe_votes, load_functions
 from tunesmith.data.made import MadeRow, add_made, count_made, read_made, row_weight, write_made
+from tunesmith.data.rows import ColumnsRead, rows_of
 from tunesmith.data.splits import SplitSpec, split_rows
 from tunesmith.data.versions import freeze, load_dataset
 from tunesmith.errors import UserError
@@ -209,6 +211,8 @@ def test_made_rows_survive_their_file_and_nothing_else_is_taken_for_one(tmp_path
     write_made(path, rows)
     assert read_made(path) == tuple(rows)
     assert count_made([]) == ()
+    with pytest.raises(UserError, match="and only trained on"):
+        rows_of(open_table(path), ColumnsRead(("text",), "label"))
     path.write_text('{"text": "a", "label": "b"}\n')
     with pytest.raises(UserError, match="not a row that was made by Tunesmith"):
         read_made(path)

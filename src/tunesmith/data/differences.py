@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,9 +43,10 @@ def compare(first: Dataset, second: Dataset) -> Difference:
     """
     old = {row.id: (name, row) for name in SPLITS for row in read_split(first, name)}
     new = {row.id: (name, row) for name in SPLITS for row in read_split(second, name)}
-    why = {
-        change.row: f"{change.check}: {change.finding} ({change.action})" for change in read_repairs(second)
-    }
+    repairs: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for change in read_repairs(second):
+        repairs[change.row][f"{change.check}: {change.finding} ({change.action})"] = None
+    why = {row: ", ".join(reasons) for row, reasons in repairs.items()}
     undone = {change.row: f"no longer repaired ({change.check})" for change in read_repairs(first)}
     moved = "drawn for another split"
     if settings := _other_settings(first, second):
@@ -79,12 +81,12 @@ def _other_settings(first: Dataset, second: Dataset) -> list[str]:
     return [name for name in names if name != "repair_plan_sha256" and old.get(name) != new.get(name)]
 
 
-def _content(row: Row) -> tuple[object, str]:
-    return row.messages, row.target
+def _content(row: Row) -> tuple[object, str, str | None]:
+    return row.messages, row.target, row.rejected
 
 
 def _told(row: Row) -> str:
-    return f"{row.text} -> {row.target}"
+    return f"{row.text} -> {row.target}" + ("" if row.rejected is None else f" (not: {row.rejected})")
 
 
 def _difference(

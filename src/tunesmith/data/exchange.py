@@ -8,15 +8,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from tunesmith.data.csv_files import safe_cell
 from tunesmith.files import write_text
 from tunesmith.records import Row
 
-# A cell that begins like this is a formula to a spreadsheet (OWASP, "CSV Injection").
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-
 
 def write_jsonl(path: Path, rows: Sequence[Row]) -> None:
-    """One object a line: id, source, group, messages and target."""
+    """One object a line: id, source, group, messages and target; rejected and fields where there are any."""
     records = [
         {
             "id": row.id,
@@ -24,6 +22,8 @@ def write_jsonl(path: Path, rows: Sequence[Row]) -> None:
             "group": row.group,
             "messages": [{"role": turn.role, "content": turn.content} for turn in row.messages],
             "target": row.target,
+            **({} if row.rejected is None else {"rejected": row.rejected}),
+            **({"fields": dict(row.fields)} if row.fields else {}),
         }
         for row in rows
     ]
@@ -31,18 +31,28 @@ def write_jsonl(path: Path, rows: Sequence[Row]) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> int:
-    """Columns id, source, group, input and target; returns how many cells were made harmless.
+    """Columns id, source, group, input, target, and rejected where there is any.
+
+    Returns how many cells were made harmless.
 
     A cell that a spreadsheet would take for a formula gets an apostrophe in front, which spreadsheets
     take for "this is text"; remove it when reading the file with anything else.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "source", "group", "input", "target"])
+    pairs = any(row.rejected is not None for row in rows)
+    writer.writerow(["id", "source", "group", "input", "target", *(["rejected"] if pairs else [])])
     harmless = 0
     for row in rows:
-        cells = [row.id, row.source, row.group, row.text, row.target]
-        safe = [f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell for cell in cells]
+        cells = [
+            row.id,
+            row.source,
+            row.group,
+            row.text,
+            row.target,
+            *([row.rejected or ""] if pairs else []),
+        ]
+        safe = [safe_cell(cell) for cell in cells]
         harmless += sum(one != other for one, other in zip(cells, safe, strict=True))
         writer.writerow(safe)
     write_text(path, text.getvalue())

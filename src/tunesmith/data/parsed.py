@@ -46,19 +46,27 @@ def place(name: str, line: int | str) -> str:
     return line if isinstance(line, str) else f"{name}:{line}"
 
 
-def refuse(name: str, bad: Sequence[BadRecord], records: int) -> None:
-    """Raise one UserError for all bad records: the first in words, the first 20 by line, and their number."""
+def refuse(name: str, bad: Sequence[BadRecord], records: int, or_else: str = "") -> None:
+    """Raise one UserError for all bad records: the first in words, the first 20 by line, and their number.
+
+    ``or_else`` is said after how to mend them.
+    """
     if not bad:
         return
     what = f"{place(name, bad[0].line)}: {bad[0].what}"
     if len(bad) == 1:
-        raise UserError(what, bad[0].fix)
-    lines = ", ".join(str(one.line) for one in bad[:LINES_SHOWN])
-    more = ", ..." if len(bad) > LINES_SHOWN else ""
+        raise UserError(what, bad[0].fix + or_else)
+    alike = {one.fix for one in bad} == {bad[0].fix} and bad[0].fix != row_fix(name)
     raise UserError(
-        f"{what}; {len(bad):,} of {records:,} rows cannot be used: {lines}{more}",
-        bad[0].fix if len({one.fix for one in bad}) == 1 else row_fix(name, len(bad)),
+        f"{what}; {len(bad):,} of {records:,} rows cannot be used: {lines_of(bad)}",
+        (bad[0].fix if alike else row_fix(name, len(bad))) + or_else,
     )
+
+
+def lines_of(bad: Sequence[BadRecord]) -> str:
+    """The first 20 lines."""
+    more = ", ..." if len(bad) > LINES_SHOWN else ""
+    return ", ".join(str(one.line) for one in bad[:LINES_SHOWN]) + more
 
 
 def row_fix(name: str, rows: int = 1) -> str:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from tunesmith.data.annotated import several
 from tunesmith.data.formats import OpenTable
 from tunesmith.data.label_sets import read_label_set
-from tunesmith.data.parsed import LINES_SHOWN, MADE_COLUMN, BadRecord, Record, place, refuse, row_fix
+from tunesmith.data.parsed import (
+    LINES_SHOWN,
+    MADE_COLUMN,
+    BadRecord,
+    Record,
+    lines_of,
+    place,
+    refuse,
+    row_fix,
+)
 from tunesmith.errors import UserError
 from tunesmith.files import canonical_json
 from tunesmith.records import Message, Role, Row
@@ -27,6 +36,11 @@ _SPEAKERS: dict[str, Role] = {
 }
 
 
+# What may become of records that cannot be used.
+Unusable = Literal["refuse", "set_aside"]
+OR_ELSE = " Or set data.unusable: set_aside, which leaves such rows out and counts them."
+
+
 @dataclass(frozen=True)
 class ColumnsRead:
     """The columns that make a row.
@@ -35,7 +49,7 @@ class ColumnsRead:
     joined by a blank line; a list of turns is a conversation) and ``target``. ``rejected`` is the answer
     not wanted, of a preference pair. ``fields`` are kept beside the row, as text, and so are
     ``split_fields``: (setting, column). With ``label_sets`` a target is a list of labels, or a text of labels
-    parted by ``label_separator``.
+    parted by ``label_separator``. ``unusable`` says what becomes of records that are no rows.
     """
 
     input: tuple[str, ...] = ()
@@ -46,6 +60,7 @@ class ColumnsRead:
     split_fields: tuple[tuple[str, str], ...] = ()
     label_sets: bool = False
     label_separator: str | None = None
+    unusable: Unusable = "refuse"
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -55,12 +70,16 @@ class ColumnsRead:
 
 @dataclass(frozen=True)
 class RowsRead:
-    """``aside`` counts the records that are no rows by a person's will, by reason; ``notes`` say where."""
+    """``aside`` counts the records that are no rows by a person's will, by reason; ``notes`` say where.
+
+    ``unusable`` are those among them that nobody could use.
+    """
 
     rows: tuple[Row, ...]
     records: int
     aside: dict[str, int]
     notes: tuple[str, ...]
+    unusable: tuple[BadRecord, ...] = ()
 
 
 class RowError(ValueError):
@@ -75,7 +94,8 @@ def rows_of(table: OpenTable, columns: ColumnsRead) -> RowsRead:
     """The rows of a table, without ids.
 
     Numbers and booleans become text ("3", "true"); targets lose the spaces around them. A record whose
-    annotators have no majority, or that was skipped, is set aside and counted: no answer is guessed.
+    annotators have no majority, or that was skipped, is set aside and counted: no answer is guessed. So is
+    one that cannot be used, where ``columns`` say so and less than half are such.
 
     Raises:
         UserError: a column does not exist, or some rows cannot be used (the first 20 and their number).
@@ -100,11 +120,23 @@ def rows_of(table: OpenTable, columns: ColumnsRead) -> RowsRead:
         except LeftOutError as reason:
             aside.setdefault(str(reason), []).append(str(record.line))
     records = len(rows) + len(bad) + sum(map(len, aside.values()))
-    if first is not None:
+    if first is not None and MADE_COLUMN not in first.fields:  # such rows are refused for what they are
         _check_exists(table.name, first, columns, tuple(seen))
-    refuse(table.name, bad, records)
-    notes = tuple(f"{table.name}: {len(lines):,} rows {why}: {_some(lines)}" for why, lines in aside.items())
-    return RowsRead(tuple(rows), records, {why: len(lines) for why, lines in aside.items()}, notes)
+    few = 2 * len(bad) < records
+    if columns.unusable == "refuse" or not few:
+        refuse(table.name, bad, records, OR_ELSE if few else "")
+    notes = [f"{table.name}: {len(lines):,} rows {why}: {_some(lines)}" for why, lines in aside.items()]
+    counts = {why: len(lines) for why, lines in aside.items()}
+    if bad:
+        counts["that cannot be used"] = len(bad)
+        told = f"{place(table.name, bad[0].line)}: {bad[0].what}"
+        notes.append(f"{table.name}: {len(bad):,} rows that cannot be used: {lines_of(bad)} ({told})")
+    return RowsRead(tuple(rows), records, counts, tuple(notes), _placed(table.name, bad))
+
+
+def _placed(name: str, bad: Sequence[BadRecord]) -> tuple[BadRecord, ...]:
+    """The records with the name of their file before the line."""
+    return tuple(replace(one, line=place(name, one.line)) for one in bad)
 
 
 def row_of(record: Record, columns: ColumnsRead, name: str) -> Row:

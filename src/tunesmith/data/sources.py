@@ -17,8 +17,9 @@ from tunesmith.data.duplicates import compared_text
 from tunesmith.data.formats import OpenTable, open_table
 from tunesmith.data.label_sets import label_set_text, target_labels
 from tunesmith.data.licences import LICENCE, named_licences, read_notices
+from tunesmith.data.parsed import BadRecord
 from tunesmith.data.places import Place, find_place
-from tunesmith.data.rows import ColumnsRead, RowsRead, rows_of
+from tunesmith.data.rows import ColumnsRead, RowsRead, Unusable, rows_of
 from tunesmith.errors import UserError
 from tunesmith.files import canonical_json, content_hash
 from tunesmith.records import Message, Row, SetAside, SourceFile
@@ -58,6 +59,7 @@ class SourceSpec:
     split_fields: tuple[tuple[str, str], ...] = ()
     label_sets: bool = False
     label_separator: str | None = None
+    unusable: Unusable = "refuse"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Source:
 
     ``read_rows`` counts every record of the source; ``set_aside`` those that its annotators or the task's
     filters exclude. ``notes`` say what each file was taken for, and where
-    records were left out. ``made_rows`` counts rows to train on that nobody wrote.
+    records were left out. ``made_rows`` counts rows to train on that nobody wrote. ``unusable`` are
+    records that were set aside because they are no rows, by their places.
     """
 
     rows: tuple[Row, ...]
@@ -78,6 +81,7 @@ class Source:
     set_aside: tuple[SetAside, ...]
     notes: tuple[str, ...] = ()
     made_rows: int = 0
+    unusable: tuple[BadRecord, ...] = ()
 
 
 def read_source(spec: SourceSpec, cache: Path, say: Callable[[str], None] = lambda message: None) -> Source:
@@ -152,6 +156,7 @@ def _read_files(spec: SourceSpec, cache: Path, say: Callable[[str], None]) -> So
         read_rows=sum(one.records for _, one in tables),
         set_aside=tuple(SetAside(f"rows {why}", rows, 0) for why, rows in aside.items()),
         notes=tuple(note for place in in_order for note in place.notes),
+        unusable=tuple(bad for place in in_order for _, table in place.tables for bad in table.unusable),
     )
 
 
@@ -166,6 +171,7 @@ def columns_of(spec: SourceSpec) -> ColumnsRead:
         spec.split_fields,
         spec.label_sets,
         spec.label_separator,
+        spec.unusable,
     )
 
 

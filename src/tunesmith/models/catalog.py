@@ -105,8 +105,31 @@ def resolve_base(name: str, task_folder: Path, cache: Path, say: Say) -> Base:
     )
 
 
+def folder_on_disk(name: str, task_folder: Path, cache: Path) -> Path | None:
+    """Where the base called ``name`` lies, if nothing has to be fetched or unpacked for it; else None."""
+    if name in CATALOG:
+        packaged = CATALOG[name]
+        ready = _cached_base(cache, name, _key(packaged))
+        return None if ready is None else Path(ready.folder)
+    if name in hub.HUB_CATALOG:
+        accepted = hub.accepted_terms(name, cache)
+        return None if accepted is None else hub.fetched(accepted.hub_id, accepted.revision, cache)
+    path = task_folder / Path(name).expanduser()
+    if path.suffix.lower() == ".gguf":
+        ready = _cached_base(cache, path.stem, file_sha256(path)) if path.is_file() else None
+        return None if ready is None else Path(ready.folder)
+    if path.is_dir():
+        return path if (path / "config.json").is_file() else None
+    hub_id, at, revision = name.partition("@")
+    return hub.fetched(hub_id, revision, cache) if at and hub.is_hub_id(name) else None
+
+
+def _key(packaged: PackagedBase) -> str:
+    return content_hash([packaged.requirement, packaged.wheel_sha256, packaged.member])
+
+
 def _packaged(name: str, packaged: PackagedBase, cache: Path, say: Say) -> Base:
-    key = content_hash([packaged.requirement, packaged.wheel_sha256, packaged.member])
+    key = _key(packaged)
     ready = _cached_base(cache, name, key)
     if ready is not None:
         return ready

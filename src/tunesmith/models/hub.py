@@ -101,15 +101,26 @@ def fetch(hub_id: str, revision: str, cache: Path, say: Callable[[str], None]) -
     from huggingface_hub import snapshot_download
 
     if _pin(cache, hub_id, revision).is_file():
-        try:
-            return Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
-        except Exception:  # removed from the Hub's cache since
-            say(f"{hub_id} at {revision[:12]} is no longer in this machine's Hub cache")
+        if (kept := fetched(hub_id, revision, cache)) is not None:
+            return kept
+        say(f"{hub_id} at {revision[:12]} is no longer in this machine's Hub cache")
     say(f"fetching {hub_id} at {revision[:12]} from the Hub")
     try:
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=_FILES))
     except Exception as error:  # as above
         raise _not_had(f"{hub_id}@{revision[:12]}", error) from error
+
+
+def fetched(hub_id: str, revision: str, cache: Path) -> Path | None:
+    """The folder of a revision that was fetched before, without any connection; None where it is not here."""
+    from huggingface_hub import snapshot_download
+
+    if not _pin(cache, hub_id, revision).is_file():
+        return None
+    try:
+        return Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
+    except Exception:  # removed from the Hub's cache since
+        return None
 
 
 def check_pin(cache: Path, hub_id: str, revision: str, sha256: str) -> None:

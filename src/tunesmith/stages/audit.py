@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from tunesmith.data.audit.findings import AuditData, CheckResult
+from tunesmith.data.audit.findings import AuditData, CheckResult, LengthLimit
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash, file_sha256, read_record
-from tunesmith.records import SplitName
+from tunesmith.records import Row, SplitName
+from tunesmith.stages.answering import cutting_of
 from tunesmith.stages.data import GroupedRows, read_grouped, source_identity, source_spec
 from tunesmith.stages.session import Session
 from tunesmith.workspace import RESULT, cached, stage_key
@@ -20,6 +22,7 @@ PACKAGES = (
     "tunesmith.wheels",
     "tunesmith.records",
     "tunesmith.task.kinds",
+    "tunesmith.task.audit_settings",
 )
 
 Told = Callable[[CheckResult], None]
@@ -52,18 +55,22 @@ def audit(
 
     A check that is finished is kept in the task's folder under the hash of the data and the code, and not
     run again: Ctrl-C loses nothing but the check that it stops. A check that breaks down is *unmeasured*.
-    ``benchmarks`` are files (read like the task's data) of which the data should hold no row.
+    ``benchmarks`` are files (read like the task's data) of which the data should hold no row, beside those
+    that the task names.
 
-    Raises UserError for everything that is wrong with the data, and for an unknown check.
+    Raises UserError for everything that is wrong with the data, for an unknown check, and for a column that
+    the task's audit names and the data lacks.
     """
     from tunesmith.data.audit.checks import CHECKS, run_check
 
     for name in only:
         if name not in CHECKS:
             raise UserError(f"there is no check {name!r}", f"there are: {', '.join(CHECKS)}")
-    read = read or read_grouped(session)
-    data = audit_data(session, read, benchmarks)
-    key = _key(session, benchmarks)
+    read = read or read_grouped(session, lenient=True)
+    files = (*session.task.benchmark_paths, *benchmarks)
+    data = audit_data(session, read, files)
+    _check_columns(data)
+    keys = _keys(session, files)
     results = []
     for name in only or CHECKS:
 
@@ -74,7 +81,7 @@ def audit(
             return result
 
         try:
-            result, _ = cached(_place(session, name, key), CheckResult, compute)
+            result, _ = cached(_place(session, name, keys), CheckResult, compute)
         except _BrokenError as broken:
             result = broken.result
         results.append(result)
@@ -86,9 +93,9 @@ def stored_audit(session: Session) -> tuple[CheckResult, ...]:
     """The answers of the checks that were run on the task's present data, without running any."""
     from tunesmith.data.audit.checks import CHECKS
 
-    key, found = _key(session, ()), []
+    keys, found = _keys(session, session.task.benchmark_paths), []
     for name in CHECKS:
-        path = _place(session, name, key) / RESULT
+        path = _place(session, name, keys) / RESULT
         try:
             found += [read_record(path, CheckResult)] if path.is_file() else []
         except ValueError:  # half a file: that check was not finished
@@ -96,21 +103,95 @@ def stored_audit(session: Session) -> tuple[CheckResult, ...]:
     return tuple(found)
 
 
-def _key(session: Session, benchmarks: Sequence[Path]) -> str:
-    inputs = {
-        "data": session.task.data.model_dump(
-            exclude={"plan", "train_extra", "weigh_weak_labels", "licence", "attribution"}
+@dataclass(frozen=True)
+class _Keys:
+    """``inputs`` decide every check's answer, ``own`` those of the checks that they are named for."""
+
+    inputs: dict[str, object]
+    own: dict[str, object]
+
+    def of(self, check: str) -> str:
+        return stage_key("audit", self.inputs | {"own": self.own.get(check)}, PACKAGES)
+
+
+def _keys(session: Session, benchmarks: Sequence[Path]) -> _Keys:
+    from tunesmith.data.audit.names import recognisers
+
+    task = session.task
+    asked, told = task.audit, [task.description, task.instruction]
+    inputs: dict[str, object] = {
+        "data": task.data.model_dump(
+            exclude={"plan", "unusable", "train_extra", "weigh_weak_labels", "licence", "attribution"}
         ),
-        "split": session.task.split.columns,
-        "kind": session.task.kind,
+        "split": task.split.columns,
+        "kind": task.kind,
         "files": source_identity(session),
-        "benchmarks": [content_hash([path.name, file_sha256(path)]) for path in benchmarks],
     }
-    return stage_key("audit", inputs, PACKAGES)
+    own: dict[str, object] = {
+        "unusable rows": task.data.unusable,
+        "private data": asked.phone_regions,
+        "secrets": asked.phone_regions,
+        "lengths": [_base_folder(session), task.instruction],
+        "leaks": [content_hash([path.name, file_sha256(path)]) for path in benchmarks if path.is_file()],
+        "names of people": recognisers(),
+        "relevance": [*told, asked.examples],
+        "domains": asked.domain,
+        "language": asked.languages,
+        "label rates": asked.groups,
+        "age": [asked.dates, asked.oldest, asked.newest],
+        "label drift": asked.dates,
+    }
+    return _Keys(inputs, own)
 
 
-def _place(session: Session, check: str, key: str) -> Path:
-    return session.folder.stage(f"audit-{check.lower().replace(' ', '-')}", key)
+def _place(session: Session, check: str, keys: _Keys) -> Path:
+    return session.folder.stage(f"audit-{check.lower().replace(' ', '-')}", keys.of(check))
+
+
+def _check_columns(data: AuditData) -> None:
+    asked = data.asked
+    named = [("audit.domain", asked.domain), ("audit.dates", asked.dates)]
+    for setting, column in [*named, *(("audit.groups", name) for name in asked.groups or ())]:
+        if column is not None and column not in data.fields:
+            found = ", ".join(data.fields) or "none"
+            raise UserError(
+                f"{setting}: the data has no further column {column!r} (found: {found})",
+                f"give {setting} a column that is neither input nor target, or leave it out",
+            )
+
+
+def _base_folder(session: Session) -> str | None:
+    """Where the base lies, if it is on this machine: nothing is fetched for an audit."""
+    from tunesmith.models.catalog import folder_on_disk
+
+    folder = folder_on_disk(session.task.base, session.task.folder, session.cache)
+    return None if folder is None else str(folder)
+
+
+def length_limit(session: Session) -> LengthLimit | str:
+    """The context of the task's base, and how a row's tokens are counted; or why that is not known.
+
+    Of an input that is read in windows the longest window counts.
+    """
+    from tunesmith.data.windowed import in_windows
+    from tunesmith.models.catalog import Base
+    from tunesmith.models.rendering import instructed, render_row
+    from tunesmith.models.tokenizing import load_tokenizer
+
+    name = session.task.base
+    folder = _base_folder(session)
+    if folder is None:
+        return f"the base {name} is not on this machine yet: `tunesmith base {name}` fetches it"
+    tokenizer = load_tokenizer(Base(name, folder, "", "", ""))
+    cutting = cutting_of(session.task)
+
+    def count_tokens(row: Row) -> int:
+        parts = in_windows([row], cutting).rows
+        messages = [instructed(session.task.instruction, part) for part in parts]
+        answers = [part.target for part in parts]
+        return max(len(render_row(tokenizer, *one).ids) for one in zip(messages, answers, strict=True))
+
+    return LengthLimit(count_tokens, tokenizer.context_tokens)
 
 
 def audit_data(session: Session, read: GroupedRows, benchmarks: Sequence[Path] = ()) -> AuditData:
@@ -141,4 +222,8 @@ def audit_data(session: Session, read: GroupedRows, benchmarks: Sequence[Path] =
         read.spec.shingle_words,
         kept_together=read.spec.conflicts_by_input,
         kind=session.task.kind,
+        asked=session.task.audit,
+        length_limit=partial(length_limit, session),
+        unusable=read.source.unusable,
+        leaves_out=session.task.data.unusable == "set_aside",
     )

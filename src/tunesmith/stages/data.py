@@ -71,15 +71,20 @@ class GroupedRows:
     spec: SplitSpec
 
 
-def read_grouped(session: Session) -> GroupedRows:
-    """Read the task's source and group it. Raises UserError for everything that is wrong with the data."""
+def read_grouped(session: Session, lenient: bool = False) -> GroupedRows:
+    """Read the task's source and group it; ``lenient`` sets unusable records aside, whatever the task says.
+
+    Raises UserError for everything that is wrong with the data.
+    """
     from tunesmith.data.duplicates import with_groups
     from tunesmith.data.sources import read_source
     from tunesmith.data.splits import SplitSpec
     from tunesmith.data.windowed import group_documents
 
     data, split_settings = session.task.data, session.task.split
-    source = read_source(source_spec(session), session.cache, session.say)
+    named = source_spec(session)
+    named = replace(named, unusable="set_aside") if lenient else named
+    source = read_source(named, session.cache, session.say)
     if not data.package:
         source = replace(source, licence=data.licence or "", attribution=data.attribution or "")
     spec = SplitSpec(
@@ -126,6 +131,7 @@ def source_spec(session: Session) -> SourceSpec:
         split_fields=session.task.split.columns,
         label_sets=session.task.kind == "tag",
         label_separator=data.label_separator,
+        unusable=data.unusable,
     )
 
 

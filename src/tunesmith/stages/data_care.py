@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunesmith.data.audit.findings import PRIVATE_CHECKS
 from tunesmith.records import Dataset, Row
 from tunesmith.run_records import AuditCheck, AuditFinding, DataCare, RepairCount
 from tunesmith.stages.audit import stored_audit
@@ -85,7 +86,7 @@ def _examples(
 ) -> tuple[tuple[str, str], ...]:
     """A report is handed on: of private data and secrets only the places are told."""
     found = [rows[index] for index in finding.rows if rows[index].id in trained][:EXAMPLES]
-    if check in ("private data", "secrets", "names of people"):
+    if check in PRIVATE_CHECKS:
         return tuple((row.source, "") for row in found)
     return tuple((row.source, f"{_excerpt(row.text)} → {_excerpt(row.target)}") for row in found)
 

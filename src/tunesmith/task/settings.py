@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from tunesmith.task.audit_settings import AuditSettings
 from tunesmith.task.guard_settings import CostSettings, GuardsSettings
 from tunesmith.task.kinds import GOAL_METRICS, Kind
 from tunesmith.task.lines import dotted
@@ -81,6 +82,12 @@ class DataSettings(Section):
         description="Further columns to keep with every row, such as dates or customers. Others are not "
         "kept, which saves memory.",
         examples=[["created_at", "customer"]],
+    )
+    unusable: Literal["refuse", "set_aside"] = Field(
+        default="refuse",
+        description="What happens to records that are no rows: broken, without input or answer, turns in the "
+        "wrong order. refuse: nothing is frozen until they are corrected. set_aside: they are left out, "
+        "named and counted; a file of which half is unusable is refused all the same.",
     )
     min_words: Count | None = Field(
         default=None, description="Rows with a shorter input are set aside, and counted.", examples=[3]
@@ -213,6 +220,10 @@ class Task(Section):
         description="How the rows are divided; near-duplicates stay together. A whole number counts rows, a"
         " number between 0 and 1 is a share of all rows."
     )
+    audit: AuditSettings = Field(
+        default=AuditSettings(),
+        description="What `tunesmith data audit` compares the rows with.",
+    )
     goal: GoalSettings = Field(
         description='What "better" means, and by how much. Decide it before you see results.'
     )
@@ -302,6 +313,11 @@ class Task(Section):
         """The resolved ``data.train_extra``."""
         paths = self.data.train_extra or ()
         return tuple(self.resolve(path) for path in ([paths] if isinstance(paths, str) else paths))
+
+    @property
+    def benchmark_paths(self) -> tuple[Path, ...]:
+        """The resolved ``audit.benchmarks``."""
+        return tuple(self.resolve(path) for path in self.audit.benchmarks or ())
 
     @model_validator(mode="after")
     def _obeys_the_rules(self) -> Self:

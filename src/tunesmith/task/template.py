@@ -81,6 +81,7 @@ def begin_task(
         "instruction": _instruction(kind, given, target, fields),
         "data": {key: value for key, value in data.items() if value is not None},
         "split": _split(seen, kind),
+        "audit": {},
         "goal": {"gain": 0.02},
         "guards": {
             "general_text": {"margin": 0.03, "blocking": False},

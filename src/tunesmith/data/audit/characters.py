@@ -108,14 +108,14 @@ def _decoding_evidence(here: list[Change], foreign: int) -> str:
 
 
 def _normal_forms(data: AuditData, foreign: int) -> list[Finding]:
-    composed = changes(data, _composed)
+    found = changes(data, composed)
     # All texts decomposed is a choice; some of them is a mixture, and the same word twice in the vocabulary.
-    if not composed or len(composed) > foreign / 2:
+    if not found or len(found) > foreign / 2:
         return []
     return fix_findings(
         "mixed normal forms",
         "warning",
-        composed,
+        found,
         lambda here: (
             f"{count(len(here), 'text')} not in Unicode normal form NFC, which most of the {foreign:,} with "
             f"characters outside ASCII are in: the same word has two spellings"
@@ -123,7 +123,8 @@ def _normal_forms(data: AuditData, foreign: int) -> list[Finding]:
     )
 
 
-def _composed(text: str) -> str:
+def composed(text: str) -> str:
+    """``text`` in Unicode normal form NFC."""
     if text.isascii() or unicodedata.is_normalized("NFC", text):
         return text
     return unicodedata.normalize("NFC", text)

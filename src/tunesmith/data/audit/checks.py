@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 
 from tunesmith.data.audit.agreement import check_agreement
 from tunesmith.data.audit.attributes import check_attributes
-from tunesmith.data.audit.bias import check_group_words, check_label_rates
+from tunesmith.data.audit.bias import BiasSettings, check_group_words, check_label_rates
 from tunesmith.data.audit.boilerplate import check_boilerplate, check_truncation
 from tunesmith.data.audit.characters import check_control_characters, check_encoding, check_html
 from tunesmith.data.audit.diversity import check_diversity
 from tunesmith.data.audit.duplicates import check_duplicates
 from tunesmith.data.audit.findings import AuditData, CheckResult
-from tunesmith.data.audit.formats import check_empty_fields, check_turns
+from tunesmith.data.audit.formats import check_empty_fields, check_lengths, check_turns, check_unusable
 from tunesmith.data.audit.label_spelling import check_label_spelling
 from tunesmith.data.audit.labels import check_labels
 from tunesmith.data.audit.leaks import check_leaks
 from tunesmith.data.audit.names import check_person_names
-from tunesmith.data.audit.privacy import check_private_data, check_secrets
-from tunesmith.data.audit.relevance import TaskText, check_language, check_relevance
+from tunesmith.data.audit.privacy import PrivacySettings, check_private_data, check_secrets
+from tunesmith.data.audit.relevance import TaskText, check_domains, check_language, check_relevance
 from tunesmith.data.audit.shapes import check_output_shapes, check_templates
 from tunesmith.data.audit.size import check_size
-from tunesmith.data.audit.staleness import check_age, check_label_drift
+from tunesmith.data.audit.staleness import StalenessSettings, check_age, check_label_drift
 from tunesmith.task.kinds import SEVERAL_REFERENCES
 
 
-def check_task_relevance(data: AuditData) -> CheckResult:
-    """Rows far from what the task's description says."""
-    return check_relevance(data, TaskText(description=data.description))
+def _relevance(data: AuditData) -> CheckResult:
+    return check_relevance(data, TaskText(data.asked.examples or (), data.description))
+
+
+def _privacy(data: AuditData) -> PrivacySettings:
+    return PrivacySettings(data.asked.phone_regions)
+
+
+def _staleness(data: AuditData) -> StalenessSettings:
+    asked = data.asked
+    return StalenessSettings(asked.dates, _day(asked.oldest), _day(asked.newest))
+
+
+def _day(text: str | None) -> date | None:
+    return None if text is None else date.fromisoformat(text)
 
 
 # Of two repairs of one text the first is applied: privacy goes before looks.
 CHECKS: dict[str, Callable[[AuditData], CheckResult]] = {
-    "private data": check_private_data,
-    "secrets": check_secrets,
+    "private data": lambda data: check_private_data(data, _privacy(data)),
+    "secrets": lambda data: check_secrets(data, _privacy(data)),
+    "unusable rows": check_unusable,
     "empty fields": check_empty_fields,
     "turns": check_turns,
     "encoding": check_encoding,
@@ -41,6 +55,7 @@ CHECKS: dict[str, Callable[[AuditData], CheckResult]] = {
     "HTML": check_html,
     "boilerplate": check_boilerplate,
     "truncation": check_truncation,
+    "lengths": check_lengths,
     "output shapes": check_output_shapes,
     "templates": check_templates,
     "label spelling": check_label_spelling,
@@ -50,12 +65,13 @@ CHECKS: dict[str, Callable[[AuditData], CheckResult]] = {
     "labels": check_labels,
     "agreement": check_agreement,
     "names of people": check_person_names,
-    "relevance": check_task_relevance,
-    "language": check_language,
-    "label rates": check_label_rates,
+    "relevance": _relevance,
+    "domains": lambda data: check_domains(data, data.asked.domain),
+    "language": lambda data: check_language(data, data.asked.languages or ()),
+    "label rates": lambda data: check_label_rates(data, BiasSettings(data.asked.groups or ())),
     "group words": check_group_words,
-    "age": check_age,
-    "label drift": check_label_drift,
+    "age": lambda data: check_age(data, _staleness(data)),
+    "label drift": lambda data: check_label_drift(data, _staleness(data)),
     "diversity": check_diversity,
     "size": check_size,
 }

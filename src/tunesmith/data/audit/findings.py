@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tunesmith.data.parsed import BadRecord
 from tunesmith.records import Answer, Row, SplitName
+from tunesmith.task.audit_settings import AuditSettings
 from tunesmith.task.kinds import Kind
 
 Severity = Literal["note", "warning", "error"]
 Repair = Literal["keep", "fix", "drop", "set_aside", "ask"]
+# Of what these find, plans and reports quote nothing: they are handed on.
+PRIVATE_CHECKS = ("private data", "secrets", "names of people")
+
+
+@dataclass(frozen=True)
+class LengthLimit:
+    """The base's context. ``count_tokens`` gives a row's tokens as rendered for it, answer included."""
+
+    count_tokens: Callable[[Row], int]
+    context_tokens: int
+
+
+def _no_base() -> str:
+    return "No base model is named, so there is no context to fit into."
 
 
 @dataclass(frozen=True)
@@ -21,6 +38,9 @@ class AuditData:
     data should hold none. ``description`` says what the task is about, ``similarity`` and
     ``shingle_words`` what a near-duplicate is. ``kept_together``: the groups of the rows are more than
     near-duplicates, such as one document. ``kind`` is what the task asks: labels, fields or texts.
+    ``asked`` are the task's settings for its audit. ``length_limit`` gives the context of its base, or says
+    why that is not known. ``unusable`` are the records that are no rows; ``leaves_out`` says whether the task
+    leaves them out or refuses them.
     """
 
     rows: tuple[Row, ...]
@@ -32,6 +52,10 @@ class AuditData:
     shingle_words: int = 3
     kept_together: bool = False
     kind: Kind = "classify"
+    asked: AuditSettings = field(default_factory=AuditSettings)
+    length_limit: Callable[[], LengthLimit | str] = _no_base
+    unusable: tuple[BadRecord, ...] = ()
+    leaves_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,9 +63,10 @@ class Finding:
     """One thing wrong with some rows.
 
     ``rows`` are indices into the data, the most certain first. ``evidence`` is a sentence with its
-    numbers. ``fixed`` holds, for a ``fix``, the text or target that each row would get, in the order of
-    ``rows``; ``field`` says which of the two ("input" or "target"). A fix of the input replaces the content
-    of one message: ``turn`` counts from the end of the input, -1 is the last message before the answer.
+    numbers. ``fixed`` holds, for a ``fix``, the text that each row would get, in the order of ``rows``;
+    ``field`` says which ("input", "target", or "rejected" of a preference pair). A fix of the input replaces
+    the content of one message: ``turn`` counts from the end of the input, -1 is the last message before the
+    answer.
     """
 
     kind: str
@@ -49,7 +74,7 @@ class Finding:
     rows: tuple[int, ...]
     evidence: str
     repair: Repair
-    field: Literal["input", "target"] | None = None
+    field: Literal["input", "target", "rejected"] | None = None
     fixed: tuple[str, ...] | None = None
     turn: int = -1
 

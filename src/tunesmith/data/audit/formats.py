@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import get_args
 
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, Repair, Severity, answered
 from tunesmith.data.audit.texts import count, excerpt, share
+from tunesmith.data.parsed import BadRecord, lines_of
 from tunesmith.records import Role, Row
 
 # What tables write where a value is missing.
@@ -28,10 +28,17 @@ MISSING_WORDS = frozenset(
         "tbd",
         "todo",
         "<na>",
+        "-",
+        "--",
+        "?",
     ]
 )
 # A target "none" in more rows than this is a label, not a gap.
 MISSING_WORD_SHARE = 0.01
+
+# Of defects of records, the most frequent.
+KINDS_SHOWN = 10
+_NUMBER = re.compile(r"\d+")
 
 TOKENS_OF_A_TEMPLATE = 256
 TOKENS_OF_A_TURN = 64
@@ -39,12 +46,26 @@ TOKENS_OF_A_TURN = 64
 _GREETING = "the assistant speaks first"
 
 
-@dataclass(frozen=True)
-class LengthLimit:
-    """The base's context. ``count_tokens`` gives a row's tokens as rendered for it, answer included."""
+def check_unusable(data: AuditData) -> CheckResult:
+    """Records that are no rows: broken, without an input or an answer, with roles nobody knows.
 
-    count_tokens: Callable[[Row], int]
-    context_tokens: int
+    Failed where the task refuses them, with one finding for each kind of defect; they have no place among the
+    rows. Passed where it leaves them out.
+    """
+    check = "unusable rows"
+    of_kind: defaultdict[str, list[BadRecord]] = defaultdict(list)
+    for bad in data.unusable:
+        of_kind[_NUMBER.sub("0", bad.what)].append(bad)
+    summary = f"{share(len(data.unusable), len(data.rows) + len(data.unusable))} records cannot be used"
+    if data.leaves_out:
+        return answered(check, f"{summary}, and are left out" if data.unusable else summary, [])
+    findings = []
+    for alike in sorted(of_kind.values(), key=len, reverse=True)[:KINDS_SHOWN]:
+        evidence = f"{count(len(alike), 'record')}: {alike[0].what}: {lines_of(alike)}"
+        findings.append(Finding("unusable", "error", (), evidence, "keep"))
+    if findings:
+        summary += "; correct them, or leave them out with data.unusable: set_aside"
+    return answered(check, summary, findings)
 
 
 def check_empty_fields(data: AuditData) -> CheckResult:
@@ -110,7 +131,8 @@ def check_turns(data: AuditData) -> CheckResult:
         evidence = f"{count(len(rows), 'row')}: {problem} (first: {data.rows[rows[0]].source})"
         severity: Severity = "note" if problem == _GREETING else "error"
         repair: Repair = "keep" if problem == _GREETING else "set_aside"
-        findings.append(Finding("turn order", severity, tuple(rows), evidence, repair))
+        kind = "opening turn" if problem == _GREETING else "turn order"
+        findings.append(Finding(kind, severity, tuple(rows), evidence, repair))
     bad = sum(len(rows) for rows in found.values())
     summary = f"{share(bad, len(data.rows))} rows with wrong roles or turns out of order"
     return answered("turns", summary, findings)
@@ -135,15 +157,16 @@ def _turn_problem(roles: list[Role]) -> str | None:
     return None
 
 
-def check_lengths(data: AuditData, limit: LengthLimit | None) -> CheckResult:
-    """Rows that do not fit into the base's context; unmeasured without a base to count tokens for.
+def check_lengths(data: AuditData) -> CheckResult:
+    """Rows that do not fit into the base's context; unmeasured where that is not known.
 
     Tokens are counted only for rows that could be too long: no tokeniser makes more tokens than bytes, and
     256 + 64 for each turn are allowed for the chat template.
     """
     check = "lengths"
-    if limit is None:
-        return CheckResult(check, "unmeasured", "No base model is named, so there is no context to fit into.")
+    limit = data.length_limit()
+    if isinstance(limit, str):
+        return CheckResult(check, "unmeasured", limit)
     too_long: list[tuple[int, int]] = []
     longest = 0
     for index, row in enumerate(data.rows):

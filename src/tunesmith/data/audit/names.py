@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, answered
@@ -34,7 +35,9 @@ def check_person_names(data: AuditData, model: str | None = None) -> CheckResult
     names: set[str] = set()
     for index in looked_at:
         row = data.rows[index]
-        here = [name for text in (row.text, row.target) for name in found(text[:LONGEST_TEXT])]
+        here = [
+            name for text in (row.text, row.target, row.rejected or "") for name in found(text[:LONGEST_TEXT])
+        ]
         if here:
             named.append(index)
             names.update(here)
@@ -45,6 +48,13 @@ def check_person_names(data: AuditData, model: str | None = None) -> CheckResult
         return answered(_CHECK, summary, [], sampled)
     evidence = f"{summary} ({len(names):,} different names)"
     return answered(_CHECK, summary, [Finding(_CHECK, "warning", tuple(named), evidence, "ask")], sampled)
+
+
+def recognisers() -> tuple[str, ...]:
+    """What recognisers are installed: an answer without one is no answer for later."""
+    if find_spec("presidio_analyzer") is None:
+        return ()
+    return ("presidio", *sorted(entry_points(group="spacy_models").names))
 
 
 def name_recogniser(model: str | None) -> Callable[[str], list[str]] | str:

@@ -13,7 +13,7 @@ from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, answe
 from tunesmith.data.audit.national_ids import national_id_spans
 from tunesmith.data.audit.secrets import secret_spans
 from tunesmith.data.audit.spans import Placeholders, Span, apart, redacted
-from tunesmith.data.audit.texts import share, texts
+from tunesmith.data.audit.texts import REJECTED, answers_last, share, side_of, texts
 
 
 @dataclass(frozen=True)
@@ -209,10 +209,10 @@ def _checked(data: AuditData, settings: PrivacySettings, check: str, secret: boo
     order = list(_NAMES)
     findings = []
     for (kind, turn), found in sorted(
-        places.items(), key=lambda item: (order.index(item[0][0]), item[0][1] is None, -(item[0][1] or 0))
+        places.items(), key=lambda item: (order.index(item[0][0]), answers_last(item[0][1]))
     ):
         seen = values[kind, turn]
-        side = "target" if turn is None else "input"
+        side = "rejected answer" if turn == REJECTED else side_of(turn)
         evidence = (
             f"{share(len(found), len(data.rows))} {side}s hold {_NAMES[kind]}: {seen.total():,}, of which "
             f"{len(seen):,} different"
@@ -224,7 +224,7 @@ def _checked(data: AuditData, settings: PrivacySettings, check: str, secret: boo
                 rows=tuple(row for row, _ in found),
                 evidence=evidence,
                 repair="fix",
-                field="target" if turn is None else "input",
+                field=side_of(turn),
                 fixed=tuple(redact(text, placeholders, settings) for _, text in found),
                 turn=-1 if turn is None else turn,
             )

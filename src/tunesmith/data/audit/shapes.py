@@ -78,7 +78,7 @@ def _json_findings(data: AuditData, parsed: Sequence[Any], structured: Sequence[
             f"{count(len(beyond), 'target')} not JSON where {share(len(structured), len(parsed))} are: "
             f"{excerpt(target)} ({_json_error(target)})"
         )
-        findings.append(Finding("JSON does not parse", "error", beyond, evidence, "set_aside"))
+        findings.append(Finding("JSON beyond repair", "error", beyond, evidence, "set_aside"))
     objects = [(index, parsed[index]) for index in structured if isinstance(parsed[index], dict)]
     arrays = [index for index in structured if isinstance(parsed[index], list)]
     if arrays and len(objects) >= RULE_SHARE * len(structured):

@@ -24,6 +24,7 @@ from tunesmith.stats.learning_curve import extrapolated_gain
 CHECK = "size"
 MOST_ROWS = 10_000
 MINIMUM_ROWS = 200
+MINIMUM_GROUPS = 50
 REPEATS = 5  # folds, each with a draw of its own
 SLICES = 8  # of the training rows, each with its share of every label
 SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)
@@ -35,24 +36,26 @@ def check_size(data: AuditData, most_rows: int = MOST_ROWS) -> CheckResult:
     """Failed when twice the rows would surely bring 2 points or more, passed when surely less.
 
     The classifier is a linear one on word n-grams: a language model needs fewer rows, but where this curve
-    still falls steeply, the data does not cover the task. Unmeasured below 200 rows, for free-text targets,
-    and where the extrapolation leaves both open.
+    still falls steeply, the data does not cover the task. Unmeasured below 200 rows or 50 groups,
+    for free-text targets, and where the extrapolation leaves both open.
     """
     sampled = sample_rows(data.rows, most_rows)
     rows = [data.rows[index] for index in sampled]
     targets = [row.target for row in rows]
     counts = Counter(targets)
-    if len(rows) < MINIMUM_ROWS or not 2 <= len(counts) <= len(rows) / 5:
+    groups = [row.group or str(index) for index, row in zip(sampled, rows, strict=True)]
+    different = len(set(groups))
+    if len(rows) < MINIMUM_ROWS or different < MINIMUM_GROUPS or not 2 <= len(counts) <= len(rows) / 5:
         return CheckResult(
             CHECK,
             "unmeasured",
-            f"a learning curve needs {MINIMUM_ROWS} rows and 2 labels of 5 rows on average; found "
-            f"{len(rows):,} rows with {len(counts):,} different targets",
+            f"a learning curve needs {MINIMUM_ROWS} rows in {MINIMUM_GROUPS} groups and 2 labels of 5 rows "
+            f"on average; found {len(rows):,} rows in {different:,} groups with {len(counts):,} different "
+            "targets",
         )
     matrix = ngram_matrix([compared_text(row) for row in rows], characters=False)
     if matrix is None:
         return CheckResult(CHECK, "unmeasured", f"the inputs of {len(rows):,} rows hold no words in common")
-    groups = [row.group or str(index) for index, row in zip(sampled, rows, strict=True)]
     sizes, errors = learning_curve(matrix, targets, groups)
     gain = extrapolated_gain(sizes, errors, factor=2.0)
     reached = 1 - float(errors[:, -1].mean())

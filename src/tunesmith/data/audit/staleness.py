@@ -25,20 +25,20 @@ FEWEST_ROWS = 100
 class StalenessSettings:
     """``column``: where the dates are; None looks for a column of ISO 8601 dates.
 
-    ``oldest`` is the first day that the task allows, ``today`` the last; rows outside are findings. ``alpha``
-    is the chance of one false drift finding or more, over all labels.
+    ``oldest`` is the first day that the task allows, ``newest`` the last; rows outside are findings.
+    ``alpha`` is the chance of one false drift finding or more, over all labels.
     """
 
     column: str | None = None
     oldest: date | None = None
-    today: date | None = None
+    newest: date | None = None
     alpha: float = 0.05
     smallest_ratio: float = 0.8
     smallest_label: int = 20
 
 
 def check_age(data: AuditData, settings: StalenessSettings = StalenessSettings()) -> CheckResult:
-    """Rows older than the task allows, dated in the future, or without a readable date.
+    """Rows older than the task allows, younger than it allows, or without a readable date.
 
     Unmeasured without a column of dates. Raises UserError when the named column does not exist.
     """
@@ -62,16 +62,14 @@ def check_age(data: AuditData, settings: StalenessSettings = StalenessSettings()
             evidence = f"{share(len(old), len(known))} dated rows are from before {settings.oldest}"
             rows = tuple(row for _, row in sorted(old))
             findings.append(Finding("too old", "warning", rows, evidence, "set_aside"))
-    if settings.today is not None:
+    if settings.newest is not None:
         later = sorted(
-            ((moment, row) for moment, row in known if moment.date() > settings.today), reverse=True
+            ((moment, row) for moment, row in known if moment.date() > settings.newest), reverse=True
         )
         if later:
             who = share(len(later), len(known))
-            evidence = f"{who} dated rows are from after {settings.today}: {later[0][0].date()}"
-            findings.append(
-                Finding("in the future", "warning", tuple(row for _, row in later), evidence, "ask")
-            )
+            evidence = f"{who} dated rows are from after {settings.newest}: {later[0][0].date()}"
+            findings.append(Finding("too new", "warning", tuple(row for _, row in later), evidence, "ask"))
     first, last = min(known)[0].date(), max(known)[0].date()
     stale = sum(len(finding.rows) for finding in findings if finding.kind == "too old")
     limit = "no limit of age is set" if settings.oldest is None else f"{stale:,} older than {settings.oldest}"

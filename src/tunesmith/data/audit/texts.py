@@ -9,8 +9,11 @@ from functools import lru_cache
 from typing import Literal
 
 from tunesmith.data.audit.findings import AuditData, Finding, Severity
+from tunesmith.records import Row
 
-Side = Literal["input", "target"]
+Side = Literal["input", "target", "rejected"]
+# The turn of the answer that is not wanted, of a preference pair.
+REJECTED = 0
 
 EXCERPT_CHARACTERS = 60
 LABEL_WORDS = 6
@@ -21,7 +24,7 @@ _REMEMBERED = 4096
 
 @dataclass(frozen=True)
 class Change:
-    """A text that a repair would change. ``turn`` is None for the target, else counted from the end."""
+    """A text that a repair would change: of the ``turn`` that :func:`texts` gives it."""
 
     row: int
     turn: int | None
@@ -30,12 +33,32 @@ class Change:
 
 
 def texts(data: AuditData) -> Iterator[tuple[int, int | None, str]]:
-    """Every text with its row and its turn: -1 is the last message before the answer, None the target."""
+    """Every text with its row and its turn: -1 is the last message before the answer, None the target, and 0
+    the rejected answer."""
     for index, row in enumerate(data.rows):
         turns = len(row.messages)
         for place, message in enumerate(row.messages):
             yield index, place - turns, message.content
         yield index, None, row.target
+        if row.rejected is not None:
+            yield index, REJECTED, row.rejected
+
+
+def side_of(turn: int | None) -> Side:
+    """Which part of a row a turn of :func:`texts` is."""
+    return "target" if turn is None else "rejected" if turn == REJECTED else "input"
+
+
+def text_of(row: Row, side: Side, turn: int) -> str:
+    """A row's target, its rejected answer, or the content of one message of its input."""
+    if side == "input":
+        return row.messages[turn].content
+    return row.target if side == "target" else row.rejected or ""
+
+
+def answers_last(turn: int | None) -> int:
+    """Sorts turns: messages from the last one back, then the target, then the rejected answer."""
+    return 10**9 if turn is None else 10**9 + 1 if turn == REJECTED else -turn
 
 
 def changes(data: AuditData, repair: Callable[[str], str]) -> list[Change]:
@@ -52,9 +75,9 @@ def changes(data: AuditData, repair: Callable[[str], str]) -> list[Change]:
 def fix_findings(
     kind: str, severity: Severity, found: list[Change], evidence: Callable[[list[Change]], str]
 ) -> list[Finding]:
-    """One finding per turn and one for the targets, each with the repaired texts."""
+    """One finding per turn, one for the targets and one for rejected answers, with the repaired texts."""
     findings = []
-    for turn in sorted({change.turn for change in found}, key=lambda turn: (turn is None, -(turn or 0))):
+    for turn in sorted({change.turn for change in found}, key=answers_last):
         here = [change for change in found if change.turn == turn]
         findings.append(
             Finding(
@@ -63,7 +86,7 @@ def fix_findings(
                 rows=tuple(change.row for change in here),
                 evidence=evidence(here),
                 repair="fix",
-                field="target" if turn is None else "input",
+                field=side_of(turn),
                 fixed=tuple(change.after for change in here),
                 turn=-1 if turn is None else turn,
             )

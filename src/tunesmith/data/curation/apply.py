@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,9 @@ from typing import Literal
 import pyarrow as pa
 from pyarrow import parquet
 
+from tunesmith.data.audit.characters import composed, decoded, without_controls, without_html
 from tunesmith.data.audit.findings import AuditData, CheckResult
+from tunesmith.data.audit.texts import text_of
 from tunesmith.data.curation.plan import RepairPlan
 from tunesmith.data.curation.review import QueueItem, ReviewAnswer
 from tunesmith.data.duplicates import conflicting_rows
@@ -20,10 +22,17 @@ from tunesmith.data.leaks import leak_partners
 from tunesmith.data.splits import Split
 from tunesmith.errors import UserError
 from tunesmith.files import atomic_path, canonical_json
-from tunesmith.records import Message, Row, SetAside, SplitName
+from tunesmith.records import Row, SetAside, SplitName
 
 Action = Literal["fix", "drop", "set_aside"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+# By finding: repairs that look at nothing but a text, so that one can follow another.
+TEXT_REPAIRS: dict[str, Callable[[str], str]] = {
+    "mojibake": decoded,
+    "mixed normal forms": composed,
+    "control characters": without_controls,
+    "HTML": without_html,
+}
 REVIEW = "review"  # stands for a check where a person decided
 
 SCHEMA = pa.schema(
@@ -38,6 +47,7 @@ SCHEMA = pa.schema(
         pa.field("before", pa.string(), nullable=False),
         pa.field("after", pa.string()),
         pa.field("group", pa.string(), nullable=False),
+        pa.field("turn", pa.int32()),
     ]
 )
 
@@ -46,9 +56,10 @@ SCHEMA = pa.schema(
 class Change:
     """One change of one row. ``row`` is its id, which it keeps.
 
-    ``field`` is "input" or "target" of a ``fix``; ``before`` and ``after`` are its texts. Of a row that was
-    removed ``field`` and ``after`` are None, and ``before`` is the JSON of its messages and target. ``group``
-    is empty in versions that were frozen before it was recorded.
+    ``field`` is "input", "target" or "rejected" of a ``fix``; ``before`` and ``after`` are its texts. Of an
+    input that is the content of one message, and ``turn`` counts it from the end: -1 is the last. Of a row
+    that was removed ``field`` and ``after`` are None, and ``before`` is the JSON of its messages and target.
+    ``group`` is empty, and ``turn`` None, in versions that were frozen before they were recorded.
     """
 
     row: str
@@ -57,10 +68,11 @@ class Change:
     check: str
     finding: str
     action: Action
-    field: Literal["input", "target"] | None
+    field: Literal["input", "target", "rejected"] | None
     before: str
     after: str | None
     group: str = ""
+    turn: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,8 +91,9 @@ class _Proposal:
     check: str
     finding: str
     repair: Literal["fix", "drop", "set_aside", "ask"]
-    field: Literal["input", "target"] | None
+    field: Literal["input", "target", "rejected"] | None
     fixed: str | None
+    turn: int
 
 
 def apply_plan(
@@ -96,10 +109,11 @@ def apply_plan(
     """Repair the training rows of ``split`` as the plan says; ``answers`` are people's, by row id.
 
     A person's answer goes before every proposal, and is the only thing that changes a row of validation or
-    test. Of several repairs of one row removal wins; of two for one field the first check's is applied. A
+    test. Of several repairs of one row removal wins. Of two for one text (a message, or the target) the
+    second begins with what the first one left where it can (``TEXT_REPAIRS``), else it is left out. A
     training row that its repair made a copy of a validation or test row, or gave another target than the
-    rest of its group, is removed. With ``conflicts_by_input`` only rows of one input contradict each other
-    (see ``conflicting_rows``). The result depends on nothing but the arguments.
+    rest of its group, is removed. With ``conflicts_by_input`` only rows of one input
+    contradict each other (see ``conflicting_rows``). The result depends on nothing but the arguments.
 
     Raises UserError when fewer than two labels are left to train on.
     """
@@ -170,7 +184,7 @@ def _proposals(
                 continue
             fixed = finding.fixed or (None,) * len(finding.rows)
             for index, text in zip(finding.rows, fixed, strict=True):
-                proposal = _Proposal(result.check, finding.kind, repair, finding.field, text)
+                proposal = _Proposal(result.check, finding.kind, repair, finding.field, text, finding.turn)
                 found[data.rows[index].id].append(proposal)
     return found
 
@@ -179,23 +193,30 @@ def _repaired(row: Row, proposed: Sequence[_Proposal], skipped: Counter[str]) ->
     for proposal in proposed:
         if proposal.repair in ("drop", "set_aside"):
             return [_removal(row, "train", proposal.check, proposal.finding, proposal.repair)]
-    made: dict[str, Change] = {}
+    made: list[Change] = []
     for proposal in proposed:
         if proposal.repair != "fix" or proposal.fixed is None or proposal.field is None:
             continue
-        before = row.text if proposal.field == "input" else row.target
-        if proposal.fixed == before:
-            continue
-        if proposal.field in made:
-            skipped[f"{proposal.check}: an earlier repair changed the same {proposal.field}"] += 1
-        elif proposal.field == "input" and _with_input(row, proposal.fixed) is None:
-            skipped[f"{proposal.check}: the repaired text does not fit the turns of the conversation"] += 1
-        else:
-            made[proposal.field] = Change(
+        turn = proposal.turn if proposal.field == "input" else None
+        earlier = [
+            change.after or "" for change in made if (change.field, change.turn) == (proposal.field, turn)
+        ]
+        before = text_of(row, proposal.field, proposal.turn)
+        before = earlier[-1] if earlier else before
+        after = proposal.fixed
+        if earlier and after not in earlier:
+            again = TEXT_REPAIRS.get(proposal.finding)
+            if again is None:
+                skipped[f"{proposal.check}: an earlier repair changed the same {proposal.field}"] += 1
+                continue
+            after = again(before)
+        if after not in (before, *earlier):
+            change = Change(
                 row.id, row.source, "train", proposal.check, proposal.finding, "fix", proposal.field,
-                before, proposal.fixed, row.group,
+                before, after, row.group, turn,
             )  # fmt: skip
-    return list(made.values())
+            made.append(change)
+    return made
 
 
 def _answered(row: Row, split: SplitName, answer: ReviewAnswer) -> list[Change]:
@@ -229,32 +250,15 @@ def _removes(made: Sequence[Change]) -> bool:
 
 
 def _changed(row: Row, made: Sequence[Change]) -> Row:
+    messages = list(row.messages)
     for change in made:
         if change.field == "target":
             row = replace(row, target=change.after or "")
-        elif change.after is not None:
-            messages = _with_input(row, change.after)
-            assert messages is not None  # looked at before the change was made
-            row = replace(row, messages=messages)
-    return row
-
-
-def _with_input(row: Row, text: str) -> tuple[Message, ...] | None:
-    """The row's turns with another text; None where lines cannot be given back to several turns."""
-    lines = text.split("\n")
-    for turns in (row.messages, tuple(turn for turn in row.messages if turn.role != "system")):
-        counts = {id(turn): turn.content.count("\n") + 1 for turn in turns}
-        if len(turns) == 1:
-            contents = {id(turns[0]): text}
-        elif sum(counts.values()) == len(lines):
-            contents, start = {}, 0
-            for turn in turns:
-                contents[id(turn)] = "\n".join(lines[start : start + counts[id(turn)]])
-                start += counts[id(turn)]
-        else:
-            continue
-        return tuple(Message(turn.role, contents.get(id(turn), turn.content)) for turn in row.messages)
-    return None
+        elif change.field == "rejected":
+            row = replace(row, rejected=change.after)
+        elif change.turn is not None:
+            messages[change.turn] = replace(messages[change.turn], content=change.after or "")
+    return replace(row, messages=tuple(messages))
 
 
 def _queued(row: Row, split: SplitName, proposed: Sequence[_Proposal]) -> QueueItem:
@@ -273,7 +277,7 @@ def _without_new_trouble(
     """The training rows without those that a repair made a leak or a conflict, and their removals."""
     touched = {change.row: change for change in changes if change.action == "fix"}
     removed: dict[str, Change] = {}
-    if any(change.field == "input" for change in touched.values()):
+    if any(change.field == "input" for change in changes):
         order = [(name, row) for name in reversed(SPLITS) for row in kept[name]]
         rows = [replace(row, group="", source=f"{number}") for number, (_, row) in enumerate(order)]
         for index in leak_partners(rows, [name for name, _ in order], similarity, shingle_words):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import get_args
 
 import yaml
 
-from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, Repair
+from tunesmith.data.audit.findings import PRIVATE_CHECKS, AuditData, CheckResult, Finding, Repair
+from tunesmith.data.audit.texts import text_of
 from tunesmith.errors import UserError
 from tunesmith.records import SplitName
 
@@ -54,17 +56,27 @@ def plan_text(
             lines.append(f"  {result.check}: {{}}  # {result.answer}: nothing to repair")
             continue
         lines.append(f"  {result.check}:  # {result.answer}")
-        for finding in result.findings:
-            train = [row for row in finding.rows if splits.get(data.rows[row].id) == "train"]
-            lines.append(
-                f"    # {_one_line(finding.evidence)} ({finding.severity}; {len(finding.rows):,} rows, "
-                f"{len(train):,} of them in train)"
-            )
-            lines += [f"    #   {example}" for example in _examples(finding, train, data)]
-            choices = [name for name in REPAIRS if name != "fix" or finding.fixed is not None]
-            entry = yaml.safe_dump({finding.kind: finding.repair}, width=10**9, allow_unicode=True).strip()
+        for kind, findings in _by_kind(result).items():
+            for finding in findings:
+                train = [row for row in finding.rows if splits.get(data.rows[row].id) == "train"]
+                lines.append(
+                    f"    # {_one_line(finding.evidence)} ({finding.severity}; {len(finding.rows):,} rows, "
+                    f"{len(train):,} of them in train)"
+                )
+                lines += [f"    #   {example}" for example in _examples(result.check, finding, train, data)]
+            fixable = all(finding.fixed is not None for finding in findings)
+            choices = [name for name in REPAIRS if name != "fix" or fixable]
+            entry = yaml.safe_dump({kind: findings[0].repair}, width=10**9, allow_unicode=True).strip()
             lines.append(f"    {entry}  # {' | '.join(choices)}")
     return "\n".join(lines) + "\n"
+
+
+def _by_kind(result: CheckResult) -> dict[str, list[Finding]]:
+    """One kind may be found several times (each misspelt label, each turn); a plan has one line for it."""
+    found: defaultdict[str, list[Finding]] = defaultdict(list)
+    for finding in result.findings:
+        found[finding.kind].append(finding)
+    return found
 
 
 def read_plan(path: Path, results: Sequence[CheckResult]) -> RepairPlan:
@@ -75,7 +87,9 @@ def read_plan(path: Path, results: Sequence[CheckResult]) -> RepairPlan:
     plan does not mention.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+        repeated = _repeated(yaml.compose(text, yaml.SafeLoader))
     except OSError as error:
         raise UserError(
             f"{path}: the repair plan cannot be read: {error.strerror}",
@@ -85,6 +99,10 @@ def read_plan(path: Path, results: Sequence[CheckResult]) -> RepairPlan:
         raise UserError(
             f"{path}: broken YAML: {_one_line(str(error))}", "correct that place, or write the plan again"
         ) from None
+    if repeated:
+        raise UserError(
+            f"{path}: {repeated} stands there twice, and only one of them could count", "leave one of them"
+        )
     repairs = content.get("repairs") if isinstance(content, dict) else None
     if not isinstance(repairs, dict):
         raise UserError(f"{path}: no `repairs:` there", "write a plan with `tunesmith data plan TASK`")
@@ -99,6 +117,21 @@ def read_plan(path: Path, results: Sequence[CheckResult]) -> RepairPlan:
         }
     _check_complete(path, read, results)
     return RepairPlan(read)
+
+
+def _repeated(node: yaml.Node | None, above: str = "", levels: int = 3) -> str | None:
+    """The first key that is there twice in one mapping, with the keys above it."""
+    if not isinstance(node, yaml.MappingNode) or not levels:
+        return None
+    seen = set()
+    for key, value in node.value:
+        name = f"{above}{key.value}"
+        if name in seen:
+            return name
+        seen.add(name)
+        if (below := _repeated(value, f"{name}.", levels - 1)) is not None:
+            return below
+    return None
 
 
 def _repair(path: Path, check: object, kind: object, word: object) -> Repair:
@@ -131,21 +164,37 @@ def _check_complete(
         )
 
 
-def _examples(finding: Finding, train: Sequence[int], data: AuditData) -> list[str]:
+def _examples(check: str, finding: Finding, train: Sequence[int], data: AuditData) -> list[str]:
+    """Up to three training rows; of private data and secrets only what a repair leaves of them."""
     proposed = dict(zip(finding.rows, finding.fixed or (), strict=False))
     shown = []
     for index in train[:EXAMPLES]:
-        row = data.rows[index]
-        text = f"{row.source}: {_excerpt(row.text)} -> {_excerpt(row.target)}"
-        if index in proposed:
-            text += f" => {_excerpt(proposed[index])}"
-        shown.append(text)
+        row, fixed = data.rows[index], proposed.get(index)
+        before = text_of(row, finding.field or "target", finding.turn)
+        if check in PRIVATE_CHECKS:
+            text = "" if fixed is None else f"=> {_around(fixed, _first_difference(before, fixed))}"
+        elif fixed is None:
+            text = f"{_around(row.text)} -> {_around(row.target)}"
+        elif finding.field in ("input", "rejected"):
+            place = _first_difference(before, fixed)
+            text = f"{_around(before, place)} => {_around(fixed, place)}"
+        else:
+            text = f"{_around(row.text)} -> {_around(row.target)} => {_around(fixed)}"
+        shown.append(f"{row.source}: {text}".rstrip(" :"))
     return shown
 
 
-def _excerpt(text: str) -> str:
-    line = _one_line(text)
-    return line if len(line) <= EXCERPT_CHARACTERS else line[: EXCERPT_CHARACTERS - 1] + "…"
+def _first_difference(one: str, other: str) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _around(text: str, place: int = 0) -> str:
+    """An excerpt that holds what stands at ``place``."""
+    start = 0 if place < EXCERPT_CHARACTERS // 2 else place - EXCERPT_CHARACTERS // 3
+    line = _one_line(text[start:])
+    cut = line if len(line) <= EXCERPT_CHARACTERS else line[: EXCERPT_CHARACTERS - 1] + "…"
+    return f"…{cut}" if start else cut
 
 
 def _one_line(text: str) -> str:

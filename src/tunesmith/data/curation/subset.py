@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -25,7 +26,8 @@ def select_rows(rows: Sequence[Row], number: int, measure: Measure, seed: int = 
     mean. ``random`` and ``longest`` (in characters) are the controls. Ties are settled by a hash of the row
     and ``seed``; the order of rows plays no part.
 
-    Raises UserError for more rows than there are, and where texts have nothing in common to compare.
+    Raises UserError for more rows than there are, where texts have nothing in common to compare, and where
+    answers are free text: they have no such probability.
     """
     if not 1 <= number <= len(rows):
         raise UserError(f"{number:,} rows asked for, {len(rows):,} are there", f"ask for 1 to {len(rows):,}")
@@ -35,6 +37,13 @@ def select_rows(rows: Sequence[Row], number: int, measure: Measure, seed: int = 
     elif measure == "longest":
         chosen = sorted(order, key=lambda index: -len(compared_text(rows[index])))[:number]
     else:
+        times = Counter(row.target for row in rows)
+        if measure == "quality" and 2 * sum(times[row.target] > 2 for row in rows) < len(rows):
+            raise UserError(
+                f"{len(times):,} different answers in {len(rows):,} rows: free text has no label whose "
+                "probability could tell quality",
+                "choose diversity, random or longest",
+            )
         vectors = text_features([rows[index] for index in order])
         if vectors is None:
             raise UserError(
