@@ -226,12 +226,16 @@ class Exposure:
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds for one request, asked alone, and its tokens; one of each for ``candidate``'s requests."""
+    """Seconds for one request, asked alone, and its tokens; one of each for ``candidate``'s requests.
+
+    ``spend`` is what an endpoint charged for each; empty where there is none.
+    """
 
     candidate: str
     groups: tuple[str, ...]
     seconds: tuple[float, ...]
     tokens: tuple[int, ...]
+    spend: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
