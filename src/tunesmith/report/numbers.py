@@ -6,6 +6,7 @@ does not break.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -33,6 +34,13 @@ def judged_rows(plan: Plan) -> str:
     if plan.crossfit is not None and plan.crossfit.chosen:
         return f"{number(plan.test_rows)} rows, each judged in one of {plan.crossfit.folds} folds"
     return f"{number(plan.test_rows)} test rows"
+
+
+def digits(value: float, most: int = 3) -> str:
+    """``value`` with three digits that count, however small or large: 0.000958, 6.68, 1,370."""
+    if value == 0 or not math.isfinite(value):
+        return number(value)
+    return number(value, max(0, most - 1 - math.floor(math.log10(abs(value)))))
 
 
 def signed(value: float, digits: int = 1) -> str:
