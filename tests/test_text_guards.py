@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,6 +92,8 @@ def test_an_invention_fails_the_guard_where_the_opponent_keeps_to_its_source() -
     words = grounding_scores(records, ASKED, "o", 0.05)[0]
     assert words.tuned.value > 0.3 > words.references.value == 0
     assert words.gain.value < 0
+    (told, _, _) = (check.evidence for check in grounding_checks(records, "o", 0.05, True, 0.05))
+    assert re.search(r"; \+\d+\.\d points \[.*\] beside the opponent", told)
 
 
 def test_grounding_is_asked_only_where_answers_rest_on_a_source_and_blocks_unmeasured() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tunesmith.data.questions import Questions
-from tunesmith.evaluation.slices import gain_in_words, loss_of, score_estimate
+from tunesmith.evaluation.slices import loss_of, score_estimate
 from tunesmith.guard_records import Grounding, GroundingScore
 from tunesmith.records import Check, PairedGain
 from tunesmith.stats.answers import non_inferior
@@ -80,7 +80,9 @@ def grounding_checks(
             few = f"{shares}; {gain.groups} groups of rows, and {FEWEST_GROUPS} are needed"
             checks.append(Check(name, question, "unmeasured", few, blocking))
             continue
-        evidence = f"{shares}; better by {gain_in_words(gain)}; margin {points}"
+        more = f"{100 * loss.value:+.1f} points [{100 * loss.low:.1f}, {100 * loss.high:.1f}]"
+        sample = f"{loss.rows:,} rows in {loss.groups:,} groups"
+        evidence = f"{shares}; {more.replace('-', '−')} beside the opponent, {sample}; margin {points}"
         checks.append(Check(name, question, non_inferior(loss, margin), evidence, blocking, loss))
     return tuple(checks)
 
