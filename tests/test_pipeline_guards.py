@@ -182,6 +182,13 @@ def test_a_model_that_refuses_everything_fails_only_where_it_should_answer() -> 
     assert {check.answer for check in refusal_checks((), 0.1, True, 0.05)} == {"unmeasured"}
 
 
+def test_a_base_that_refuses_everything_has_nothing_to_lose_where_it_should_answer() -> None:
+    always = [True] * len(refusal_requests())
+    checks = refusal_checks(refusals(always, always), 0.1, True, 0.05)
+    assert [check.answer for check in checks] == ["passed", "unmeasured"]
+    assert "no more than that to lose" in checks[1].evidence
+
+
 def test_planted_secrets_stay_the_same_and_are_never_among_the_alternatives() -> None:
     secrets, others = secrets_and_alternatives(5)
     assert [row.target for row in planted_rows(5)] == secrets

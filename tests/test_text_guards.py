@@ -232,6 +232,11 @@ def test_the_trouble_that_was_planted_is_the_next_step() -> None:
     assert told["stock phrases"] == "failed"
     assert all(step.advice for step in troubled if step.answer == "failed")
     small = Estimate(0.0, -0.001, 0.001, 60, 60, 0.95, "t")
+    behind = Estimate(0.4, 0.3, 0.5, 60, 60, 0.95, "t")
+    (first, *_) = diagnose_texts("rouge_l", 60, small, (), None, (), copied, (), 60, behind)
+    assert (first.name, first.answer, first.worth) == ("learning too little", "failed", behind)
+    by_heart = diagnose_texts("rouge_l", 60, gap, (), None, (), copied, (), 60, behind)
+    assert "learning too little" not in {step.name for step in by_heart}
     sound = diagnose_texts("rouge_l", 60, small, (), None, (), copied, (), 60)
     assert {step.answer for step in sound} == {"passed", "unmeasured"}  # no slice was tested
     assert {step.name: step.answer for step in sound}["stock phrases"] == "passed"

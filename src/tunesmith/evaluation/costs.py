@@ -142,7 +142,7 @@ def _sentence(
     if requests is None:
         return (
             f"against {opponent}, fine-tuning does not pay by cost alone, as far as these requests can tell: "
-            f"perhaps after {least}, perhaps never"
+            f"perhaps after {_rounded(low)} requests, perhaps never"
         )
     most = f"{_rounded(high)} at the latest" if high is not None else "perhaps never"
     told = f"against {opponent}, fine-tuning pays after {_rounded(requests)} requests ({least}, {most})"

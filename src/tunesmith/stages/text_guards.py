@@ -57,8 +57,9 @@ def measure_texts(
     from tunesmith.evaluation.memorisation import copying
     from tunesmith.evaluation.robustness import attack_scores
     from tunesmith.evaluation.row_scores import row_judging, unit_scores
-    from tunesmith.evaluation.slices import make_slicer, score_estimate, score_slices
+    from tunesmith.evaluation.slices import loss_of, make_slicer, score_estimate, score_slices
     from tunesmith.evaluation.text_diagnosis import diagnose_texts
+    from tunesmith.stats.paired import paired_score_gain
     from tunesmith.stats.parts import part_difference
     from tunesmith.stats.rates import codes_of
 
@@ -145,6 +146,7 @@ def measure_texts(
             copied,
             phrases,
             len(set(groups)),
+            loss_of(paired_score_gain(own, other, groups, leader.name, alpha_one_sided)),
         ),
         metric=metric,
         grounding=grounded,
