@@ -74,6 +74,13 @@ class GuardsSettings(Section):
         description="Grammar, everyday facts, arithmetic, instructions: how much accuracy the tuned model "
         "may lose (0.02 is 2 points).",
     )
+    probe_log_probability: GuardSettings | None = Field(
+        default=None,
+        description="On the same questions: how much log-probability the right option may lose on average, "
+        "in nats per item (0.05: about 5 % of its probability). It moves before answers do. Left out, it is "
+        "shown and not judged.",
+        examples=[GuardSettings(margin=0.05)],
+    )
     own_probes: Text | None = Field(
         default=None,
         description="Your own questions, asked of the base and of the tuned model: a JSON Lines file with "
