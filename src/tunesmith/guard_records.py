@@ -289,6 +289,19 @@ class Step:
 
 
 @dataclass(frozen=True)
+class PromptedTuned:
+    """The tuned model with the best ``prompt`` of its base, and without it, on the same rows of validation.
+
+    ``gain`` is what the prompt still brings it.
+    """
+
+    prompt: str
+    prompted: Estimate
+    plain: Estimate
+    gain: PairedGain
+
+
+@dataclass(frozen=True)
 class Guarded:
     """What the guards stage measured, on validation and training rows alone.
 
@@ -309,6 +322,7 @@ class Guarded:
     grounding: tuple[GroundingScore, ...] = ()
     copying: Copying | None = None
     stock_phrases: tuple[StockPhrase, ...] = ()
+    prompted: PromptedTuned | None = None
 
 
 @dataclass(frozen=True)

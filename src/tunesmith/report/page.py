@@ -83,6 +83,7 @@ def write_report(summary: RunSummary, path: Path) -> None:
         "memory": numbers.memory,
         "size": numbers.size,
         "ordinal": numbers.ordinal,
+        "prompted": numbers.prompted,
         "shortened": shortened,
         "settings": settings_text,
     }

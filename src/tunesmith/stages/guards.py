@@ -19,6 +19,7 @@ from tunesmith.stages.attacking import Before, answers_of, attack, label_order, 
 from tunesmith.stages.general_guards import measure_refusals, measure_secrets
 from tunesmith.stages.label_training import CALIBRATION_MASS
 from tunesmith.stages.opponents import OpponentsResult
+from tunesmith.stages.prompted import measure_prompted
 from tunesmith.stages.session import Session
 from tunesmith.stages.text_guards import measure_texts
 from tunesmith.stages.train import TrainResult
@@ -40,6 +41,7 @@ PACKAGES = (
     "tunesmith.stages.asking",
     "tunesmith.stages.attacking",
     "tunesmith.stages.guards",
+    "tunesmith.stages.prompted",
     "tunesmith.stages.text_guards",
     "tunesmith.data.questions",
     "tunesmith.task.kinds",
@@ -175,6 +177,7 @@ def _measure(
         train_score=train_score,
         gap=gap.difference if gap else None,
         steps=steps,
+        prompted=measure_prompted(session, dataset, plan, opponents, train, validation, right, ALPHA),
     )
     return GuardsResult(evidence, guarded, time.perf_counter() - started)
 

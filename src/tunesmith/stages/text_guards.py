@@ -16,6 +16,7 @@ from tunesmith.stages.asking import Ask, asker, drawn, latency
 from tunesmith.stages.attacking import Before, Scoring, answers_of, attack
 from tunesmith.stages.general_guards import measure_refusals, measure_secrets
 from tunesmith.stages.opponents import OpponentsResult
+from tunesmith.stages.prompted import measure_prompted
 from tunesmith.stages.session import Session
 from tunesmith.stages.train import TrainResult
 from tunesmith.task.kinds import Kind
@@ -83,6 +84,7 @@ def measure_texts(
         alpha_one_sided,
     )
 
+    scoring = _scoring(judging, asked)
     ask = partial(asker, session, dataset, plan, train.training)
     tuned, rival = ask(train.validation.candidate), ask(leader)
     attacks: list[Attack] = []
@@ -91,7 +93,7 @@ def measure_texts(
         number, used = affordable_attacks(most, (train.validation, card), guards.robustness.blocking)
         rows = drawn(asked.rows, number)
         others = [row.target for row in rows]
-        attacks = attack(rows, others, before, tuned, rival, _scoring(judging, asked), used)
+        attacks = attack(rows, others, before, tuned, rival, scoring, used)
         attacks += [Attack(one.name, one.done, unmeasured=LEFT_OUT) for one in SPOILERS if one not in used]
     pairs = swaps_to_ask(asked.rows)[:MOST_SWAPS]
     if not guards.fairness.blocking:
@@ -152,6 +154,9 @@ def measure_texts(
         grounding=grounded,
         copying=copied,
         stock_phrases=phrases or (),
+        prompted=measure_prompted(
+            session, dataset, plan, opponents, train, asked.rows, scoring.score, alpha_one_sided
+        ),
     )
     return evidence, guarded
 
