@@ -33,7 +33,7 @@ from tunesmith.stages.attacking import Before, Scoring, attack
 from tunesmith.stages.text_guards import ATTACK_ORDER, affordable_attacks
 from tunesmith.stats.intervals import proportion_interval
 from tunesmith.stats.paired import paired_gain
-from tunesmith.task.guard_settings import GuardSettings, GuardsSettings
+from tunesmith.task.guard_settings import GroundingSettings, GuardsSettings
 from tunesmith.task.rules import broken_rules
 
 WORDS = (
@@ -97,7 +97,7 @@ def test_an_invention_fails_the_guard_where_the_opponent_keeps_to_its_source() -
 
 
 def test_grounding_is_asked_only_where_answers_rest_on_a_source_and_blocks_unmeasured() -> None:
-    asked = GuardsSettings(grounding=GuardSettings(margin=0.1, blocking=True))
+    asked = GuardsSettings(grounding=GroundingSettings(margin=0.1, blocking=True))
     names = {check.name: check for check in evidence_checks(None, asked, 0.05, "answer")}
     assert names["grounding: numbers"].answer == "unmeasured"
     assert names["grounding: numbers"].blocking

@@ -112,7 +112,8 @@ class Swaps:
 class Grounding:
     """What both candidates' answers say that their source does not: one score a row, smaller is better.
 
-    ``metric`` is one of ``unsupported_words``, ``unsupported_numbers`` and ``unsupported_names``.
+    ``metric`` is one of ``unsupported_words``, ``unsupported_numbers``, ``unsupported_names`` and
+    ``unentailed``.
     """
 
     metric: str

@@ -83,7 +83,7 @@ def _course(course: WatchedCourse | None) -> Step | None:
 
 def _unsupported(score: GroundingScore) -> Step:
     """Does it say more that its source does not hold than the right answers do?"""
-    what = score.metric.replace("_", " ")
+    what = metric_title(score.metric).lower()
     advice = (
         "It says what its source does not hold more often than the right answers do. Look for training rows "
         "whose answers say more than their source, and mend or remove them; add rows where the right answer "

@@ -16,6 +16,7 @@ from tunesmith.records import Dataset, Plan, Row, Scorecard
 from tunesmith.stages.answering import judging_identity, judging_of
 from tunesmith.stages.asking import Ask, asker, drawn, latency
 from tunesmith.stages.attacking import Before, answers_of, attack, label_order, right, scores_of
+from tunesmith.stages.entailing import entailment_sha256
 from tunesmith.stages.general_guards import measure_refusals, measure_secrets
 from tunesmith.stages.label_training import CALIBRATION_MASS
 from tunesmith.stages.opponents import OpponentsResult
@@ -84,6 +85,7 @@ def measure_guards(
         "judging": judging_identity(task),
         "base": session.base().sha256,
         "precision": plan.precision,
+        "entailment": entailment_sha256(task),
     }
     folder = session.folder.stage("guards", stage_key("guards", inputs, PACKAGES))
     measure = _measure if task.kind == "classify" else _measure_texts

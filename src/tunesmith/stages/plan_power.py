@@ -12,7 +12,7 @@ from tunesmith.stages.crossfit_plan import judged_counts, power_with_raised_vari
 from tunesmith.stages.session import Session
 from tunesmith.stats.levels import alpha_for_opening
 from tunesmith.stats.power_guards import guard_power, joint_power
-from tunesmith.task.kinds import GROUNDED_KINDS, GROUNDING_METRICS
+from tunesmith.task.kinds import GROUNDED_KINDS
 
 Spreads = tuple[float, float]
 
@@ -112,6 +112,7 @@ def _on_validation(session: Session, validation: Sequence[Row]) -> list[_Asked]:
     """Spoiled inputs, groups of people and grounding, against the best opponent on validation rows."""
     from tunesmith.evaluation.attacks import SPOILERS
     from tunesmith.evaluation.fairness import swaps_to_ask
+    from tunesmith.evaluation.grounding import grounding_metrics
     from tunesmith.evaluation.robustness import MEAN
 
     guards, spreads = session.task.guards, _answers(session)
@@ -130,7 +131,7 @@ def _on_validation(session: Session, validation: Sequence[Row]) -> list[_Asked]:
     grounding = guards.grounding
     if grounding is not None and grounding.blocking and session.task.kind in GROUNDED_KINDS:
         groups = len({row.group for row in validation})
-        for metric in GROUNDING_METRICS:
+        for metric in grounding_metrics(grounding.entailment is not None):
             name = f"grounding: {metric.removeprefix('unsupported_')}"
             found.append(_Asked(name, len(validation), groups, grounding.margin, SCORE_SPREADS))
     return found

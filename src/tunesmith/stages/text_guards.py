@@ -14,6 +14,7 @@ from tunesmith.records import Dataset, Plan, Row, Scorecard
 from tunesmith.stages.answering import judging_of
 from tunesmith.stages.asking import Ask, asker, drawn, latency
 from tunesmith.stages.attacking import Before, Scoring, answers_of, attack
+from tunesmith.stages.entailing import entailment_of
 from tunesmith.stages.general_guards import measure_refusals, measure_secrets
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.prompted import measure_prompted
@@ -115,8 +116,9 @@ def measure_texts(
     ]
     latencies.append(latency(train.validation.candidate, tuned, timed, warm=True))
 
-    grounding = measure_grounding(asked, own_answers, other_answers, task.kind)
-    grounded = grounding_scores(grounding, asked, leader.name, alpha_one_sided)
+    entails = entailment_of(task)
+    grounding = measure_grounding(asked, own_answers, other_answers, task.kind, entails)
+    grounded = grounding_scores(grounding, asked, leader.name, alpha_one_sided, entails)
     # JSON repeats its keys, and the values that training rows share; so do lists of labels.
     prose = task.kind not in ("extract", "tag")
     copied = None
