@@ -110,6 +110,8 @@ TITLES = {
     "unsupported_numbers": "Unsupported numbers",
     "unsupported_names": "Unsupported names",
     "unentailed": "Statements not entailed",
+    "ece": "Calibration error",
+    "brier": "Brier score",
     "unparsed": "Answers that are no label",
 }
 
