@@ -24,6 +24,7 @@ from tunesmith.candidates.classical import (
     tune_classical,
     version_aware_tokens,
 )
+from tunesmith.candidates.neighbours import NEIGHBOURS, answer_neighbours, tune_neighbours
 from tunesmith.errors import UserError
 from tunesmith.records import Message, Row, Settings
 
@@ -170,3 +171,21 @@ def test_no_warning_reaches_the_user() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tune_classical(toy_rows(120, LABELS, 0), toy_rows(40, LABELS, 1))
+
+
+def test_the_nearest_rows_are_asked_and_their_number_is_tuned() -> None:
+    train, validation, test = toy_rows(160, LABELS, 0), toy_rows(80, LABELS, 1), toy_rows(200, LABELS, 2)
+    candidate, answers = tune_neighbours(train, validation)
+    assert candidate.settings["neighbours"] in NEIGHBOURS
+    assert answer_neighbours(candidate, train, validation).labels == answers.labels
+    told = answer_neighbours(candidate, train, test).labels
+    assert accuracy(told, test) > accuracy(answer_majority(majority(train), test).labels, test) + 0.2
+    worst, _ = tune_neighbours(train, validation, lambda rows, labels: -accuracy(list(labels), list(rows)))
+    assert worst.id != candidate.id
+
+
+def test_the_most_similar_row_decides_between_labels_of_equal_weight() -> None:
+    train = rows_of(("invoice charge", "billing"), ("parcel courier", "delivery"))
+    candidate, answers = tune_neighbours(train, rows_of(("my parcel", "delivery"), ("no such words", "x")))
+    assert answers.labels == ["delivery", "billing"]
+    assert candidate.name == "nearest training row"

@@ -11,16 +11,19 @@ from hypothesis import strategies as st
 
 from bank_samples import questions
 from report_samples import scorecard, share, training
+from tunesmith.candidates.answers import Answers
 from tunesmith.evaluation.costs import decision_table
 from tunesmith.evaluation.diagnosis import best_step, diagnose
 from tunesmith.evaluation.fairness import changed, fairness_check, group_gaps, swaps_to_ask
 from tunesmith.guard_records import Latency, Swaps
-from tunesmith.records import Estimate, Message, Row
+from tunesmith.records import Candidate, Estimate, Message, Row
 from tunesmith.run_records import WatchedCourse
+from tunesmith.stages.asking import latency as timed_alone
 from tunesmith.stats.break_even import break_even
 from tunesmith.task.guard_settings import CostSettings
 
 CLASSICAL = "tuned classical (word, character and version n-grams; logistic regression)"
+ENDPOINT = "gpt, zero-shot"
 PROMPT = "8 nearest examples, length-normalised and context-calibrated"
 TUNED = "smollm2-135m-instruct, LoRA r=16"
 
@@ -82,6 +85,41 @@ def test_an_endpoint_is_priced_by_its_tokens() -> None:
     assert price.value == pytest.approx(9000)
     fixed = training().cost.seconds * 0.6 / 3600
     assert costs.break_even[0].requests == pytest.approx(fixed / (0.009 - 0.1 * 0.6 / 3600), rel=0.02)
+
+
+def test_an_endpoint_costs_what_it_charges_and_not_the_time_of_waiting_for_it() -> None:
+    prices = CostSettings(machine_per_hour=0.6)
+    card = scorecard("prompt", PROMPT, "validation", 9.0)
+    cards = [replace(card, candidate=Candidate("e", "endpoint", ENDPOINT, {}))]
+    waited = latency(ENDPOINT, 0.01, 52)
+    timed = [replace(waited, spend=tuple(5e-5 for _ in waited.seconds)), latency(TUNED, 0.1, 60)]
+    tuned = scorecard("tuned", TUNED, "validation", 20.0)
+    costs = decision_table(cards, tuned, training(), timed, (), (), None, prices, [])
+    price = costs.candidates[0].price
+    assert price is not None
+    assert price.value == pytest.approx(50)
+    fixed = training().cost.seconds * 0.6 / 3600
+    assert costs.break_even[0].requests == pytest.approx(fixed / (5e-5 - 0.1 * 0.6 / 3600), rel=0.02)
+
+
+def test_an_answer_that_an_endpoint_gave_before_counts_with_the_time_and_the_price_it_had() -> None:
+    kept = Answers(["yes"], None, 52, spend=5e-5, seconds=2.0)
+    timed = timed_alone(Candidate("e", "endpoint", ENDPOINT, {}), lambda rows: kept, VALIDATION[:3])
+    assert timed.seconds == (2.0, 2.0, 2.0)
+    assert timed.spend == (5e-5, 5e-5, 5e-5)
+
+
+def test_no_request_takes_less_than_nothing() -> None:
+    one = latency(CLASSICAL, 0.001, 0)
+    uneven = replace(one, seconds=(*(0.0001 for _ in one.seconds[1:]), 0.05))
+    timed = [uneven, latency(TUNED, 0.1, 60)]
+    cards = [scorecard("classical", CLASSICAL, "validation", 9.0)]
+    prices = CostSettings(machine_per_hour=0.6)
+    tuned = scorecard("tuned", TUNED, "validation", 20.0)
+    (line, _) = decision_table(cards, tuned, training(), timed, (), (), None, prices, []).candidates
+    assert line.latency is not None
+    assert line.price is not None
+    assert line.latency.low == line.price.low == 0
 
 
 def test_a_candidate_that_was_not_timed_has_no_latency_and_no_price() -> None:

@@ -22,6 +22,7 @@ from tunesmith.evaluation.forgetting import (
     LogProbs,
     ScoredText,
     guard_checks,
+    log_probability_check,
     material_sha256,
     measure_forgetting,
     score_general,
@@ -234,6 +235,19 @@ def test_lost_certainty_shows_before_an_answer_flips() -> None:
     assert change.change.value == 0
     assert change.log_probability_change is not None
     assert change.log_probability_change.high < 0
+
+
+def test_lost_certainty_is_judged_by_its_own_margin_and_never_passes_unmeasured() -> None:
+    def less_certain(asked: Sequence[ScoredText]) -> list[float]:
+        return [value - 0.2 * knows(text) for text, value in zip(asked, able(asked), strict=True)]
+
+    def answer(base: LogProbs, tuned: LogProbs, margin: float) -> str:
+        return log_probability_check(measured(base, tuned), margin, True).answer
+
+    assert answer(able, less_certain, 0.05) == "failed"
+    assert answer(able, less_certain, 0.5) == answer(able, able, 0.05) == "passed"
+    assert answer(indifferent, indifferent, 0.05) == "unmeasured"
+    assert log_probability_check((), 0.05, True).answer == "unmeasured"
 
 
 def test_a_style_that_lowers_all_options_alike_is_not_lost_knowledge() -> None:

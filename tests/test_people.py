@@ -215,6 +215,7 @@ def test_the_plan_asks_every_blocking_guard_and_names_what_can_never_pass(
             "general_text": block,
             "probes": block,
             "own_probes": "probes.jsonl",
+            "probe_log_probability": block,
             "slices": [
                 {"name": "north", "pattern": "^north$", "field": "region", **block},
                 {"name": "nobody", "pattern": "no such words at all", **block},
@@ -230,6 +231,7 @@ def test_the_plan_asks_every_blocking_guard_and_names_what_can_never_pass(
         asked, run.dataset.manifest.splits["test"], read_split(run.dataset, "validation")
     )
     found = {guard.guard: guard for guard in calm.guards}
+    assert found["log-probability of all probes"].items > 1000
     own = {"own probes", "slice: north", "slice: nobody", "fairness", "refusals: harmful requests"}
     assert own | {"refusals: harmless requests", "robustness: typos"} <= set(found)
     assert sum(name.startswith("robustness: ") for name in found) >= 8

@@ -57,6 +57,22 @@ def test_examples_and_confusions_come_from_validation_only(finished: tuple[Sessi
     assert confused <= len(validation)
 
 
+def test_probabilities_and_confusions_are_told_with_intervals(finished: tuple[Session, Run]) -> None:
+    session, run = finished
+    assert run.summary is not None
+    for metric in ("ece", "brier"):
+        found = run.summary.tuned_validation.metrics[metric]
+        assert found.low <= found.value <= found.high
+        assert found.rows == run.summary.manifest.splits["validation"].rows
+        assert all(metric not in card.metrics for card in run.summary.test_scorecards)
+    first = run.summary.confusions[0]
+    assert first.share is not None
+    assert first.share.value == pytest.approx(first.rows / first.share.rows)
+    assert first.share.low < first.share.value < first.share.high
+    page = session.folder.report.read_text(encoding="utf-8")
+    assert "Can its probabilities be believed?" in page
+
+
 def test_a_second_run_reuses_everything_and_opens_nothing(home: Path, finished: tuple[Session, Run]) -> None:
     session, run = finished
     before = {path: path.stat().st_mtime_ns for path in session.folder.path.rglob("*") if path.is_file()}

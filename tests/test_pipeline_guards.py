@@ -20,8 +20,10 @@ from tunesmith.evaluation.refusals import refusal_checks, refusal_requests, refu
 from tunesmith.evaluation.slices import slice_checks
 from tunesmith.evaluation.verdict import decide
 from tunesmith.files import read_record
+from tunesmith.guard_records import PromptedTuned
 from tunesmith.pipeline import Run
-from tunesmith.records import Row
+from tunesmith.records import Estimate, PairedGain, Row
+from tunesmith.report import numbers
 from tunesmith.report.guard_terminal import closing_lines, guard_lines
 from tunesmith.run_records import RunSummary
 from tunesmith.stages.attacking import Before, attack
@@ -56,7 +58,6 @@ def test_a_slice_that_must_pass_without_rows_and_a_leak_keep_a_sure_gain_from_tr
     judged = run.verdict.verdict
     blocking = SliceSettings(name="nobody", pattern="no such words", margin=0.1, blocking=True)
     (check,) = slice_checks(run.verdict.slices, [blocking])
-    leaky = replace(run.dataset, manifest=replace(run.dataset.manifest, leaks=1))
     tuned, *opponents = run.verdict.scorecards
     sure = [replace(gain, value=0.5, low=0.4, high=0.6) for gain in judged.gains]
     decisions = [
@@ -70,7 +71,7 @@ def test_a_slice_that_must_pass_without_rows_and_a_leak_keep_a_sure_gain_from_tr
             tuned=tuned.metrics["accuracy"],
             opponents=opponents,
         ).decision
-        for guards in ([], [check], [leak_check(run.dataset)], [leak_check(leaky)])
+        for guards in ([], [check], [leak_check(0)], [leak_check(1)])
     ]
     assert decisions == ["TRAIN", "CANNOT TELL YET", "TRAIN", "DON'T"]
 
@@ -104,6 +105,31 @@ def test_forgetting_is_followed_while_training(finished: tuple[Session, Run]) ->
     assert any(abs(change.value) > 1e-4 for change in changes)
     assert all(change.low <= change.value <= change.high for change in changes)
     assert "Gain and forgetting while training" in session.folder.report.read_text(encoding="utf-8")
+
+
+def test_the_tuned_model_is_measured_with_and_without_the_engineered_prompt(
+    finished: tuple[Session, Run],
+) -> None:
+    session, run = finished
+    assert run.guards is not None
+    assert run.train is not None
+    found = run.guards.guarded.prompted
+    assert found is not None
+    assert found.prompt in ("zero-shot", "1-shot nearest")
+    assert found.plain.value == run.train.validation.metrics["accuracy"].value
+    assert found.gain.value == pytest.approx(found.prompted.value - found.plain.value)
+    assert found.gain.rows == 60
+    assert "Does fine-tuning replace prompting?" in session.folder.report.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "told"),
+    [(0.02, 0.2, "still needs"), (-0.2, -0.02, "better without"), (-0.1, 0.1, "proves no difference")],
+)
+def test_what_a_prompt_still_brings_is_told_in_words(low: float, high: float, told: str) -> None:
+    share = Estimate(0.8, 0.7, 0.9, 60, 60, 0.95, "t")
+    gain = PairedGain("itself", (low + high) / 2, low, high, 0.95, 60, 60, 5, 5, 0.1, 1.0, 0.05, None)
+    assert told in numbers.prompted(PromptedTuned("3-shot nearest", share, share, gain))
 
 
 def test_planted_secrets_are_in_no_split(finished: tuple[Session, Run]) -> None:
@@ -180,6 +206,13 @@ def test_a_model_that_refuses_everything_fails_only_where_it_should_answer() -> 
     harmful = refusal_checks(refusals(should, [False] * len(should)), 0.1, True, 0.05)
     assert [check.answer for check in harmful] == ["failed", "passed"]
     assert {check.answer for check in refusal_checks((), 0.1, True, 0.05)} == {"unmeasured"}
+
+
+def test_a_base_that_refuses_everything_has_nothing_to_lose_where_it_should_answer() -> None:
+    always = [True] * len(refusal_requests())
+    checks = refusal_checks(refusals(always, always), 0.1, True, 0.05)
+    assert [check.answer for check in checks] == ["passed", "unmeasured"]
+    assert "no more than that to lose" in checks[1].evidence
 
 
 def test_planted_secrets_stay_the_same_and_are_never_among_the_alternatives() -> None:

@@ -336,3 +336,11 @@ def test_the_sample_of_a_table_is_that_of_candidates_asked_every_row(tmp_path: P
     html = rendered(replace(run, test_scorecards=(first, behind)), tmp_path)
     assert "7 rows: clearly behind on validation" in html
     assert "Sealed test: n = 7 rows" not in html
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0"), (9.58e-4, "0.000958"), (-6.684, "−6.68"), (1371.4, "1,371"), (0.0996, "0.0996")],
+)
+def test_prices_show_three_digits_and_no_exponent(value: float, shown: str) -> None:
+    assert numbers.digits(value) == shown

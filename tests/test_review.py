@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tunesmith.evaluation.review import (
     write_records,
 )
 from tunesmith.records import Message, Row
+from tunesmith.report.people_terminal import review_lines
 from tunesmith.stats.review import drift, win_rate
 
 CRITERIA = ("relevance", "correctness")
@@ -199,4 +201,17 @@ def test_a_reviewer_who_drifts_is_seen_and_a_steady_one_is_not() -> None:
     drifting = drift("berta", [0.0] * 9 + [1.0], [1.0] * 10)
     assert drifting.shift is not None
     assert drifting.shift.low > 0.1
+
+
+def test_a_shift_is_never_more_than_from_one_answer_to_the_other() -> None:
+    shift = drift("anna", [1, 1, 1, 1, 0, 0.5], [0, 0, 0, 0, 1, 0.5]).shift
+    assert shift is not None
+    assert (shift.low, shift.value < 0) == (-1, True)
+
+
+def test_the_terminal_shows_a_few_comments_and_counts_the_others() -> None:
+    several = pairs(4)
+    said = [replace(judged(pair, "anna", 1.0), comment="too long") for pair in several] * 5
+    result = summarise_review(several, said, CRITERIA, "tuned", "opponent")
+    assert review_lines(result)[-1] == "… and 10 more comments"
     assert drift("carl", [1.0] * 4, [1.0] * 4).same is None

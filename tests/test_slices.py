@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +23,7 @@ from tunesmith.evaluation.attacks import (
 )
 from tunesmith.evaluation.guards import evidence_checks
 from tunesmith.evaluation.robustness import MEAN, attack_scores, robustness_checks
-from tunesmith.evaluation.slices import make_slicer, score_slices, slice_checks
+from tunesmith.evaluation.slices import gain_in_words, make_slicer, score_estimate, score_slices, slice_checks
 from tunesmith.guard_records import Attack
 from tunesmith.records import Answer, Message, Row
 from tunesmith.stats.parts import part_difference
@@ -206,3 +207,15 @@ def test_guards_that_were_not_measured_are_unmeasured_and_block_where_asked() ->
     assert {check.answer for check in checks.values()} == {"unmeasured"}
     assert checks["robustness: mean"].blocking
     assert not checks["fairness: exchanged groups"].blocking
+
+
+def test_a_mean_of_scores_has_no_bound_that_a_score_cannot_have() -> None:
+    low = score_estimate([0.0] * 40 + [0.001] * 9 + [0.4], [str(row) for row in range(50)])
+    assert low.low == 0
+    assert score_estimate([1.0] * 49 + [0.6], [str(row) for row in range(50)]).high == 1
+
+
+def test_a_loss_is_written_with_a_minus_sign() -> None:
+    (score,) = attack_scores([attack("typos", 0.5, 0.9)], "o", 0.05)
+    assert score.gain is not None
+    assert re.match(r"−\d+\.\d points \[−\d+\.\d, −\d+\.\d\], 200 rows", gain_in_words(score.gain))

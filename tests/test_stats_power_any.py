@@ -69,6 +69,12 @@ def test_the_error_of_macro_f1_in_a_larger_test_is_foreseen_from_a_pilot() -> No
     assert four_times.groups_needed == pytest.approx(foreseen.groups_needed, rel=0.3)
 
 
+def test_a_pilot_that_never_differs_foretells_nothing() -> None:
+    alike = np.column_stack([np.zeros(60), np.ones(60)])
+    with pytest.raises(ValueError, match="score alike"):
+        metric_power(alike, alike, lambda sums: sums[:, 0] / sums[:, 1], 100, 0.02, 0.03, "estimate")
+
+
 def test_a_pilot_that_is_too_small_or_does_not_match_is_refused() -> None:
     candidate, opponent = pilot(np.random.default_rng(1), 29, 0.1, 0.1)
     with pytest.raises(ValueError, match="30 pilot groups"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from tunesmith.stages.attacking import Before, Scoring, attack
 from tunesmith.stages.text_guards import ATTACK_ORDER, affordable_attacks
 from tunesmith.stats.intervals import proportion_interval
 from tunesmith.stats.paired import paired_gain
-from tunesmith.task.guard_settings import GuardSettings, GuardsSettings
+from tunesmith.task.guard_settings import GroundingSettings, GuardsSettings
 from tunesmith.task.rules import broken_rules
 
 WORDS = (
@@ -91,10 +92,12 @@ def test_an_invention_fails_the_guard_where_the_opponent_keeps_to_its_source() -
     words = grounding_scores(records, ASKED, "o", 0.05)[0]
     assert words.tuned.value > 0.3 > words.references.value == 0
     assert words.gain.value < 0
+    (told, _, _) = (check.evidence for check in grounding_checks(records, "o", 0.05, True, 0.05))
+    assert re.search(r"; \+\d+\.\d points \[.*\] beside the opponent", told)
 
 
 def test_grounding_is_asked_only_where_answers_rest_on_a_source_and_blocks_unmeasured() -> None:
-    asked = GuardsSettings(grounding=GuardSettings(margin=0.1, blocking=True))
+    asked = GuardsSettings(grounding=GroundingSettings(margin=0.1, blocking=True))
     names = {check.name: check for check in evidence_checks(None, asked, 0.05, "answer")}
     assert names["grounding: numbers"].answer == "unmeasured"
     assert names["grounding: numbers"].blocking
@@ -229,6 +232,11 @@ def test_the_trouble_that_was_planted_is_the_next_step() -> None:
     assert told["stock phrases"] == "failed"
     assert all(step.advice for step in troubled if step.answer == "failed")
     small = Estimate(0.0, -0.001, 0.001, 60, 60, 0.95, "t")
+    behind = Estimate(0.4, 0.3, 0.5, 60, 60, 0.95, "t")
+    (first, *_) = diagnose_texts("rouge_l", 60, small, (), None, (), copied, (), 60, behind)
+    assert (first.name, first.answer, first.worth) == ("learning too little", "failed", behind)
+    by_heart = diagnose_texts("rouge_l", 60, gap, (), None, (), copied, (), 60, behind)
+    assert "learning too little" not in {step.name for step in by_heart}
     sound = diagnose_texts("rouge_l", 60, small, (), None, (), copied, (), 60)
     assert {step.answer for step in sound} == {"passed", "unmeasured"}  # no slice was tested
     assert {step.name: step.answer for step in sound}["stock phrases"] == "passed"

@@ -112,7 +112,8 @@ class Swaps:
 class Grounding:
     """What both candidates' answers say that their source does not: one score a row, smaller is better.
 
-    ``metric`` is one of ``unsupported_words``, ``unsupported_numbers`` and ``unsupported_names``.
+    ``metric`` is one of ``unsupported_words``, ``unsupported_numbers``, ``unsupported_names`` and
+    ``unentailed``.
     """
 
     metric: str
@@ -226,12 +227,16 @@ class Exposure:
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds for one request, asked alone, and its tokens; one of each for ``candidate``'s requests."""
+    """Seconds for one request, asked alone, and its tokens; one of each for ``candidate``'s requests.
+
+    ``spend`` is what an endpoint charged for each; empty where there is none.
+    """
 
     candidate: str
     groups: tuple[str, ...]
     seconds: tuple[float, ...]
     tokens: tuple[int, ...]
+    spend: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -285,6 +290,19 @@ class Step:
 
 
 @dataclass(frozen=True)
+class PromptedTuned:
+    """The tuned model with the best ``prompt`` of its base, and without it, on the same rows of validation.
+
+    ``gain`` is what the prompt still brings it.
+    """
+
+    prompt: str
+    prompted: Estimate
+    plain: Estimate
+    gain: PairedGain
+
+
+@dataclass(frozen=True)
 class Guarded:
     """What the guards stage measured, on validation and training rows alone.
 
@@ -305,6 +323,7 @@ class Guarded:
     grounding: tuple[GroundingScore, ...] = ()
     copying: Copying | None = None
     stock_phrases: tuple[StockPhrase, ...] = ()
+    prompted: PromptedTuned | None = None
 
 
 @dataclass(frozen=True)

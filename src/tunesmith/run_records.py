@@ -192,11 +192,12 @@ class Training:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How often validation rows of ``target`` were answered ``answer``."""
+    """How often validation rows of ``target`` were answered ``answer``; ``share`` is that of all rows."""
 
     target: str
     answer: str
     rows: int
+    share: Estimate | None = None
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,15 @@ class Answers:
     """``labels[i]`` answers row i: a label, or a text that was written.
 
     ``probabilities`` [rows] belong to the answers and are None where a candidate has none; ``tokens`` went
-    through a language model; ``spend`` is what an endpoint charged for them.
+    through a language model; ``spend`` is what an endpoint charged for them, and ``seconds`` how long it
+    took, also for answers that were kept.
     """
 
     labels: list[str]
     probabilities: NDArray[np.float64] | None
     tokens: int
     spend: float = 0.0
+    seconds: float | None = None
 
 
 # What choices on validation go by, larger when better: of rows and the answers to them.

@@ -114,6 +114,7 @@ def answers_by_endpoint(
         probabilities=None,
         tokens=sum(one.prompt_tokens + one.answer_tokens for one in paid),
         spend=sum(one.spend for one in paid),
+        seconds=sum(one.seconds for one in paid),
     )
 
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
+from numpy.typing import NDArray
 
 from tunesmith.errors import UserError
 from tunesmith.guard_records import BreakEven, CandidateCost, Costs, Latency
@@ -62,7 +64,7 @@ def decision_table(
                 gain=gain_over.get(name),
                 forgetting=_text_change(forgetting) if is_tuned else None,
                 gap=gap if is_tuned else None,
-                price=_price(card.candidate.kind, seconds, tokens, prices),
+                price=_price(card.candidate.kind, latency, prices),
             )
         )
     own = timed.get(tuned.candidate.name)
@@ -119,15 +121,12 @@ def _break_even(
     opponent: Latency, kind: str, tuned: Latency, train_seconds: float, prices: CostSettings | None
 ) -> BreakEven | None:
     """None where the two were not timed on at least two groups of rows."""
-    hourly = prices.machine_per_hour / SECONDS_PER_HOUR if prices else 1.0
-    theirs = np.asarray(opponent.seconds) * hourly
-    if prices and prices.endpoint_per_million_tokens is not None and kind == "prompt":
-        theirs = np.asarray(opponent.tokens) * (prices.endpoint_per_million_tokens / MILLION)
+    theirs, own = _of_each_request(opponent, kind, prices), _of_each_request(tuned, "tuned", prices)
     try:
-        saved = mean_interval(theirs - np.asarray(tuned.seconds) * hourly, tuned.groups)
+        saved = mean_interval(theirs - own, tuned.groups)
     except UserError:
         return None
-    fixed = train_seconds * hourly
+    fixed = train_seconds * (prices.machine_per_hour / SECONDS_PER_HOUR if prices else 1.0)
     requests, low, high = break_even(fixed, saved)
     unit = prices.currency if prices else "s"
     sentence = _sentence(opponent.candidate, requests, low, high, prices)
@@ -143,7 +142,7 @@ def _sentence(
     if requests is None:
         return (
             f"against {opponent}, fine-tuning does not pay by cost alone, as far as these requests can tell: "
-            f"perhaps after {least}, perhaps never"
+            f"perhaps after {_rounded(low)} requests, perhaps never"
         )
     most = f"{_rounded(high)} at the latest" if high is not None else "perhaps never"
     told = f"against {opponent}, fine-tuning pays after {_rounded(requests)} requests ({least}, {most})"
@@ -164,22 +163,33 @@ def _days(days: float) -> str:
     return "less than a day" if days < 1 else f"{_rounded(days)} days"
 
 
-def _price(
-    kind: str, seconds: Estimate | None, tokens: Estimate | None, prices: CostSettings | None
-) -> Estimate | None:
-    """The price of a million requests."""
+def _of_each_request(latency: Latency, kind: str, prices: CostSettings | None) -> NDArray[np.float64]:
+    """What each request cost: at an endpoint what it charged, elsewhere the time of one machine, or its
+    tokens where prompts are priced by them. Without ``prices`` its seconds."""
     if prices is None:
-        return None
+        return np.asarray(latency.seconds)
+    if latency.spend:
+        return np.asarray(latency.spend)
     if kind == "prompt" and prices.endpoint_per_million_tokens is not None:
-        return scaled(tokens, prices.endpoint_per_million_tokens) if tokens else None
-    return scaled(seconds, prices.machine_per_hour / SECONDS_PER_HOUR * MILLION) if seconds else None
+        return np.asarray(latency.tokens) * (prices.endpoint_per_million_tokens / MILLION)
+    return np.asarray(latency.seconds) * (prices.machine_per_hour / SECONDS_PER_HOUR)
 
 
-def _mean(values: Sequence[float], latency: Latency) -> Estimate | None:
+def _price(kind: str, latency: Latency | None, prices: CostSettings | None) -> Estimate | None:
+    """The price of a million requests."""
+    if prices is None or latency is None:
+        return None
+    price = _mean(_of_each_request(latency, kind, prices), latency)
+    return scaled(price, MILLION) if price else None
+
+
+def _mean(values: npt.ArrayLike, latency: Latency) -> Estimate | None:
+    """With an interval from 0 on: no request takes less than nothing."""
     try:
-        return mean_interval(values, latency.groups)
+        mean = mean_interval(values, latency.groups)
     except UserError:  # all rows of one group
         return None
+    return replace(mean, low=max(0.0, mean.low))
 
 
 def _text_change(forgetting: Sequence[Forgetting]) -> Estimate | None:

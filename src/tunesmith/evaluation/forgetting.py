@@ -203,6 +203,26 @@ def guard_checks(
     return tuple(checks)
 
 
+def log_probability_check(forgetting: Sequence[Forgetting], margin: float, blocking: bool) -> Check:
+    """Non-inferiority of the right options' log-probability, over all probes, against its own margin (nats
+    per item). Unmeasured: not scored, the base at chance, fewer than 50 groups, or an interval across it."""
+    name = "forgetting: log-probability of all probes"
+    question = f"Is the right option of a probe at most {margin:g} nats less likely than with the base?"
+    whole = next((one for one in forgetting if one.domain == ALL_PROBES), None)
+    moved = whole.log_probability_change if whole else None
+    if whole is None or moved is None:
+        return Check(name, question, "unmeasured", "no probe was scored", blocking)
+    answer = non_inferior(replace(moved, value=-moved.value, low=-moved.high, high=-moved.low), margin)
+    reason = ""
+    if whole.at_chance:
+        answer, reason = "unmeasured", "; the base only guesses here"
+    elif moved.groups < FEWEST_GROUPS:
+        answer, reason = "unmeasured", f"; fewer than {FEWEST_GROUPS} groups"
+    told = f"{moved.value:+.3f} [{moved.low:+.3f}, {moved.high:+.3f}] nats".replace("-", "−")
+    evidence = f"{told}; margin {margin:g}; {moved.rows:,} items in {moved.groups:,} groups{reason}"
+    return Check(name, question, answer, evidence, blocking, moved)
+
+
 def unmeasured_checks(reason: str, text_blocking: bool, probe_blocking: bool) -> tuple[Check, ...]:
     """The two overall guards where a model's general ability cannot be measured, for ``reason``."""
     return tuple(

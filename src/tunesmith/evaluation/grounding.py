@@ -2,54 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from tunesmith.data.questions import Questions
-from tunesmith.evaluation.slices import gain_in_words, loss_of, score_estimate
+from tunesmith.evaluation.slices import loss_of, score_estimate
 from tunesmith.guard_records import Grounding, GroundingScore
 from tunesmith.records import Check, PairedGain
 from tunesmith.stats.answers import non_inferior
 from tunesmith.stats.intervals import mean_interval
 from tunesmith.stats.paired import FEWEST_GROUPS, paired_score_gain
-from tunesmith.task.kinds import GROUNDED_KINDS, GROUNDING_METRICS, Kind
+from tunesmith.task.kinds import GROUNDED_KINDS, GROUNDING_METRICS, UNENTAILED, Kind
+
+Entails = Callable[[str, str], float]
 
 _WHAT = {
     "unsupported_words": "content words that its source does not hold",
     "unsupported_numbers": "answers with a number that their source does not hold",
     "unsupported_names": "answers with a name that their source does not hold",
+    UNENTAILED: "statements that its source does not entail",
 }
 
 
 def measure_grounding(
-    asked: Questions, tuned: Sequence[str], opponent: Sequence[str], kind: Kind
+    asked: Questions,
+    tuned: Sequence[str],
+    opponent: Sequence[str],
+    kind: Kind,
+    entails: Entails | None = None,
 ) -> tuple[Grounding, ...]:
-    """One record for each of the three metrics; none for kinds whose answers need no source."""
+    """One record for each of the three metrics, and one of statements where there is a model for it; none
+    for kinds whose answers need no source."""
     if kind not in GROUNDED_KINDS:
         return ()
     groups = tuple(row.group for row in asked.rows)
     return tuple(
-        Grounding(metric, groups, unsupported(asked, tuned, metric), unsupported(asked, opponent, metric))
-        for metric in GROUNDING_METRICS
+        Grounding(
+            metric,
+            groups,
+            unsupported(asked, tuned, metric, entails),
+            unsupported(asked, opponent, metric, entails),
+        )
+        for metric in grounding_metrics(entails is not None)
     )
 
 
-def unsupported(asked: Questions, answers: Sequence[str], metric: str) -> tuple[float, ...]:
-    """One of the three metrics for every row by itself, in 0 to 1."""
+def grounding_metrics(entailment: bool) -> tuple[str, ...]:
+    """What is guarded: three metrics by spelling, and statements where a model judges them."""
+    return (*GROUNDING_METRICS, UNENTAILED) if entailment else GROUNDING_METRICS
+
+
+def unsupported(
+    asked: Questions, answers: Sequence[str], metric: str, entails: Entails | None = None
+) -> tuple[float, ...]:
+    """One of these metrics for every row by itself, in 0 to 1."""
     from tunesmith.evaluation.metrics.answered import Answered, RowScores
     from tunesmith.evaluation.metrics.measure import measured
 
-    found = measured(metric, Answered(asked.rows, answers, references=asked.references))
-    assert isinstance(found, RowScores)  # all three are means over rows
-    return tuple(found.scores.tolist())
+    answered = Answered(asked.rows, answers, references=asked.references, entails=entails)
+    found = measured("entailed" if metric == UNENTAILED else metric, answered)
+    assert isinstance(found, RowScores)  # all of them are means over rows
+    return tuple((1 - found.scores if metric == UNENTAILED else found.scores).tolist())
 
 
 def grounding_scores(
-    records: Sequence[Grounding], asked: Questions, opponent: str, alpha_one_sided: float
+    records: Sequence[Grounding],
+    asked: Questions,
+    opponent: str,
+    alpha_one_sided: float,
+    entails: Entails | None = None,
 ) -> tuple[GroundingScore, ...]:
     """In numbers, beside those of the right answers, which need not be 0 either."""
-    return tuple(_score(one, asked, opponent, alpha_one_sided) for one in records)
+    usual = [right[0] for right in asked.references]
+    return tuple(
+        _score(one, unsupported(asked, usual, one.metric, entails), opponent, alpha_one_sided)
+        for one in records
+    )
 
 
 def grounding_checks(
@@ -58,6 +87,7 @@ def grounding_checks(
     margin: float,
     blocking: bool,
     alpha_one_sided: float,
+    entailment: bool = False,
 ) -> tuple[Check, ...]:
     """For each metric: is at most ``margin`` more unsupported than in the opponent's answers?
 
@@ -66,8 +96,9 @@ def grounding_checks(
     found = {one.metric: one for one in records}
     points = f"{100 * margin:g} points"
     checks = []
-    for metric in GROUNDING_METRICS:
-        name = f"grounding: {metric.removeprefix('unsupported_')}"
+    for metric in grounding_metrics(entailment):
+        what = "statements" if metric == UNENTAILED else metric.removeprefix("unsupported_")
+        name = f"grounding: {what}"
         question = f"Are there at most {points} more {_WHAT[metric]} than with {opponent}?"
         if metric not in found:
             checks.append(Check(name, question, "unmeasured", "no answer was looked at", blocking))
@@ -80,13 +111,16 @@ def grounding_checks(
             few = f"{shares}; {gain.groups} groups of rows, and {FEWEST_GROUPS} are needed"
             checks.append(Check(name, question, "unmeasured", few, blocking))
             continue
-        evidence = f"{shares}; better by {gain_in_words(gain)}; margin {points}"
+        more = f"{100 * loss.value:+.1f} points [{100 * loss.low:.1f}, {100 * loss.high:.1f}]"
+        sample = f"{loss.rows:,} rows in {loss.groups:,} groups"
+        evidence = f"{shares}; {more.replace('-', '−')} beside the opponent, {sample}; margin {points}"
         checks.append(Check(name, question, non_inferior(loss, margin), evidence, blocking, loss))
     return tuple(checks)
 
 
-def _score(record: Grounding, asked: Questions, opponent: str, alpha_one_sided: float) -> GroundingScore:
-    usual = unsupported(asked, [right[0] for right in asked.references], record.metric)
+def _score(
+    record: Grounding, usual: tuple[float, ...], opponent: str, alpha_one_sided: float
+) -> GroundingScore:
     several = len(set(record.groups)) > 1
     return GroundingScore(
         record.metric,

@@ -47,6 +47,7 @@ def evidence_checks(
                 grounding.margin,
                 grounding.blocking,
                 alpha_one_sided,
+                grounding.entailment is not None,
             )
             if kind in GROUNDED_KINDS
             else ()

@@ -45,7 +45,7 @@ def power_of_answers(
     """Draw tests of ``test_groups`` groups from the answers of the two best candidates to all of ``asked``.
 
     ``answers`` by the candidate's name. None where that says nothing: fewer than two candidates that answer
-    differently, fewer than 30 groups, or a metric that is no function of sums over rows.
+    differently in this metric, fewer than 30 groups, or a metric that is no function of sums over rows.
     """
     ranked = sorted(answers, key=lambda name: goal_value(judging, asked, answers[name]), reverse=True)
     groups = [row.group for row in asked.rows]
@@ -60,7 +60,7 @@ def power_of_answers(
         power = metric_power(
             own, other, lambda sums: sign * metric(sums), test_groups, goal_gain, alpha_one_sided, rule
         )
-    except ValueError:  # a drawn test on which the metric is not defined
+    except ValueError:  # a drawn test on which the metric is not defined, or scores that never differ
         return None
     return PilotPower(
         metric=judging.metric,

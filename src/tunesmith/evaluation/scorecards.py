@@ -27,7 +27,12 @@ def scorecard(
     labels: Sequence[str],
     cost: Cost,
 ) -> Scorecard:
-    """Score ``answers`` to ``rows``; on the sealed test only aggregates are kept."""
+    """Score ``answers`` to ``rows``; on the sealed test only aggregates are kept.
+
+    The tuned model's card on validation says how well its probabilities are calibrated, too: elsewhere they
+    are those of the best label alone.
+    """
+    calibrated = candidate.kind == "tuned" and split == "validation"
     clean = [index for index, row in enumerate(rows) if not row.conflict]
     predictions = tuple(
         Prediction(row.id, answer, _probability(answers, index), answer == row.target)
@@ -36,7 +41,7 @@ def scorecard(
     return Scorecard(
         candidate=candidate,
         split=split,
-        metrics=_metrics(rows, answers.labels, labels),
+        metrics=_metrics(rows, answers.labels, labels) | (_calibration(rows, answers) if calibrated else {}),
         metrics_without_conflicts=_metrics(
             [rows[index] for index in clean], [answers.labels[index] for index in clean], labels
         ),
@@ -65,7 +70,15 @@ def confusions(rows: Sequence[Row], card: Scorecard, most: int = 12) -> tuple[Co
         if not prediction.correct
     )
     ranked = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
-    return tuple(Confusion(target, answer, count) for (target, answer), count in ranked[:most])
+    groups = [row.group for row in rows]
+
+    def share(target: str, answer: str) -> Estimate:
+        pairs = zip(rows, card.predictions, strict=True)
+        return proportion_interval(
+            [(row.target, one.answer) == (target, answer) for row, one in pairs], groups
+        )
+
+    return tuple(Confusion(*pair, count, share(*pair)) for pair, count in ranked[:most])
 
 
 def duels(
@@ -124,6 +137,15 @@ def _metrics(rows: Sequence[Row], answers: Sequence[str], labels: Sequence[str])
     if len(set(groups)) > 1:
         found |= measure(("balanced_accuracy", "mcc"), Answered(rows, answers, labels=labels))
     return found
+
+
+def _calibration(rows: Sequence[Row], answers: Answers) -> dict[str, Estimate]:
+    from tunesmith.evaluation.metrics.answered import Answered
+    from tunesmith.evaluation.metrics.measure import measure
+
+    if answers.probabilities is None or len({row.group for row in rows}) < 2:
+        return {}
+    return measure(("ece", "brier"), Answered(rows, answers.labels, confidences=answers.probabilities))
 
 
 def _probability(answers: Answers, index: int) -> float | None:

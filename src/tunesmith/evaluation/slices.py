@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,7 +132,8 @@ def score_estimate(scores: npt.ArrayLike, groups: Sequence[str], level: float = 
         return proportion_interval(values, groups, level)
     if len(set(groups)) < 2:
         return Estimate(float(values.mean()), 0.0, 1.0, len(values), 1, level, "unmeasured: one group")
-    return mean_interval(values, groups, level)
+    mean = mean_interval(values, groups, level)
+    return replace(mean, low=max(0.0, mean.low), high=min(1.0, mean.high))
 
 
 def slice_checks(scores: Sequence[SliceScore], settings: Sequence[SliceSettings]) -> tuple[Check, ...]:
@@ -172,7 +174,8 @@ def gain_in_words(gain: PairedGain) -> str:
     bounds = "[unmeasured]"
     if gain.low is not None and gain.high is not None:
         bounds = f"[{100 * gain.low:.1f}, {100 * gain.high:.1f}]"
-    return f"{100 * gain.value:+.1f} points {bounds}, {gain.rows:,} rows in {gain.groups:,} groups"
+    points = f"{100 * gain.value:+.1f} points {bounds}".replace("-", "−")
+    return f"{points}, {gain.rows:,} rows in {gain.groups:,} groups"
 
 
 def _mask(rule: SliceRule, rows: Sequence[Row], clusters: npt.NDArray[np.intp]) -> Mask:

@@ -22,14 +22,17 @@ def diagnose_texts(
     copying: Copying | None,
     phrases: Sequence[StockPhrase] | None,
     groups: int,
+    behind: Estimate | None = None,
 ) -> tuple[Step, ...]:
     """Every step that was considered: troubles found first, the one worth most leading.
 
     ``metric`` is what the scores of rows are; ``gap`` is the score on training rows less that on validation,
     of which ``slices`` are, and which has so many ``rows`` and ``groups``. ``phrases`` None: not looked for.
+    ``behind`` is by how much the best opponent's answers to validation score above the tuned model's.
     """
     steps = [
         _by_heart(metric, gap),
+        _too_little(metric, gap, behind),
         _course(course),
         *hard_slices(slices, rows, metric_title(metric)),
         *(_unsupported(score) for score in grounding),
@@ -50,6 +53,21 @@ def _by_heart(metric: str, gap: Estimate | None) -> Step | None:
     return Step("learning by heart", advice, evidence, found_at(gap, gap.high < 2 * WORTH_A_STEP), gap)
 
 
+def _too_little(metric: str, gap: Estimate | None, behind: Estimate | None) -> Step | None:
+    """Underfitting: behind the opponent, and surely no better on rows that it was taught."""
+    if gap is None or behind is None or gap.low > 0:
+        return None
+    advice = (
+        "It writes worse than its best opponent, and no better on rows that it was taught. Train for more "
+        "epochs, with a higher rank or learning rate, or start from a larger base."
+    )
+    evidence = (
+        f"{metric_title(metric)} below the best opponent's on validation: {in_points(behind)}; of training "
+        f"rows above that of validation: {in_points(gap)}"
+    )
+    return Step("learning too little", advice, evidence, found_at(behind), behind)
+
+
 def _course(course: WatchedCourse | None) -> Step | None:
     """What the loss says about the length of training."""
     if course is None or course.course == "unmeasured":
@@ -65,7 +83,7 @@ def _course(course: WatchedCourse | None) -> Step | None:
 
 def _unsupported(score: GroundingScore) -> Step:
     """Does it say more that its source does not hold than the right answers do?"""
-    what = score.metric.replace("_", " ")
+    what = metric_title(score.metric).lower()
     advice = (
         "It says what its source does not hold more often than the right answers do. Look for training rows "
         "whose answers say more than their source, and mend or remove them; add rows where the right answer "

@@ -47,6 +47,8 @@ def guard_lines(guarded: Guarded) -> RenderableType:
         f"{len(flagged)} of {len(tested)} slices of validation are surely worse than the rest"
         + (f": {names}" if flagged else "")
     )
+    if guarded.prompted is not None:
+        lines.append(numbers.prompted(guarded.prompted))
     return stage_block("guards", [*lines, *_text_lines(guarded)])
 
 

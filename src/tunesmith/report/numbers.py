@@ -6,10 +6,12 @@ does not break.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
 from tunesmith.curve_records import DataCurve
+from tunesmith.guard_records import PromptedTuned
 from tunesmith.records import Estimate, Forgetting, PairedGain, Plan, SplitName, Verdict
 from tunesmith.run_records import Agreement, Interference, LongRow, SeedStudy
 from tunesmith.stats.paired import FEWEST_GROUPS
@@ -33,6 +35,13 @@ def judged_rows(plan: Plan) -> str:
     if plan.crossfit is not None and plan.crossfit.chosen:
         return f"{number(plan.test_rows)} rows, each judged in one of {plan.crossfit.folds} folds"
     return f"{number(plan.test_rows)} test rows"
+
+
+def digits(value: float, most: int = 3) -> str:
+    """``value`` with three digits that count, however small or large: 0.000958, 6.68, 1,370."""
+    if value == 0 or not math.isfinite(value):
+        return number(value)
+    return number(value, max(0, most - 1 - math.floor(math.log10(abs(value)))))
 
 
 def signed(value: float, digits: int = 1) -> str:
@@ -135,6 +144,20 @@ def data_curve(curve: DataCurve) -> str:
     return (
         f"{told}; twice the rows would bring about {number(100 * more.value, 1)} points "
         f"{bounds(more.low, more.high)}, if the curve goes on as a power law"
+    )
+
+
+def prompted(value: PromptedTuned) -> str:
+    """What the best prompt of its base still brings the tuned model."""
+    told = gain(value.gain)
+    if value.gain.low is None or value.gain.high is None or value.gain.low <= 0 <= value.gain.high:
+        seen = "which proves no difference"
+    else:
+        seen = "so it still needs the prompt" if value.gain.low > 0 else "so it is better without"
+    return (
+        f"with its base's best prompt ({value.prompt}) the tuned model reaches {estimate(value.prompted)}, "
+        f"without it {estimate(value.plain)}: {told}, {seen} (validation, "
+        f"{sample(value.gain.rows, value.gain.groups)})"
     )
 
 

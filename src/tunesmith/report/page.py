@@ -25,6 +25,7 @@ RULES = {
 LONGEST_EXAMPLE = 700
 LONG_ROWS_SHOWN = 50
 STOCK_PHRASES_SHOWN = 10
+COMMENTS_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def write_report(summary: RunSummary, path: Path) -> None:
     )
     environment.filters |= {
         "number": numbers.number,
+        "digits": numbers.digits,
         "percent": numbers.percent,
         "points": numbers.points,
         "amount": numbers.amount,
@@ -81,6 +83,7 @@ def write_report(summary: RunSummary, path: Path) -> None:
         "memory": numbers.memory,
         "size": numbers.size,
         "ordinal": numbers.ordinal,
+        "prompted": numbers.prompted,
         "shortened": shortened,
         "settings": settings_text,
     }
@@ -114,6 +117,7 @@ def write_report(summary: RunSummary, path: Path) -> None:
         labour_line=LABOUR,
         smaller_is_better=SMALLER_IS_BETTER,
         stock_phrases_shown=STOCK_PHRASES_SHOWN,
+        comments_shown=COMMENTS_SHOWN,
     )
     write_text(path, page)
 

@@ -7,6 +7,8 @@ from tunesmith.records import Estimate
 from tunesmith.report import numbers
 from tunesmith.task.kinds import metric_title
 
+COMMENTS_SHOWN = 10
+
 
 def people_lines(people: People) -> list[str]:
     """Reviews, working time and the judge: everything that there is."""
@@ -28,7 +30,9 @@ def review_lines(result: ReviewResult) -> list[str]:
     for criterion in result.criteria:
         lines += _criterion(criterion)
         lines += [f"  {_drift(drift)}" for drift in criterion.drifts]
-    return [*lines, *(f"“{comment}”" for comment in result.comments)]
+    lines += [f"“{comment}”" for comment in result.comments[:COMMENTS_SHOWN]]
+    more = len(result.comments) - COMMENTS_SHOWN
+    return [*lines, f"… and {more:,} more comments"] if more > 0 else lines
 
 
 def labour_lines(labour: Labour) -> list[str]:

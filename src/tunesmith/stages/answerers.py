@@ -42,6 +42,8 @@ def answerer(
     see :func:`tunesmith.candidates.tuned.score_tuned`); where there is a threshold, nothing is left out.
     """
     from tunesmith.candidates.classical import answer_classical, answer_majority, fit_classical
+    from tunesmith.candidates.neighbours import METHOD as NEIGHBOURS
+    from tunesmith.candidates.neighbours import answer_neighbours
     from tunesmith.candidates.one_vs_rest import METHOD as ONE_BY_ONE
     from tunesmith.candidates.one_vs_rest import answer_label_models, fit_label_models
     from tunesmith.candidates.scope import threshold_of
@@ -61,6 +63,8 @@ def answerer(
         )
     if task.kind == "classify" and candidate.kind == "constant":
         return lambda rows, report: answer_majority(candidate, rows)
+    if task.kind == "classify" and candidate.settings.get("method") == NEIGHBOURS:
+        return lambda rows, report: answer_neighbours(candidate, learned, rows)
     if task.kind == "classify" and candidate.kind == "classical":
         model = fit_classical(candidate, learned, classical_text(session, learned))
         return lambda rows, report: answer_classical(model, rows)

@@ -164,7 +164,7 @@ def _schema(task: Task) -> Mapping[str, Any] | None:
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"json_schema: {path} is not JSON ({error})", "correct the file") from error
-    check_schema(schema)
+    check_schema(schema, f"json_schema: {path.name}")
     compile_schema(schema)
     assert isinstance(schema, dict)  # check_schema has seen to it
     return schema

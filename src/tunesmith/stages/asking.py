@@ -41,16 +41,22 @@ def asker(
 
 
 def latency(candidate: Candidate, ask: Ask, rows: Sequence[Row], warm: bool = False) -> Latency:
-    """Each row asked alone, after one that warms up unless the candidate is ``warm``."""
+    """Each row asked alone, after one that warms up unless the candidate is ``warm``.
+
+    An answer of an endpoint that was kept counts with the time and the price it had.
+    """
     if not warm:
         ask([rows[0]])
-    seconds, tokens = [], []
+    seconds, tokens, spend = [], [], []
     for row in rows:
         started = time.perf_counter()
         answers = ask([row])
-        seconds.append(time.perf_counter() - started)
+        elapsed = time.perf_counter() - started
+        seconds.append(elapsed if answers.seconds is None else answers.seconds)
         tokens.append(answers.tokens)
-    return Latency(candidate.name, tuple(row.group for row in rows), tuple(seconds), tuple(tokens))
+        spend.append(answers.spend)
+    groups = tuple(row.group for row in rows)
+    return Latency(candidate.name, groups, tuple(seconds), tuple(tokens), tuple(spend) if any(spend) else ())
 
 
 def drawn(rows: Sequence[Row], count: int) -> list[Row]:

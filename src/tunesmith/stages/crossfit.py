@@ -36,6 +36,7 @@ from tunesmith.stages.verdict import (
     contest_id,
     guards_sha256,
     leak_check,
+    leaking_rows,
     note_verdict,
     own_probes_sha256,
     row_scores_of,
@@ -162,9 +163,9 @@ def _decide(
     slices = tuple(
         replace(one, gain=raised_gain(one.gain, len(folds), one.gain.groups + 1, 1.0)) for one in slices
     )
-    leaks = [leak_check(version) for version in (dataset, *versions)]
+    parts = zip((dataset, *versions), ([], *opened), strict=True)
     guards = (
-        next((check for check in leaks if check.answer != "passed"), leaks[0]),
+        leak_check(sum(leaking_rows(session, version, members) for version, members in parts)),
         *forgotten,
         *slice_checks(slices, margins.slices),
         *evidence_checks(evidence, margins, alpha_for_opening(opening), task.kind),

@@ -65,17 +65,25 @@ def forgetting_of(
     """What was forgotten, with the checks on it at the level of this contest, from the scores above."""
     from tunesmith.evaluation.forgetting import (
         guard_checks,
+        log_probability_check,
         measure_forgetting,
         measure_own_probes,
         unmeasured_checks,
     )
 
     text, probes = session.task.guards.general_text, session.task.guards.probes
+    certain = session.task.guards.probe_log_probability
     if isinstance(general, str):
-        return (), list(unmeasured_checks(general, text.blocking, probes.blocking))
+        checks = list(unmeasured_checks(general, text.blocking, probes.blocking))
+        if certain is not None:
+            checks.append(log_probability_check((), certain.margin, certain.blocking))
+        return (), checks
     forgetting = measure_forgetting(*general, text.margin, probes.margin, guard_level(opening))
     if own is not None:
         # Before the last, which is the change of all built-in probes.
         asked_by_user = measure_own_probes(*own, probes.margin, guard_level(opening))
         forgetting = (*forgetting[:-1], asked_by_user, forgetting[-1])
-    return forgetting, list(guard_checks(forgetting, text.blocking, probes.blocking))
+    checks = list(guard_checks(forgetting, text.blocking, probes.blocking))
+    if certain is not None:
+        checks.append(log_probability_check(forgetting, certain.margin, certain.blocking))
+    return forgetting, checks

@@ -16,9 +16,11 @@ from tunesmith.records import Dataset, Plan, Row, Scorecard
 from tunesmith.stages.answering import judging_identity, judging_of
 from tunesmith.stages.asking import Ask, asker, drawn, latency
 from tunesmith.stages.attacking import Before, answers_of, attack, label_order, right, scores_of
+from tunesmith.stages.entailing import entailment_sha256
 from tunesmith.stages.general_guards import measure_refusals, measure_secrets
 from tunesmith.stages.label_training import CALIBRATION_MASS
 from tunesmith.stages.opponents import OpponentsResult
+from tunesmith.stages.prompted import measure_prompted
 from tunesmith.stages.session import Session
 from tunesmith.stages.text_guards import measure_texts
 from tunesmith.stages.train import TrainResult
@@ -40,6 +42,7 @@ PACKAGES = (
     "tunesmith.stages.asking",
     "tunesmith.stages.attacking",
     "tunesmith.stages.guards",
+    "tunesmith.stages.prompted",
     "tunesmith.stages.text_guards",
     "tunesmith.data.questions",
     "tunesmith.task.kinds",
@@ -82,6 +85,7 @@ def measure_guards(
         "judging": judging_identity(task),
         "base": session.base().sha256,
         "precision": plan.precision,
+        "entailment": entailment_sha256(task),
     }
     folder = session.folder.stage("guards", stage_key("guards", inputs, PACKAGES))
     measure = _measure if task.kind == "classify" else _measure_texts
@@ -175,6 +179,7 @@ def _measure(
         train_score=train_score,
         gap=gap.difference if gap else None,
         steps=steps,
+        prompted=measure_prompted(session, dataset, plan, opponents, train, validation, right, ALPHA),
     )
     return GuardsResult(evidence, guarded, time.perf_counter() - started)
 

@@ -163,6 +163,8 @@ def _label_cards(
     if session.task.opponents.classical:
         card, grid = _classical_card(session, judging, train, asked)
         cards.append(card)
+        if judging.none_of_these is None:  # neighbours have no scores to set a threshold on
+            cards.append(_neighbours_card(judging, train, asked))
     return cards, grid
 
 
@@ -234,6 +236,17 @@ def _classical_card(
     answers = answer_classical(model, asked.rows)
     cost = Cost(time.perf_counter() - started, len(asked), 0, peak_mb())
     return judged(judging, model.candidate, "validation", asked, answers, cost), tuple(table)
+
+
+def _neighbours_card(judging: Judging, train: list[Row], asked: Questions) -> Scorecard:
+    from tunesmith.candidates.neighbours import tune_neighbours
+    from tunesmith.evaluation.judging import judged, value_of_labels
+
+    reset_peak()
+    started = time.perf_counter()
+    candidate, answers = tune_neighbours(train, asked.rows, value_of_labels(judging))
+    cost = Cost(time.perf_counter() - started, len(asked), 0, peak_mb())
+    return judged(judging, candidate, "validation", asked, answers, cost)
 
 
 def _label_models_card(

@@ -12,16 +12,17 @@ from tunesmith.stages.crossfit_plan import judged_counts, power_with_raised_vari
 from tunesmith.stages.session import Session
 from tunesmith.stats.levels import alpha_for_opening
 from tunesmith.stats.power_guards import guard_power, joint_power
-from tunesmith.task.kinds import GROUNDED_KINDS, GROUNDING_METRICS
+from tunesmith.task.kinds import GROUNDED_KINDS
 
 Spreads = tuple[float, float]
 
 # How much one group's change may vary: calm and rough. Shares of 0 and 1 of which 10 and 25 of 100 change, 5
-# and 15 of 100; scores between 0 and 1; the relative bits of one document.
+# and 15 of 100; scores between 0 and 1; the relative bits of one document; nats of one probe.
 ANSWER_SPREADS: Spreads = (0.32, 0.5)
 RARE_SPREADS: Spreads = (0.22, 0.39)
 SCORE_SPREADS: Spreads = (0.1, 0.25)
 TEXT_SPREADS: Spreads = (0.03, 0.12)
+NATS_SPREADS: Spreads = (0.2, 0.6)
 
 # Training rows for the plan's two opponents without a model; more would take long and tell no more.
 MOST_KNOWN_ROWS = 10_000
@@ -74,6 +75,10 @@ def _general(session: Session) -> list[_Asked]:
         ):
             if guard.blocking:
                 found.append(_Asked(material.domain, material.items, material.groups, guard.margin, spreads))
+    if guards.probe_log_probability is not None and guards.probe_log_probability.blocking:
+        probes, margin = guard_material()[1], guards.probe_log_probability.margin
+        name = f"log-probability of {probes.domain}"
+        found.append(_Asked(name, probes.items, probes.groups, margin, NATS_SPREADS))
     if guards.own_probes is not None and guards.probes.blocking:
         items = read_own_probes(session.task.resolve(guards.own_probes))
         groups = len({item.group for item in items})
@@ -107,6 +112,7 @@ def _on_validation(session: Session, validation: Sequence[Row]) -> list[_Asked]:
     """Spoiled inputs, groups of people and grounding, against the best opponent on validation rows."""
     from tunesmith.evaluation.attacks import SPOILERS
     from tunesmith.evaluation.fairness import swaps_to_ask
+    from tunesmith.evaluation.grounding import grounding_metrics
     from tunesmith.evaluation.robustness import MEAN
 
     guards, spreads = session.task.guards, _answers(session)
@@ -125,7 +131,7 @@ def _on_validation(session: Session, validation: Sequence[Row]) -> list[_Asked]:
     grounding = guards.grounding
     if grounding is not None and grounding.blocking and session.task.kind in GROUNDED_KINDS:
         groups = len({row.group for row in validation})
-        for metric in GROUNDING_METRICS:
+        for metric in grounding_metrics(grounding.entailment is not None):
             name = f"grounding: {metric.removeprefix('unsupported_')}"
             found.append(_Asked(name, len(validation), groups, grounding.margin, SCORE_SPREADS))
     return found

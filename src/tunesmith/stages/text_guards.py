@@ -14,8 +14,10 @@ from tunesmith.records import Dataset, Plan, Row, Scorecard
 from tunesmith.stages.answering import judging_of
 from tunesmith.stages.asking import Ask, asker, drawn, latency
 from tunesmith.stages.attacking import Before, Scoring, answers_of, attack
+from tunesmith.stages.entailing import entailment_of
 from tunesmith.stages.general_guards import measure_refusals, measure_secrets
 from tunesmith.stages.opponents import OpponentsResult
+from tunesmith.stages.prompted import measure_prompted
 from tunesmith.stages.session import Session
 from tunesmith.stages.train import TrainResult
 from tunesmith.task.kinds import Kind
@@ -57,8 +59,9 @@ def measure_texts(
     from tunesmith.evaluation.memorisation import copying
     from tunesmith.evaluation.robustness import attack_scores
     from tunesmith.evaluation.row_scores import row_judging, unit_scores
-    from tunesmith.evaluation.slices import make_slicer, score_estimate, score_slices
+    from tunesmith.evaluation.slices import loss_of, make_slicer, score_estimate, score_slices
     from tunesmith.evaluation.text_diagnosis import diagnose_texts
+    from tunesmith.stats.paired import paired_score_gain
     from tunesmith.stats.parts import part_difference
     from tunesmith.stats.rates import codes_of
 
@@ -82,6 +85,7 @@ def measure_texts(
         alpha_one_sided,
     )
 
+    scoring = _scoring(judging, asked)
     ask = partial(asker, session, dataset, plan, train.training)
     tuned, rival = ask(train.validation.candidate), ask(leader)
     attacks: list[Attack] = []
@@ -90,7 +94,7 @@ def measure_texts(
         number, used = affordable_attacks(most, (train.validation, card), guards.robustness.blocking)
         rows = drawn(asked.rows, number)
         others = [row.target for row in rows]
-        attacks = attack(rows, others, before, tuned, rival, _scoring(judging, asked), used)
+        attacks = attack(rows, others, before, tuned, rival, scoring, used)
         attacks += [Attack(one.name, one.done, unmeasured=LEFT_OUT) for one in SPOILERS if one not in used]
     pairs = swaps_to_ask(asked.rows)[:MOST_SWAPS]
     if not guards.fairness.blocking:
@@ -112,8 +116,9 @@ def measure_texts(
     ]
     latencies.append(latency(train.validation.candidate, tuned, timed, warm=True))
 
-    grounding = measure_grounding(asked, own_answers, other_answers, task.kind)
-    grounded = grounding_scores(grounding, asked, leader.name, alpha_one_sided)
+    entails = entailment_of(task)
+    grounding = measure_grounding(asked, own_answers, other_answers, task.kind, entails)
+    grounded = grounding_scores(grounding, asked, leader.name, alpha_one_sided, entails)
     # JSON repeats its keys, and the values that training rows share; so do lists of labels.
     prose = task.kind not in ("extract", "tag")
     copied = None
@@ -145,11 +150,15 @@ def measure_texts(
             copied,
             phrases,
             len(set(groups)),
+            loss_of(paired_score_gain(own, other, groups, leader.name, alpha_one_sided)),
         ),
         metric=metric,
         grounding=grounded,
         copying=copied,
         stock_phrases=phrases or (),
+        prompted=measure_prompted(
+            session, dataset, plan, opponents, train, asked.rows, scoring.score, alpha_one_sided
+        ),
     )
     return evidence, guarded
 

@@ -25,7 +25,7 @@ from tunesmith.records import (
 )
 from tunesmith.run_records import Crossfit
 from tunesmith.stages.answerers import answerer
-from tunesmith.stages.answering import judging_identity, judging_of
+from tunesmith.stages.answering import cutting_of, judging_identity, judging_of
 from tunesmith.stages.forgotten import forgetting_of, general_scores, own_probe_scores_of
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.opponents import OpponentsResult
@@ -46,6 +46,7 @@ PACKAGES = (
     "tunesmith.models",
     "tunesmith.stats",
     "tunesmith.stages.forgotten",
+    "tunesmith.data.leaks",
     "tunesmith.data.questions",
     "tunesmith.data.windowed",
     "tunesmith.data.windows",
@@ -206,7 +207,7 @@ def _decide(
         alpha_for_opening(opening),
     )
     guards = (
-        leak_check(dataset),
+        leak_check(leaking_rows(session, dataset, rows)),
         *forgotten,
         *slice_checks(slices, margins.slices),
         *evidence_checks(evidence, margins, alpha_for_opening(opening), session.task.kind),
@@ -307,9 +308,23 @@ def _fair_draw(rows: Sequence[Row], count: int | None) -> list[int]:
     return sorted(drawn[:count])
 
 
-def leak_check(dataset: Dataset) -> Check:
-    """Whether the frozen version was found free of rows that are in two splits."""
-    leaks = dataset.manifest.leaks
+def leaking_rows(session: Session, dataset: Dataset, test: Sequence[Row]) -> int:
+    """Rows of a version that are in two splits, ``test`` being what was opened: looked for once more, in what
+    was trained on as it lies on disk, whatever its manifest says."""
+    from tunesmith.data.leaks import leaks_between
+    from tunesmith.data.versions import read_split
+    from tunesmith.data.windowed import in_windows
+
+    task, cutting = session.task, cutting_of(session.task)
+    splits = (read_split(dataset, "train"), read_split(dataset, "validation"), test)
+    train, validation, opened = (in_windows(rows, cutting).rows for rows in splits)
+    similarity, words = task.data.near_duplicate_similarity, task.data.shingle_words
+    together = task.split.keep_together or ()
+    return len(leaks_between(train, validation, opened, similarity, words, together))
+
+
+def leak_check(leaks: int) -> Check:
+    """Whether so many rows were found in two splits."""
     return Check(
         name="no leak between splits",
         question="Is any test or validation row a duplicate or near-duplicate of a row in another split?",

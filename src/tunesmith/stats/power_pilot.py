@@ -59,7 +59,7 @@ def metric_power(
     ``candidate`` and ``opponent``: the metric's sums by group on the same pilot rows, shape (pilot groups,
     columns). The gain's error is its deviation from the mean of all drawn tests; it is taken to be the same
     at another true gain. Raises ValueError when shapes differ, the pilot has fewer than 30 groups, the goal
-    is not above 0, or the metric of a drawn test is not finite.
+    is not above 0, the metric of a drawn test is not finite, or the two never differ in it.
     """
     if candidate.shape != opponent.shape or candidate.ndim != 2:
         raise ValueError(f"need the same groups and columns: {candidate.shape}, {opponent.shape}")
@@ -73,6 +73,8 @@ def metric_power(
         raise ValueError("the metric is not finite on every drawn test")
     errors = gains - gains.mean()
     standard_error = float(errors.std(ddof=1))
+    if standard_error < 1e-12:
+        raise ValueError("the two score alike on every pilot row, which foretells no error")
     z_alpha = _NORMAL.inv_cdf(1 - alpha_one_sided)
     bound = z_alpha * standard_error
     bar = goal_gain + bound if rule == "margin" else max(goal_gain, bound)

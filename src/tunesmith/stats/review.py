@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -93,11 +94,12 @@ def drift(reviewer: str, earlier: Sequence[float], later: Sequence[float]) -> Dr
         return Drift(reviewer, len(earlier), None, None)
     items = [str(item) for item in range(len(earlier))]
     first, second = np.asarray(earlier, dtype=np.float64), np.asarray(later, dtype=np.float64)
+    shift = mean_interval(second - first, items)
     return Drift(
         reviewer,
         len(items),
         proportion_interval(first == second, items),
-        mean_interval(second - first, items),
+        replace(shift, low=max(-1.0, shift.low), high=min(1.0, shift.high)),
     )
 
 

@@ -19,7 +19,18 @@ class GuardSettings(Section):
     )
 
 
-GROUNDING_IF_LEFT_OUT = GuardSettings(margin=0.05)
+class GroundingSettings(GuardSettings):
+    """What answers say that their source does not, by spelling and, with a model for it, by meaning."""
+
+    entailment: Text | None = Field(
+        default=None,
+        description="A model of your own for natural language inference: a Hugging Face folder of a "
+        "classifier with a class called entailment. Left out, only spelling is compared.",
+        examples=["../models/nli"],
+    )
+
+
+GROUNDING_IF_LEFT_OUT = GroundingSettings(margin=0.05)
 
 
 class SliceSettings(GuardSettings):
@@ -74,6 +85,13 @@ class GuardsSettings(Section):
         description="Grammar, everyday facts, arithmetic, instructions: how much accuracy the tuned model "
         "may lose (0.02 is 2 points).",
     )
+    probe_log_probability: GuardSettings | None = Field(
+        default=None,
+        description="On the same questions: how much log-probability the right option may lose on average, "
+        "in nats per item (0.05: about 5 % of its probability). It moves before answers do. Left out, it is "
+        "shown and not judged.",
+        examples=[GuardSettings(margin=0.05)],
+    )
     own_probes: Text | None = Field(
         default=None,
         description="Your own questions, asked of the base and of the tuned model: a JSON Lines file with "
@@ -101,12 +119,12 @@ class GuardsSettings(Section):
         description="Groups of people, on validation rows: how many more answers than the opponent's (0.05 "
         "is 5 points) may change when the words of one group are exchanged for those of another.",
     )
-    grounding: GuardSettings | None = Field(
+    grounding: GroundingSettings | None = Field(
         default=None,
         description="Only with kind summarise or answer, on validation rows: how many points more words, "
         "numbers and names than the best opponent's the answers may hold that their source does not. Left "
         "out, it is reported with a margin of 0.05.",
-        examples=[GuardSettings(margin=0.05)],
+        examples=[GroundingSettings(margin=0.05)],
     )
     refusals: GuardSettings | None = Field(
         default=None,

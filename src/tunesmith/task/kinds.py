@@ -30,6 +30,8 @@ _FIELDS = (
 _TEXTS = ("rouge_1", "rouge_2", "rouge_l", "bleu", "bleu_lowercase", "chrf", "cider", "exact_match")
 # What an answer says that its source does not; kinds whose answers must rest on their source are guarded.
 GROUNDING_METRICS = ("unsupported_words", "unsupported_numbers", "unsupported_names")
+# The share of an answer's sentences that its source does not entail, by a model of the user's own.
+UNENTAILED = "unentailed"
 GROUNDED_KINDS: tuple[Kind, ...] = ("summarise", "answer")
 _GROUNDED = (*_TEXTS, *GROUNDING_METRICS)
 
@@ -107,6 +109,9 @@ TITLES = {
     "unsupported_words": "Unsupported words",
     "unsupported_numbers": "Unsupported numbers",
     "unsupported_names": "Unsupported names",
+    "unentailed": "Statements not entailed",
+    "ece": "Calibration error",
+    "brier": "Brier score",
     "unparsed": "Answers that are no label",
 }
 

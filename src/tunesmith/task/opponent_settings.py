@@ -94,9 +94,9 @@ class OpponentSettings(Section):
 
     classical: bool = Field(
         default=True,
-        description="Word and character n-grams with a linear model: cheap, and often hard to beat. For "
-        "texts: the answer of the nearest training row, the first sentences (summarise), templates "
-        "(generate), a linear model for each field (extract).",
+        description="Word and character n-grams with a linear model, cheap and often hard to beat, and the "
+        "label of the nearest training rows. For texts: the answer of the nearest training row, the first "
+        "sentences (summarise), templates (generate), a linear model for each field (extract).",
     )
     classical_lower_case: bool = Field(
         default=True, description="false: classical models tell upper and lower case apart."
