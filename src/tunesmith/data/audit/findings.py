@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from tunesmith.data.parsed import BadRecord
-from tunesmith.records import Answer, Row, SplitName
+from tunesmith.records import Answer, AuditAnswer, Row, SplitName
 from tunesmith.task.audit_settings import AuditSettings
 from tunesmith.task.kinds import Kind
 
@@ -100,3 +100,16 @@ def answered(
     """``failed`` where there are findings above a note, else ``passed``."""
     failed = any(finding.severity != "note" for finding in findings)
     return CheckResult(check, "failed" if failed else "passed", summary, tuple(findings), sampled_rows)
+
+
+def recorded(results: Sequence[CheckResult]) -> tuple[AuditAnswer, ...]:
+    """What a manifest keeps of an audit: each answer with its number of findings and of different rows."""
+    return tuple(
+        AuditAnswer(
+            result.check,
+            result.answer,
+            len(result.findings),
+            len({row for finding in result.findings for row in finding.rows}),
+        )
+        for result in results
+    )

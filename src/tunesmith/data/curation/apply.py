@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from tunesmith.data.audit.characters import composed, decoded, without_controls, without_html
-from tunesmith.data.audit.findings import AuditData, CheckResult
+from tunesmith.data.audit.findings import AuditData, CheckResult, recorded
 from tunesmith.data.audit.texts import text_of
 from tunesmith.data.curation.plan import RepairPlan
 from tunesmith.data.curation.review import QueueItem, ReviewAnswer
@@ -22,7 +22,7 @@ from tunesmith.data.leaks import leak_partners
 from tunesmith.data.splits import Split
 from tunesmith.errors import UserError
 from tunesmith.files import atomic_path, canonical_json
-from tunesmith.records import Row, SetAside, SplitName
+from tunesmith.records import AuditAnswer, Row, SetAside, SplitName
 
 Action = Literal["fix", "drop", "set_aside"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -77,13 +77,17 @@ class Change:
 
 @dataclass(frozen=True)
 class Repaired:
-    """What a plan made of a split. ``unapplied`` names repairs that had to be left out, and why."""
+    """What a plan made of a split. ``unapplied`` names repairs that had to be left out, and why.
+
+    ``checks`` are the answers of the audit that the plan was applied to.
+    """
 
     split: Split
     changes: tuple[Change, ...]
     set_aside: tuple[Row, ...]
     queue: tuple[QueueItem, ...]
     unapplied: tuple[str, ...]
+    checks: tuple[AuditAnswer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,12 @@ def apply_plan(
     conflicts = _conflicts(kept, by_input)
     unapplied = tuple(f"{rows:,} rows: {reason}" for reason, rows in sorted(skipped.items()))
     return Repaired(
-        _new_split(split, kept, changes, conflicts), tuple(changes), tuple(set_aside), tuple(queue), unapplied
+        _new_split(split, kept, changes, conflicts),
+        tuple(changes),
+        tuple(set_aside),
+        tuple(queue),
+        unapplied,
+        recorded(results),
     )
 
 
