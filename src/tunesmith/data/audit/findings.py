@@ -64,9 +64,9 @@ class Finding:
 
     ``rows`` are indices into the data, the most certain first. ``evidence`` is a sentence with its
     numbers. ``fixed`` holds, for a ``fix``, the text that each row would get, in the order of ``rows``;
-    ``field`` says which ("input", "target", or "rejected" of a preference pair). A fix of the input replaces
-    the content of one message: ``turn`` counts from the end of the input, -1 is the last message before the
-    answer.
+    ``field`` says which ("input", "target", "rejected" of a preference pair, or "column": one that is kept
+    beside the row, named by ``column``). A fix of the input replaces the content of one message: ``turn``
+    counts from the end of the input, -1 is the last message before the answer.
     """
 
     kind: str
@@ -74,9 +74,10 @@ class Finding:
     rows: tuple[int, ...]
     evidence: str
     repair: Repair
-    field: Literal["input", "target", "rejected"] | None = None
+    field: Literal["input", "target", "rejected", "column"] | None = None
     fixed: tuple[str, ...] | None = None
     turn: int = -1
+    column: str | None = None
 
 
 @dataclass(frozen=True)
