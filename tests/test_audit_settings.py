@@ -156,7 +156,7 @@ def test_unusable_rows_keep_no_check_from_running_and_are_left_out_on_request(tm
         ({"domain": "colour"}, "audit.domain: the data has no further column 'colour' (found: opened, "),
         ({"groups": ["region", "label"]}, "audit.groups: the data has no further column 'label'"),
         ({"benchmarks": ["nowhere.jsonl"]}, "no such file"),
-        ({"oldest": "last year"}, "a day, as 2024-05-31"),
+        ({"oldest": "last year"}, "a day of the calendar, as 2024-05-31"),
         ({"languages": ["English"]}, "a language by its two letters"),
     ],
 )
