@@ -19,10 +19,16 @@ PRIVATE_CHECKS = ("private data", "secrets", "names of people")
 
 @dataclass(frozen=True)
 class LengthLimit:
-    """The base's context. ``count_tokens`` gives a row's tokens as rendered for it, answer included."""
+    """The base's context. ``count_tokens`` gives a row's tokens as rendered for it, answer included.
+
+    ``beside_tokens`` and ``turn_tokens`` are what a row can have at most beside the bytes of its texts: once,
+    and for each turn and the answer.
+    """
 
     count_tokens: Callable[[Row], int]
     context_tokens: int
+    beside_tokens: int = 256
+    turn_tokens: int = 64
 
 
 def _no_base() -> str:
