@@ -133,10 +133,16 @@ def test_no_tokenizer_is_loaded_where_all_rows_are_surely_short(
     tmp_path: Path, general_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tunesmith.models import tokenizing
+    from tunesmith.models.catalog import Base
 
-    loaded: list[object] = []
+    loaded: list[Base] = []
     load = tokenizing.load_tokenizer
-    monkeypatch.setattr(tokenizing, "load_tokenizer", lambda base: loaded.append(base) or load(base))
+
+    def counted(base: Base) -> tokenizing.BaseTokenizer:
+        loaded.append(base)
+        return load(base)
+
+    monkeypatch.setattr(tokenizing, "load_tokenizer", counted)
     base = tmp_path / "roomy"
     shutil.copytree(general_base, base)
     config = json.loads((base / "config.json").read_text())

@@ -33,9 +33,12 @@ from tunesmith.data.curation.review import (
     write_queue,
 )
 from tunesmith.data.curation.subset import MEASURES, Measure, select_rows
+from tunesmith.data.differences import compare
 from tunesmith.data.exchange import write_csv, write_jsonl
+from tunesmith.data.sources import Source
 from tunesmith.data.splits import Split, SplitSpec, split_rows
 from tunesmith.data.tables import write_rows
+from tunesmith.data.versions import AppliedRepair, freeze
 from tunesmith.errors import UserError
 from tunesmith.records import Message, Row, SplitName
 
@@ -201,6 +204,16 @@ def test_private_data_in_kept_columns_is_found_and_taken_out_of_training_rows(tm
     write_changes(tmp_path / "changes", repaired.changes)
     (change,) = read_changes(tmp_path / "changes")
     assert (change.field, change.column, change.after) == ("column", "contact", "[EMAIL_1]")
+    source = Source(data.rows, (), (), "", "", len(data.rows), ())
+    first = freeze(tmp_path / "v", task="t", source=source, split=split, spec=SPEC)
+    repair = AppliedRepair(first.manifest.version, "0" * 64, repaired.changes)
+    second = freeze(tmp_path / "v", task="t", source=source, split=repaired.split, spec=SPEC, repair=repair)
+    (row,) = compare(first, second).rows
+    assert (row.what, row.before, row.after) == (
+        "changed",
+        "contact: anna@example.com",
+        "contact: [EMAIL_1]",
+    )
 
 
 def test_repairs_of_one_text_follow_each_other() -> None:
