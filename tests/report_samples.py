@@ -7,6 +7,7 @@ import random
 from dataclasses import replace
 
 from tunesmith.files import content_hash
+from tunesmith.power_records import PowerPoint
 from tunesmith.records import (
     Answer,
     Candidate,
@@ -20,7 +21,6 @@ from tunesmith.records import (
     Manifest,
     PairedGain,
     Plan,
-    PowerPoint,
     Scorecard,
     SetAside,
     Settings,

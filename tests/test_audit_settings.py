@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,10 @@ import yaml
 from rich.console import Console
 
 from bank_samples import questions
-from tunesmith.data.audit.findings import CheckResult
+from tunesmith.data.audit.findings import CheckResult, LengthLimit
 from tunesmith.errors import UserError
-from tunesmith.records import SetAside
-from tunesmith.stages.audit import audit, stored_audit
+from tunesmith.records import Message, SetAside
+from tunesmith.stages.audit import audit, length_limit, stored_audit
 from tunesmith.stages.curate import plan_path, write_plan
 from tunesmith.stages.data import make_dataset
 from tunesmith.stages.session import Session
@@ -127,6 +129,44 @@ def test_lengths_are_counted_with_the_tokenizer_of_a_base_that_is_there(
     assert rows_of(checked(there, "lengths")["lengths"], "too long") == {ROWS}
 
 
+def test_no_tokenizer_is_loaded_where_all_rows_are_surely_short(
+    tmp_path: Path, general_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunesmith.models import tokenizing
+    from tunesmith.models.catalog import Base
+
+    loaded: list[Base] = []
+    load = tokenizing.load_tokenizer
+
+    def counted(base: Base) -> tokenizing.BaseTokenizer:
+        loaded.append(base)
+        return load(base)
+
+    monkeypatch.setattr(tokenizing, "load_tokenizer", counted)
+    base = tmp_path / "roomy"
+    shutil.copytree(general_base, base)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 8192}))
+    there = session(tmp_path, base=str(base))
+    limit = length_limit(there)
+    assert isinstance(limit, LengthLimit)
+    assert limit.context_tokens == 8192
+    assert (
+        checked(there, "lengths")["lengths"].summary == "Every row fits into 8,192 tokens; none is near it."
+    )
+    assert not loaded
+    for text in ("é" * 40, "a b" * 30, "\U0001f600" * 9):  # the bound holds for rows as they are rendered
+        row = questions(1)[0]
+        row = replace(row, messages=(*row.messages, Message("assistant", text), Message("user", text)))
+        size = len(row.text.encode()) + len(row.target.encode())
+        assert limit.count_tokens(row) <= size + limit.beside_tokens + 4 * limit.turn_tokens
+    assert len(loaded) == 1
+    tokenizer = json.loads((base / "tokenizer.json").read_text())
+    (base / "tokenizer.json").write_text(json.dumps({**tokenizer, "normalizer": {"type": "NFKC"}}))
+    assert isinstance(length_limit(there), LengthLimit)
+    assert len(loaded) == 2
+
+
 def test_unusable_rows_keep_no_check_from_running_and_are_left_out_on_request(tmp_path: Path) -> None:
     found = session(tmp_path)
     with (tmp_path / "rows.jsonl").open("a") as stream:
@@ -156,7 +196,7 @@ def test_unusable_rows_keep_no_check_from_running_and_are_left_out_on_request(tm
         ({"domain": "colour"}, "audit.domain: the data has no further column 'colour' (found: opened, "),
         ({"groups": ["region", "label"]}, "audit.groups: the data has no further column 'label'"),
         ({"benchmarks": ["nowhere.jsonl"]}, "no such file"),
-        ({"oldest": "last year"}, "a day, as 2024-05-31"),
+        ({"oldest": "last year"}, "a day of the calendar, as 2024-05-31"),
         ({"languages": ["English"]}, "a language by its two letters"),
     ],
 )

@@ -132,6 +132,24 @@ def test_the_sealed_test_is_shown_only_when_it_is_spent(bank: TaskFolder, capsys
     assert lines[1].data["candidates"] == ["shown to a person"]
 
 
+def test_a_version_says_what_the_audit_of_its_source_answered(bank: TaskFolder, capsys: Captured) -> None:
+    assert run("audit", "--check", "duplicates", "--check", "encoding") == 1
+    assert run("freeze") == 0
+    capsys.readouterr()
+    assert run("show", "--rows", "1") == 0
+    assert "its source's audit: 1 passed; 1 failed (duplicates: 14 rows)" in capsys.readouterr().out
+    Path("bank/task.yaml").write_text(
+        Path("bank/task.yaml").read_text().replace("data:\n", "data:\n  plan: repair-plan.yaml\n", 1)
+    )
+    assert run("plan") == 0
+    assert run("freeze") == 0
+    capsys.readouterr()
+    assert run("show", "--rows", "1", "--json") == 0
+    answers = {check["check"]: check["answer"] for check in result(capsys)["checks"]}
+    assert answers.keys() == checks.CHECKS.keys()
+    assert (answers["duplicates"], answers["encoding"]) == ("failed", "passed")
+
+
 def test_export_writes_all_or_the_best_rows(bank: TaskFolder, capsys: Captured) -> None:
     assert run("freeze") == 0
     capsys.readouterr()

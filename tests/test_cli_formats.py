@@ -134,6 +134,31 @@ def test_settings_that_make_no_sense_are_told(capsys: Captured, setting: str, to
     assert told in capsys.readouterr().err
 
 
+def test_a_task_begun_from_data_with_broken_rows_leaves_these_out(capsys: Captured) -> None:
+    rows = [json.dumps({"text": text(n), "label": WORDS[n % 3]}) for n in range(200)]
+    Path("good.jsonl").write_text("\n".join(rows))
+    assert main(["new", "good", "--data", "good.jsonl"]) == 0
+    assert "\n  #unusable: refuse\n" in Path("good/task.yaml").read_text()
+    assert "left out" not in capsys.readouterr().out
+    rows[6], rows[9] = '{"text": "cut o', json.dumps({"text": "no label"})
+    Path("a.jsonl").write_text("\n".join(rows))
+    assert main(["new", "mine", "--data", "a.jsonl"]) == 0
+    told = "2 rows that cannot be used of 200: a.jsonl:7, a.jsonl:10 (broken JSON at column 10"
+    assert f"left out, as the task says with data.unusable: set_aside: {told}" in capsys.readouterr().out
+    written = Path("mine/task.yaml").read_text()
+    assert "\n  unusable: set_aside\n" in written
+    assert f"Seen: {told}" in " ".join(written.replace("\n  # ", " ").split())
+    assert main(["data", "freeze", "mine/task.yaml"]) == 0
+    capsys.readouterr()
+    assert main(["new", "tests", "--data", "good.jsonl", "--test", "a.jsonl", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["unusable"] == 2
+    assert "\n  unusable: set_aside\n" in Path("tests/task.yaml").read_text()
+    Path("bad.jsonl").write_text("\n".join([*rows[:7], *["{"] * 7]))
+    assert main(["new", "bad", "--data", "bad.jsonl"]) == 2
+    assert "8 of 14 rows cannot be used: 7, 8, 9" in capsys.readouterr().err
+    assert not Path("bad").exists()
+
+
 @pytest.mark.parametrize("command", ["new", "data"])
 def test_hostile_files_end_in_one_message(capsys: Captured, command: str) -> None:
     rows = [{"text": text(n), "label": WORDS[n % 3]} for n in range(200)]

@@ -14,7 +14,7 @@ import yaml
 from bank_samples import audit_data, questions
 from tunesmith.data.audit.characters import check_control_characters, check_encoding, check_html
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, Repair
-from tunesmith.data.audit.privacy import check_private_data
+from tunesmith.data.audit.privacy import check_private_data, check_secrets
 from tunesmith.data.curation.apply import (
     REVIEW,
     Repaired,
@@ -33,9 +33,12 @@ from tunesmith.data.curation.review import (
     write_queue,
 )
 from tunesmith.data.curation.subset import MEASURES, Measure, select_rows
+from tunesmith.data.differences import compare
 from tunesmith.data.exchange import write_csv, write_jsonl
+from tunesmith.data.sources import Source
 from tunesmith.data.splits import Split, SplitSpec, split_rows
 from tunesmith.data.tables import write_rows
+from tunesmith.data.versions import AppliedRepair, freeze
 from tunesmith.errors import UserError
 from tunesmith.records import Message, Row, SplitName
 
@@ -175,6 +178,42 @@ def test_the_rejected_answer_of_a_pair_is_looked_at_and_repaired() -> None:
     repaired = apply_plan(split, data, found, plan, {})
     assert repaired.split.train[0] == replace(row, rejected="ask [EMAIL_1]")
     assert {change.field for change in repaired.changes} == {"rejected"}
+
+
+def test_private_data_in_kept_columns_is_found_and_taken_out_of_training_rows(tmp_path: Path) -> None:
+    kept = {TRAIN[0]: "anna@example.com", TRAIN[1]: "none", TEST[0]: "Anna@example.com"}
+
+    def beside(row: Row) -> Row:
+        return replace(row, fields=(("city", "Rome"), ("contact", kept[row.id]))) if row.id in kept else row
+
+    split = replace(SPLIT, train=tuple(map(beside, SPLIT.train)), test=tuple(map(beside, SPLIT.test)))
+    data = replace(DATA, rows=tuple(map(beside, DATA.rows)))
+    found = check_private_data(data)
+    (one,) = found.findings
+    assert (found.answer, one.kind) == ("failed", "e-mail addresses in column 'contact'")
+    assert set(one.rows) == {INDEX[TRAIN[0]], INDEX[TEST[0]]}
+    assert data.rows[one.rows[0]].source in one.evidence
+    assert check_secrets(data).findings == ()
+    (tmp_path / "plan.yaml").write_text(plan_text("cards", [found], data, by_split(split)))
+    assert "anna@" not in (tmp_path / "plan.yaml").read_text()
+    repaired = apply_plan(split, data, [found], read_plan(tmp_path / "plan.yaml", [found]), {})
+    assert repaired.split.train[0].fields == (("city", "Rome"), ("contact", "[EMAIL_1]"))
+    assert repaired.split.train[1:] == split.train[1:]
+    assert repaired.split.test == split.test
+    assert [item.row for item in repaired.queue] == [TEST[0]]
+    write_changes(tmp_path / "changes", repaired.changes)
+    (change,) = read_changes(tmp_path / "changes")
+    assert (change.field, change.column, change.after) == ("column", "contact", "[EMAIL_1]")
+    source = Source(data.rows, (), (), "", "", len(data.rows), ())
+    first = freeze(tmp_path / "v", task="t", source=source, split=split, spec=SPEC)
+    repair = AppliedRepair(first.manifest.version, "0" * 64, repaired.changes)
+    second = freeze(tmp_path / "v", task="t", source=source, split=repaired.split, spec=SPEC, repair=repair)
+    (row,) = compare(first, second).rows
+    assert (row.what, row.before, row.after) == (
+        "changed",
+        "contact: anna@example.com",
+        "contact: [EMAIL_1]",
+    )
 
 
 def test_repairs_of_one_text_follow_each_other() -> None:

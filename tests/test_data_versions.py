@@ -13,6 +13,7 @@ from data_samples import SPEC, frozen, prepare, write_data
 from tunesmith.data.tables import read_rows, write_rows
 from tunesmith.data.versions import freeze, load_dataset, read_split
 from tunesmith.errors import UserError
+from tunesmith.records import AuditAnswer
 
 # The version of the sample data as frozen before rows could have fields, rejected answers or annotations.
 BEFORE_FIELDS = "bc38ed074a636a58f649cc87a64e24ecebdc6da03dee1bc0219586deb1943367"
@@ -78,6 +79,20 @@ def test_a_changed_training_row_is_another_version_of_the_same_test(tmp_path: Pa
     relabelled = replace(split, test=(replace(split.test[0], target="fee!"), *split.test[1:]))
     third = freeze(tmp_path / "datasets", task="cards", source=source, split=relabelled, spec=SPEC)
     assert third.manifest.test_sha256 != first.manifest.test_sha256
+
+
+def test_a_version_keeps_the_answers_of_the_audit_and_its_name_without_them(tmp_path: Path) -> None:
+    source, split = prepare(write_data(tmp_path / "a.jsonl"))
+    checks = (AuditAnswer("labels", "failed", 2, 12), AuditAnswer("lengths", "unmeasured", 0, 0))
+    plain = freeze(tmp_path / "plain", task="cards", source=source, split=split, spec=SPEC)
+    audited = freeze(tmp_path / "audited", task="cards", source=source, split=split, spec=SPEC, checks=checks)
+    assert audited.manifest.version == plain.manifest.version
+    assert load_dataset(Path(audited.folder)).manifest.checks == checks
+    path = Path(plain.folder) / "manifest.json"
+    older = json.loads(path.read_text())
+    del older["checks"]
+    path.write_text(json.dumps(older))
+    assert load_dataset(Path(plain.folder)).manifest.checks == ()
 
 
 @pytest.mark.parametrize("near", [False, True])

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from report_samples import hostile_summary, share, summary, thin_summary
-from tunesmith.records import Decision, Estimate
+from tunesmith.records import AuditAnswer, Decision, Estimate
 from tunesmith.report import curves, figures, numbers
 from tunesmith.report.page import row_accounting, write_report
 from tunesmith.report.terminal import plan_lines, print_summary, verdict_lines
@@ -236,6 +236,18 @@ def test_equal_summaries_give_equal_bytes_in_any_thread(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         pages = list(pool.map(lambda folder: rendered(summary(), folder), folders))
     assert len(set(pages)) == 1
+
+
+def test_the_page_says_what_the_audit_of_the_version_answered(tmp_path: Path) -> None:
+    checks = (
+        AuditAnswer("labels", "failed", 2, 12),
+        AuditAnswer("unusable rows", "failed", 1, 0),
+        AuditAnswer("size", "unmeasured", 0, 0),
+    )
+    run = summary()
+    page = rendered(replace(run, manifest=replace(run.manifest, checks=checks)), tmp_path)
+    assert "source: 2 failed (labels: 12 rows, unusable rows: 1 finding); 1 unmeasured.</dd>" in page
+    assert "<dt>Audit</dt>" not in usual_page("TRAIN")
 
 
 def test_examples_are_said_to_be_from_validation() -> None:

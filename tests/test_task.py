@@ -135,6 +135,11 @@ def test_an_unknown_key_gets_the_nearest_valid_one(tmp_path: Path, wrong: str, s
         ("gain: 0.02", "gain: 2", "found 2, allowed: a number (above 0, below 1)"),
         ("tickets.jsonl", "[a.jsonl, 3]", "found 3, allowed: text (not empty); put it in quotes"),
         ("tickets.jsonl", "[]", "found a list, allowed: text (not empty), or a list"),
+        (
+            "name: tickets",
+            "audit: {oldest: 2024-02-31}\nname: tickets",
+            'audit.oldest: found "2024-02-31" (text), allowed: a day of the calendar, as 2024-05-31',
+        ),
     ],
 )
 def test_a_wrong_value_is_told_with_what_was_found_and_what_is_allowed(

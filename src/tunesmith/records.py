@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tunesmith.power_records import JointPower, PowerPoint
+
 Role = Literal["system", "user", "assistant"]
 SplitName = Literal["train", "validation", "test"]
 Answer = Literal["passed", "failed", "unmeasured"]
@@ -97,6 +99,16 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
+class AuditAnswer:
+    """What one check of the audit answered: how many findings it had, and how many rows they speak of."""
+
+    check: str
+    answer: Answer
+    findings: int
+    rows: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a frozen dataset version holds. ``version`` is the hash of its content.
 
@@ -106,7 +118,9 @@ class Manifest:
     was made from by a repair plan; what the plan changed is in its ``changes.parquet``. ``date_ranges``: of
     a split by time, the first and last date of each split. ``made`` counts those training
     rows that were made, not written by people. ``folds``: of a version that is cross-fitted, the versions of
-    its folds; it has no test then, and ``test_sha256`` names the rows of all folds.
+    its folds; it has no test then, and ``test_sha256`` names the rows of all folds. ``checks`` are what
+    the audit answered about the source, before repair, as far as it was run when the version was frozen; they
+    are no part of its name.
     """
 
     version: str
@@ -130,6 +144,7 @@ class Manifest:
     made: tuple[MadeRows, ...] = ()
     date_ranges: dict[SplitName, tuple[str, str]] = field(default_factory=dict)
     folds: tuple[str, ...] = ()
+    checks: tuple[AuditAnswer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -247,40 +262,6 @@ class Scorecard:
     cost: Cost
     stopped_after_rows: int | None = None
     metrics_before_review: dict[str, Estimate] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class PowerPoint:
-    """What the test can tell when candidate and opponent disagree in correctness on a share of rows."""
-
-    discordant: float
-    chance_of_train_at_goal: float
-    chance_bound_above_zero_at_goal: float
-    smallest_gain_with_80_percent: float
-
-
-@dataclass(frozen=True)
-class GuardPower:
-    """What a guard can tell. ``spread`` is one group's standard deviation; a last value below 0 is none."""
-
-    guard: str
-    items: int
-    groups: int
-    margin: float
-    spread: float
-    chance_if_unchanged: float
-    chance_at_half_margin: float
-    largest_loss_with_80_percent: float
-
-
-@dataclass(frozen=True)
-class JointPower:
-    """The chance that all blocking guards pass for an unchanged model, for any and for no dependence."""
-
-    guards: tuple[GuardPower, ...]
-    alpha_one_sided: float
-    at_least: float
-    if_independent: float
 
 
 @dataclass(frozen=True)

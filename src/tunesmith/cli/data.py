@@ -207,6 +207,7 @@ def show(
     Test rows are shown only with --spend-test, which the ledger counts as an opening of the test. With --mask
     they are shown as the model is given them, before a run too: what is not frozen yet is frozen first.
     """
+    from tunesmith.report.numbers import audit_in_words
     from tunesmith.stages.versions import find_version, rows_of_split
 
     name = _split_name(split)
@@ -218,10 +219,13 @@ def show(
     with folder.lock():
         found = rows_of_split(folder, dataset, name, spend_test)
     shown = found[:rows]
+    checks = dataset.manifest.checks
     lines = [f"{dataset.manifest.version[:12]} {name}: {len(found):,} rows, {len(shown):,} shown"]
+    lines += [f"its source's audit: {audit_in_words(checks)}"] if checks else []
     for row in shown:
         lines += [f"{row.source}  ->  {one_line(row.target)}", f"    {one_line(row.text)}"]
-    emit({"version": dataset.manifest.version, "split": name, "rows": shown}, as_json, "\n".join(lines))
+    record = {"version": dataset.manifest.version, "split": name, "checks": checks, "rows": shown}
+    emit(record, as_json, "\n".join(lines))
 
 
 def export(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tunesmith.data.look import FileLook, Pair
+    from tunesmith.data.parsed import BadRecord
     from tunesmith.data.rows import ColumnsRead
     from tunesmith.task.kinds import Kind
     from tunesmith.task.template import Columns, Seen
@@ -73,7 +74,8 @@ def new(
     label_lists = columns.target is not None and are_label_lists(
         [record.fields.get(columns.target) for record in looked.records]
     )
-    found = pairs(looked, replace(_read(columns), label_sets=label_lists))
+    read_as = replace(_read(columns), label_sets=label_lists)
+    found, bad = pairs(looked, read_as)
     names = (columns.input,) if isinstance(columns.input, str) else columns.input or ()
     guessed, why = guess_kind(found, names, columns.messages is not None)
     if label_lists:
@@ -82,7 +84,10 @@ def new(
     why = f"kind: {chosen}" + (", as asked" if asked_kind else f": {why} (--kind sets another)")
     fields = json_fields(found) if chosen == "extract" else []
     labelled = chosen == "classify" or (chosen == "tag" and label_lists)
-    seen = _seen(looked, look(str(test), cache, say) if test else None, found, mostly_attributes(found))
+    looked_test = look(str(test), cache, say) if test else None
+    seen = _seen(looked, looked_test, found, mostly_attributes(found))
+    bad_tests = pairs(looked_test, read_as)[1] if looked_test else ()
+    seen = replace(seen, unusable=_unusable(looked, bad) or _unusable(looked_test, bad_tests))
     if label_lists:
         seen = replace(seen, labels=dict(label_rows(pair.target for pair in found).most_common()))
     test_path = _from_folder(test, task_file.parent) if test else None
@@ -118,6 +123,8 @@ def new(
         "test_rows": seen.test_rows,
         "labels": len(seen.labels) if labelled else 0,
         "few_rows": few,
+        "unusable": len(bad) + len(bad_tests),
+        "sets_unusable_aside": bool(seen.unusable),
     }
     given = columns.input if isinstance(columns.input, str) else " + ".join(columns.input or ())
     read = columns.messages or f"{given} -> {columns.target}"
@@ -130,6 +137,11 @@ def new(
         + f"{task_file}: {seen.rows:,} rows, {read}, {len(seen.labels):,} "
         + f"{'labels' if labelled else 'different targets'}\n"
         + (f"{few}\n" if few else "")
+        + (
+            f"left out, as the task says with data.unusable: set_aside: {seen.unusable}\n"
+            if seen.unusable
+            else ""
+        )
         + f"next: read it, set the instruction and goal.gain, then: tunesmith run {task_file}",
     )
 
@@ -218,6 +230,17 @@ def _seen(seen: FileLook, test: FileLook | None, found: Sequence[Pair], attribut
     labels = dict(Counter(pair.target for pair in found).most_common())
     test_rows = test.rows if test else None
     return Seen(seen.rows, test_rows, labels, round(statistics.median(lengths)), max(lengths), attributes)
+
+
+def _unusable(seen: FileLook | None, bad: Sequence[BadRecord]) -> str:
+    """Which records cannot be used; empty where all can, or too many cannot for a task to leave them out."""
+    from tunesmith.data.parsed import few, lines_of
+
+    records = 0 if seen is None else len(seen.records) + len(seen.broken)
+    if not bad or not few(len(bad), records):
+        return ""
+    these = "1 row that cannot be used" if len(bad) == 1 else f"{len(bad):,} rows that cannot be used"
+    return f"{these} of {records:,}: {lines_of(bad)} ({bad[0].what})"
 
 
 def _from_folder(path: Path, folder: Path) -> str:

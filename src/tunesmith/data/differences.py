@@ -64,6 +64,14 @@ def compare(first: Dataset, second: Dataset) -> Difference:
             if _content(before[1]) != _content(after[1]):
                 told = reason or "the source changed"
                 found.append(_difference(after, "changed", _told(before[1]), _told(after[1]), told))
+            elif reason and before[1].fields != after[1].fields:
+                values = [
+                    "; ".join(
+                        f"{name}: {value}" for name, value in one.fields if (name, value) not in other.fields
+                    )
+                    for one, other in ((before[1], after[1]), (after[1], before[1]))
+                ]
+                found.append(_difference(after, "changed", values[0], values[1], reason))
             elif before[0] != after[0]:
                 found.append(_difference(after, "moved", before[0], after[0], moved))
     return Difference(

@@ -92,11 +92,18 @@ def whole(table: OpenTable) -> Table:
     Raises:
         UserError: some records are broken.
     """
+    read, bad = in_parts(table)
+    refuse(table.name, bad, len(read.records) + len(bad))
+    return read
+
+
+def in_parts(table: OpenTable) -> tuple[Table, tuple[BadRecord, ...]]:
+    """The records of a table that can be read, in memory, and those that cannot."""
     read = list(table.records)
-    refuse(table.name, [record for record in read if isinstance(record, BadRecord)], len(read))
     records = tuple(record for record in read if isinstance(record, Record))
     columns = dict.fromkeys(column for record in records for column in record.fields)
-    return Table(table.name, table.format, table.sha256, table.why, tuple(columns), records)
+    bad = tuple(record for record in read if isinstance(record, BadRecord))
+    return Table(table.name, table.format, table.sha256, table.why, tuple(columns), records), bad
 
 
 def open_table(path: Path, name: str | None = None) -> OpenTable:

@@ -18,7 +18,7 @@ _AT_THE_END = 16  # characters: how far before the end of a cut-off text a parse
 _SPACE_AND_COMMA = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
 _STRING_OR_BRACKET = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
 _EXAMPLE = 'Each line must hold one object, for example {"text": "...", "label": "..."}.'
-_TOO_DEEP = f"JSON nested deeper than {DEEPEST_LEVELS} levels"
+TOO_DEEP = f"JSON nested deeper than {DEEPEST_LEVELS} levels"
 _FLATTEN = "Flatten or remove this row: no task data needs such nesting."
 
 
@@ -40,11 +40,11 @@ def parse_object(content: str) -> Any:
         ValueError: what is wrong, in words.
     """
     if content.count("[") + content.count("{") > DEEPEST_LEVELS and _depth(content) > DEEPEST_LEVELS:
-        raise ValueError(_TOO_DEEP)
+        raise ValueError(TOO_DEEP)
     try:
         return json.loads(content, object_pairs_hook=_object)
     except RecursionError:
-        raise ValueError(_TOO_DEEP) from None
+        raise ValueError(TOO_DEEP) from None
 
 
 def _of_line(content: str, line: int) -> Record | BadRecord:
@@ -59,7 +59,7 @@ def _of_line(content: str, line: int) -> Record | BadRecord:
             "Each line must hold one complete JSON object. Correct this line.",
         )
     except ValueError as error:
-        fix = _FLATTEN if str(error) == _TOO_DEEP else "Correct or remove this line."
+        fix = _FLATTEN if str(error) == TOO_DEEP else "Correct or remove this line."
         return BadRecord(line, f"JSON that cannot be read: {error}", fix)
     if not isinstance(fields, dict):
         return BadRecord(line, f"not a JSON object but a {type(fields).__name__}", _EXAMPLE)
@@ -112,7 +112,7 @@ def read_json_array(stream: TextIO, name: str) -> Iterator[Record | BadRecord]:
             bad = _repeated_key(number, error)
             raise UserError(f"{name}:{number}: {bad.what}", bad.fix) from None
         except (ValueError, RecursionError) as error:
-            what = _TOO_DEEP if isinstance(error, RecursionError) else f"JSON that cannot be read: {error}"
+            what = TOO_DEEP if isinstance(error, RecursionError) else f"JSON that cannot be read: {error}"
             raise UserError(f"{name}:{number}: {what}", _FLATTEN) from None
         if end - at > LONGEST_LINE_BYTES:
             raise UserError(*_too_long(name, number))
@@ -125,7 +125,7 @@ def _element(value: object, content: str, number: int) -> Record | BadRecord:
         what = f"the array holds a {type(value).__name__}, not a JSON object"
         return BadRecord(number, what, _EXAMPLE.replace("line", "element"))
     if content.count("[") + content.count("{") > DEEPEST_LEVELS and _depth(content) > DEEPEST_LEVELS:
-        return BadRecord(number, _TOO_DEEP, _FLATTEN)
+        return BadRecord(number, TOO_DEEP, _FLATTEN)
     return Record(number, value)
 
 

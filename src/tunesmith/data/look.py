@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from tunesmith.data.formats import FileFormat, whole
-from tunesmith.data.parsed import Record
+from tunesmith.data.formats import FileFormat, OpenTable, Table, in_parts
+from tunesmith.data.json_files import TOO_DEEP
+from tunesmith.data.parsed import BadRecord, Record, few, place, refuse, row_fix
 from tunesmith.data.places import find_place
 from tunesmith.data.rows import ColumnsRead, LeftOutError, RowError, row_of
 from tunesmith.data.sources import TABLES_EXPLAINED, tables_of
@@ -69,7 +70,7 @@ class FileLook:
 
     ``messages`` names a column of conversations; then input and target are None. ``rejected`` names the
     other answer of preference pairs. ``certain`` are the proposed columns that follow from the layout of the
-    data, not from their values.
+    data, not from their values. ``broken`` are records that cannot be read, by their places.
     """
 
     name: str
@@ -83,6 +84,7 @@ class FileLook:
     certain: tuple[str, ...]
     why: tuple[str, ...]
     records: tuple[Record, ...]
+    broken: tuple[BadRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,12 @@ def look(
     unusual ones.
 
     Raises:
-        UserError: a file cannot be read (see :func:`open_table`).
+        UserError: a file cannot be read (see :func:`open_table`), half of its records are broken,
+            or one is nested too deep.
     """
-    place = find_place(str(entry), cache, say)
-    tables = [whole(table) for table in tables_of(place)]
+    found = find_place(str(entry), cache, say)
+    parts = [_readable(table) for table in tables_of(found)]
+    tables = [table for table, _ in parts]
     records = tuple(record for table in tables for record in table.records)
     names = dict.fromkeys(column for table in tables for column in table.columns)
     cells = {name: [record.fields.get(name) for record in records] for name in names}
@@ -130,7 +134,7 @@ def look(
         asked = asked or _input(columns, cells, target)
     paired = REJECTED in cells and (target == "chosen" or messages == "chosen")
     return FileLook(
-        name=place.name,
+        name=found.name,
         format=tables[0].format,
         rows=len(records),
         columns=columns,
@@ -139,8 +143,9 @@ def look(
         messages=messages,
         rejected=REJECTED if paired else None,
         certain=tuple(certain),
-        why=(*([place.note] if place.note else []), *(table.why for table in tables[:TABLES_EXPLAINED])),
+        why=(*([found.note] if found.note else []), *(table.why for table in tables[:TABLES_EXPLAINED])),
         records=records,
+        broken=tuple(bad for _, broken in parts for bad in broken),
     )
 
 
@@ -155,16 +160,35 @@ def text_target(columns: Sequence[ColumnLook]) -> str | None:
     return fitting[0].name if fitting else None
 
 
-def pairs(seen: FileLook, columns: ColumnsRead) -> list[Pair]:
-    """Inputs and targets of those records that make a row; the others are named when the data is read."""
-    found = []
+def pairs(seen: FileLook, columns: ColumnsRead) -> tuple[list[Pair], tuple[BadRecord, ...]]:
+    """Inputs and targets of those records that make a row, and the records that cannot be used, by place.
+
+    Records that a person left out are neither.
+    """
+    found, bad = [], list(seen.broken)
     for record in seen.records:
         try:
             row = row_of(record, columns, seen.name)
-        except (RowError, LeftOutError):
+        except RowError as problem:
+            bad.append(BadRecord(place(seen.name, record.line), str(problem), row_fix(seen.name)))
+        except LeftOutError:
             continue
-        found.append(Pair(row.text, row.target))
-    return found
+        else:
+            found.append(Pair(row.text, row.target))
+    return found, tuple(bad)
+
+
+def _readable(table: OpenTable) -> tuple[Table, tuple[BadRecord, ...]]:
+    """A table's records and, by place, what is broken in it.
+
+    Refused where that is half of them or more, or made to harm.
+    """
+    read, bad = in_parts(table)
+    records = len(read.records) + len(bad)
+    harmful = [one for one in bad if TOO_DEEP in one.what]
+    if harmful or not few(len(bad), records):
+        refuse(table.name, harmful or bad, records)
+    return read, tuple(replace(one, line=place(table.name, one.line)) for one in bad)
 
 
 def _filled(values: Sequence[object]) -> list[object]:

@@ -69,6 +69,11 @@ def lines_of(bad: Sequence[BadRecord]) -> str:
     return ", ".join(str(one.line) for one in bad[:LINES_SHOWN]) + more
 
 
+def few(bad: int, records: int) -> bool:
+    """Whether so many bad records may be left out: less than half of all."""
+    return 2 * bad < records
+
+
 def row_fix(name: str, rows: int = 1) -> str:
     return f"Correct or remove {'this row' if rows == 1 else 'these rows'} in {name}, then run again."
 

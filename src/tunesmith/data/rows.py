@@ -15,6 +15,7 @@ from tunesmith.data.parsed import (
     MADE_COLUMN,
     BadRecord,
     Record,
+    few,
     lines_of,
     place,
     refuse,
@@ -122,9 +123,9 @@ def rows_of(table: OpenTable, columns: ColumnsRead) -> RowsRead:
     records = len(rows) + len(bad) + sum(map(len, aside.values()))
     if first is not None and MADE_COLUMN not in first.fields:  # such rows are refused for what they are
         _check_exists(table.name, first, columns, tuple(seen))
-    few = 2 * len(bad) < records
-    if columns.unusable == "refuse" or not few:
-        refuse(table.name, bad, records, OR_ELSE if few else "")
+    may_go = few(len(bad), records)
+    if columns.unusable == "refuse" or not may_go:
+        refuse(table.name, bad, records, OR_ELSE if may_go else "")
     notes = [f"{table.name}: {len(lines):,} rows {why}: {_some(lines)}" for why, lines in aside.items()]
     counts = {why: len(lines) for why, lines in aside.items()}
     if bad:

@@ -20,7 +20,7 @@ from tunesmith.data.tables import examples_sha256, read_rows, rows_sha256, write
 from tunesmith.data.windowed import in_windows
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash, file_sha256, read_record, write_json
-from tunesmith.records import Dataset, FileHash, Manifest, Row, SplitCounts, SplitName
+from tunesmith.records import AuditAnswer, Dataset, FileHash, Manifest, Row, SplitCounts, SplitName
 
 VERSION_CHARACTERS = 12
 LEAKS_SHOWN = 5
@@ -50,11 +50,13 @@ def freeze(
     spec: SplitSpec,
     repair: AppliedRepair | None = None,
     folds: Sequence[Dataset] = (),
+    checks: Sequence[AuditAnswer] = (),
 ) -> Dataset:
     """Write ``split`` as ``folder/<first 12 hex digits of its version>``, whole or not at all.
 
-    The version is the hash of all rows and of the manifest, without the rows' sources and the files they
-    came from: the same rows in another order are the same version. If it exists already it is verified and
+    The version is the hash of all rows and of the manifest, without the rows' sources, the files they
+    came from and the audit's ``checks`` (some depend on what is installed): the same rows in another order
+    are the same version. If it exists already it is verified and
     returned as it is. ``repair`` says what a repair plan did to ``split``; it is written beside the rows.
     ``folds`` are the frozen versions of the folds of a ``split`` without a test.
 
@@ -99,6 +101,7 @@ def freeze(
         made=count_made(split.train),
         date_ranges={} if spec.time is None else date_ranges(rows, spec.time),
         folds=tuple(fold.manifest.version for fold in folds),
+        checks=tuple(checks),
     )
     manifest = replace(
         manifest, version=_version(manifest, split.train, split.validation, rows_sha256(split.test))
@@ -204,8 +207,8 @@ def _test_rows(dataset: Dataset) -> list[Row]:
 def _version(
     manifest: Manifest, train: Sequence[Row], validation: Sequence[Row], test_rows_sha256: str
 ) -> str:
-    facts = asdict(replace(manifest, version="", sources=(), files=()))
-    for name in ("parents", "made", "date_ranges", "folds"):
+    facts = asdict(replace(manifest, version="", sources=(), files=(), checks=()))
+    for name in ("parents", "made", "date_ranges", "folds", "checks"):
         if not facts[name]:
             del facts[name]  # versions keep the names they had before these were recorded
     return content_hash([facts, rows_sha256(train), rows_sha256(validation), test_rows_sha256])

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from tunesmith.curve_records import DataCurve
 from tunesmith.guard_records import PromptedTuned
-from tunesmith.records import Estimate, Forgetting, PairedGain, Plan, SplitName, Verdict
+from tunesmith.records import AuditAnswer, Estimate, Forgetting, PairedGain, Plan, SplitName, Verdict
 from tunesmith.run_records import Agreement, Interference, LongRow, SeedStudy
 from tunesmith.stats.paired import FEWEST_GROUPS
 from tunesmith.task.kinds import is_share
@@ -242,3 +242,21 @@ def unmeasured_because(item: Forgetting) -> str | None:
     if item.change.groups < FEWEST_GROUPS:
         return f"fewer than {FEWEST_GROUPS} groups"
     return None
+
+
+def audit_in_words(checks: Sequence[AuditAnswer]) -> str:
+    """ "20 passed; 2 failed (labels: 12 rows, leaks: 1 row); 4 unmeasured".
+
+    Of findings that are about no row, such as records that are none, the findings are counted.
+    """
+    parts = []
+    for word in ("passed", "failed", "unmeasured"):
+        of_word = [check for check in checks if check.answer == word]
+        named = f" ({', '.join(_found_rows(check) for check in of_word)})" if word == "failed" else ""
+        parts += [f"{len(of_word)} {word}{named}"] if of_word else []
+    return "; ".join(parts)
+
+
+def _found_rows(check: AuditAnswer) -> str:
+    counted, one = (check.rows, "row") if check.rows else (check.findings, "finding")
+    return f"{check.check}: {number(counted)} {one}{'' if counted == 1 else 's'}"

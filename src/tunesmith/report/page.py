@@ -109,6 +109,7 @@ def write_report(summary: RunSummary, path: Path) -> None:
         candidates=all_candidates(summary),
         long_rows_shown=LONG_ROWS_SHOWN,
         accounting=row_accounting(summary.manifest),
+        audited=numbers.audit_in_words(summary.manifest.checks),
         comparisons=planned_and_happened(summary),
         stages=stage_costs(summary),
         spends=any(card.cost.spend for card in (*summary.opponents, *summary.test_scorecards)),

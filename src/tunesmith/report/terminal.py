@@ -14,16 +14,15 @@ from rich.table import Table
 from rich.text import Text
 
 from tunesmith.curve_records import DataCurve
+from tunesmith.power_records import JointPower, PowerPoint
 from tunesmith.records import (
     Candidate,
     CrossfitPlan,
     Decision,
     Estimate,
     Forgetting,
-    JointPower,
     Manifest,
     Plan,
-    PowerPoint,
     Scorecard,
     Verdict,
 )

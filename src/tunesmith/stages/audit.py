@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunesmith.data.audit.findings import AuditData, CheckResult, LengthLimit
 from tunesmith.errors import UserError
@@ -15,6 +16,9 @@ from tunesmith.stages.answering import cutting_of
 from tunesmith.stages.data import GroupedRows, read_grouped, source_identity, source_spec
 from tunesmith.stages.session import Session
 from tunesmith.workspace import RESULT, cached, stage_key
+
+if TYPE_CHECKING:
+    from tunesmith.models.tokenizing import BaseTokenizer
 
 PACKAGES = (
     "tunesmith.data",
@@ -171,27 +175,42 @@ def _base_folder(session: Session) -> str | None:
 def length_limit(session: Session) -> LengthLimit | str:
     """The context of the task's base, and how a row's tokens are counted; or why that is not known.
 
-    Of an input that is read in windows the longest window counts.
+    Of an input that is read in windows the longest window counts. Where the base's files prove how many
+    tokens a text can have at most, the tokenizer is loaded for the first row that could be too long.
     """
     from tunesmith.data.windowed import in_windows
-    from tunesmith.models.catalog import Base
-    from tunesmith.models.rendering import instructed, render_row
-    from tunesmith.models.tokenizing import load_tokenizer
+    from tunesmith.models.token_bounds import token_bound
 
     name = session.task.base
     folder = _base_folder(session)
     if folder is None:
         return f"the base {name} is not on this machine yet: `tunesmith base {name}` fetches it"
-    tokenizer = load_tokenizer(Base(name, folder, "", "", ""))
+    tokenizer = cache(lambda: _tokenizer(name, folder))
     cutting = cutting_of(session.task)
 
     def count_tokens(row: Row) -> int:
+        from tunesmith.models.rendering import instructed, render_row
+
         parts = in_windows([row], cutting).rows
         messages = [instructed(session.task.instruction, part) for part in parts]
         answers = [part.target for part in parts]
-        return max(len(render_row(tokenizer, *one).ids) for one in zip(messages, answers, strict=True))
+        return max(len(render_row(tokenizer(), *one).ids) for one in zip(messages, answers, strict=True))
 
-    return LengthLimit(count_tokens, tokenizer.context_tokens)
+    instruction_bytes = len(session.task.instruction.encode())
+    bound = token_bound(Path(folder))
+    if bound is None:
+        usual = LengthLimit(count_tokens, tokenizer().context_tokens)
+        return replace(usual, beside_tokens=usual.beside_tokens + instruction_bytes)
+    # The instruction is a turn of its own, and a template may put one more before it.
+    beside = instruction_bytes + 2 * (bound.template_bytes + 1)
+    return LengthLimit(count_tokens, bound.context_tokens, beside, bound.template_bytes + 1)
+
+
+def _tokenizer(name: str, folder: str) -> BaseTokenizer:
+    from tunesmith.models.catalog import Base
+    from tunesmith.models.tokenizing import load_tokenizer
+
+    return load_tokenizer(Base(name, folder, "", "", ""))
 
 
 def audit_data(session: Session, read: GroupedRows, benchmarks: Sequence[Path] = ()) -> AuditData:

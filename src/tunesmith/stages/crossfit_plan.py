@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from tunesmith.records import CrossfitPlan, Dataset, PowerPoint, SplitCounts
+from tunesmith.power_records import PowerPoint
+from tunesmith.records import CrossfitPlan, Dataset, SplitCounts
 from tunesmith.run_records import PilotPower
 from tunesmith.stages.session import Session
 from tunesmith.stats.crossfit import inflation

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith import ledger
 from tunesmith.files import content_hash, file_sha256
-from tunesmith.records import Dataset, Row, SourceFile
+from tunesmith.records import AuditAnswer, Dataset, Row, SourceFile
 from tunesmith.stages.answering import cutting_of, judging_identity, judging_of
 from tunesmith.stages.session import Session
 from tunesmith.task.kinds import LABELLED
@@ -151,30 +151,41 @@ def plan_identity(session: Session) -> list[str]:
 
 
 def _freeze(session: Session) -> DataResult:
+    from tunesmith.data.audit.findings import recorded
     from tunesmith.data.splits import split_rows
     from tunesmith.data.versions import AppliedRepair, freeze
     from tunesmith.evaluation.judging import check_targets
+    from tunesmith.stages.audit import stored_audit
     from tunesmith.stages.curate import repair_split
 
     started = time.perf_counter()
     read = read_grouped(session)
     if session.task.kind == "extract":
         check_targets(judging_of(session.task), (*read.rows, *read.test_rows))
+    known = recorded(stored_audit(session))
     if read.spec.folds is not None:
-        return _freeze_folds(session, read, started)
+        return _freeze_folds(session, read, known, started)
     split = split_rows(read.rows, read.spec, read.test_rows)
     folder, task = session.folder.datasets, session.task.name
     source, notes = read.source, split.notes
     if session.task.data.plan is None:
         split, source = with_made_rows(session, read, split)
-    dataset = freeze(folder, task=task, source=source, split=split, spec=read.spec)
+    dataset = freeze(folder, task=task, source=source, split=split, spec=read.spec, checks=known)
     if session.task.data.plan is not None:
         plan = session.task.resolve(session.task.data.plan)
         repaired = repair_split(session, read, split, plan)
         repair = AppliedRepair(dataset.manifest.version, file_sha256(plan), repaired.changes)
         changed = [change.row for change in repaired.changes]
         split, source = with_made_rows(session, read, repaired.split, changed)
-        dataset = freeze(folder, task=task, source=source, split=split, spec=read.spec, repair=repair)
+        dataset = freeze(
+            folder,
+            task=task,
+            source=source,
+            split=split,
+            spec=read.spec,
+            repair=repair,
+            checks=repaired.checks,
+        )
         notes += (
             f"repair plan {plan.name}: {len(repaired.changes):,} changes; "
             f"{len(repaired.queue):,} rows wait for review",
@@ -184,7 +195,9 @@ def _freeze(session: Session) -> DataResult:
     return DataResult(dataset.folder, read.source.notes + notes, time.perf_counter() - started)
 
 
-def _freeze_folds(session: Session, read: GroupedRows, started: float) -> DataResult:
+def _freeze_folds(
+    session: Session, read: GroupedRows, known: Sequence[AuditAnswer], started: float
+) -> DataResult:
     """A version for each fold, and one of all rows that names them; only that one is in the ledger."""
     from tunesmith.data.folds import split_folds
     from tunesmith.data.versions import freeze
@@ -192,9 +205,18 @@ def _freeze_folds(session: Session, read: GroupedRows, started: float) -> DataRe
     dealt = split_folds(read.rows, read.spec)
     folder, task = session.folder.datasets, session.task.name
     folds = [
-        freeze(folder, task=task, source=read.source, split=part, spec=read.spec) for part in dealt.parts
+        freeze(folder, task=task, source=read.source, split=part, spec=read.spec, checks=known)
+        for part in dealt.parts
     ]
-    dataset = freeze(folder, task=task, source=read.source, split=dealt.whole, spec=read.spec, folds=folds)
+    dataset = freeze(
+        folder,
+        task=task,
+        source=read.source,
+        split=dealt.whole,
+        spec=read.spec,
+        folds=folds,
+        checks=known,
+    )
     _note_in_ledger(session, dataset)
     return DataResult(dataset.folder, read.source.notes + dealt.whole.notes, time.perf_counter() - started)
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from tunesmith.data.portions import QUARTERS, SMALLER
 from tunesmith.errors import UserError
 from tunesmith.models.size import count_parameters
-from tunesmith.records import Dataset, Plan, PowerPoint, Row
+from tunesmith.power_records import PowerPoint
+from tunesmith.records import Dataset, Plan, Row
 from tunesmith.run_records import PilotPower
 from tunesmith.stages.answering import (
     WATCHED_QUESTIONS,
@@ -50,6 +51,7 @@ PACKAGES = (
     "tunesmith.evaluation",
     "tunesmith.data.audit.groups",
     "tunesmith.records",
+    "tunesmith.power_records",
     "tunesmith.stages.plan",
     "tunesmith.stages.crossfit_plan",
     "tunesmith.stages.plan_power",

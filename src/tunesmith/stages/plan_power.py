@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunesmith.records import Dataset, JointPower, Row, SplitCounts
+from tunesmith.power_records import JointPower
+from tunesmith.records import Dataset, Row, SplitCounts
 from tunesmith.run_records import PilotPower
 from tunesmith.stages.asking import drawn
 from tunesmith.stages.crossfit_plan import judged_counts, power_with_raised_variance, raised_variance

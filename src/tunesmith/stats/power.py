@@ -14,7 +14,8 @@ from statistics import NormalDist
 
 from scipy.optimize import brentq
 
-from tunesmith.records import PairedGain, PowerPoint
+from tunesmith.power_records import PowerPoint
+from tunesmith.records import PairedGain
 from tunesmith.stats.answers import Rule
 from tunesmith.stats.intervals import wilson
 

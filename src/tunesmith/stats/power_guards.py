@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
-from tunesmith.records import GuardPower, JointPower
+from tunesmith.power_records import GuardPower, JointPower
 from tunesmith.stats.paired import FEWEST_GROUPS
 
 _NORMAL = NormalDist()

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tunesmith.task.sections import COUNTRY, DAY, LANGUAGE, Section, Text
 
 Texts = Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
-Day = Annotated[str, Field(pattern=DAY)]
+
+
+def _existing(day: str) -> str:
+    date.fromisoformat(day)  # a ValueError for a day such as 2024-02-31
+    return day
+
+
+Day = Annotated[str, Field(pattern=DAY), AfterValidator(_existing)]
 
 
 class AuditSettings(Section):

@@ -16,7 +16,7 @@ DEVICE = r"^(cpu|cuda(:[0-9]+)?)$"
 PATTERNS = {
     SLUG: "up to 64 lower-case letters, digits, - and _, beginning with a letter or digit",
     NOT_BLANK: "text (not empty)",
-    DAY: "a day, as 2024-05-31",
+    DAY: "a day of the calendar, as 2024-05-31",
     LANGUAGE: "a language by its two letters, as en",
     COUNTRY: "a country by its two capital letters, as GB",
     DEVICE: "cpu, cuda, or cuda: and a number, as cuda:1",

@@ -36,7 +36,8 @@ class Columns:
 class Seen:
     """What was seen in the data. ``labels`` maps each label to its number of rows; lengths are in words.
 
-    ``attributes``: nearly all inputs are attributes with values, ``name[value], …``.
+    ``attributes``: nearly all inputs are attributes with values, ``name[value], …``. ``unusable`` says which
+    records cannot be used, and why; it is empty where all can, and where too many cannot to leave them out.
     """
 
     rows: int
@@ -45,6 +46,7 @@ class Seen:
     median_words: int
     longest_words: int
     attributes: bool = False
+    unusable: str = ""
 
 
 def begin_task(
@@ -71,6 +73,7 @@ def begin_task(
         "target": columns.target,
         "messages": columns.messages,
         "rejected": columns.rejected,
+        "unusable": "set_aside" if seen.unusable else None,
         # Lists of attributes are alike by nature: only equal ones are the same question.
         "near_duplicate_similarity": 1.0 if kind == "generate" and seen.attributes else None,
     }
@@ -235,6 +238,11 @@ def _notes(seen: Seen, columns: Columns, kind: Kind) -> dict[str, str]:
         + (f". {few}" if few else "")
         + ".",
     }
+    if seen.unusable:
+        notes["data.unusable"] = (
+            f"Seen: {_on_one_line(seen.unusable)}. They are left out: correct them and remove this setting "
+            "to have them."
+        )
     if seen.test_rows is not None:
         notes["data.test_path"] = f"Seen: {seen.test_rows:,} rows."
     if columns.messages is None:
@@ -244,5 +252,9 @@ def _notes(seen: Seen, columns: Columns, kind: Kind) -> dict[str, str]:
 
 def _printable(label: str) -> str:
     """A label of the data, fit for a comment: one line, no control characters."""
-    text = "".join(character if character.isprintable() else " " for character in label)
+    text = _on_one_line(label)
     return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _on_one_line(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from tunesmith.data.parsed import BadRecord
-from tunesmith.records import Answer, Row, SplitName
+from tunesmith.records import Answer, AuditAnswer, Row, SplitName
 from tunesmith.task.audit_settings import AuditSettings
 from tunesmith.task.kinds import Kind
 
@@ -19,10 +19,16 @@ PRIVATE_CHECKS = ("private data", "secrets", "names of people")
 
 @dataclass(frozen=True)
 class LengthLimit:
-    """The base's context. ``count_tokens`` gives a row's tokens as rendered for it, answer included."""
+    """The base's context. ``count_tokens`` gives a row's tokens as rendered for it, answer included.
+
+    ``beside_tokens`` and ``turn_tokens`` are what a row can have at most beside the bytes of its texts: once,
+    and for each turn and the answer.
+    """
 
     count_tokens: Callable[[Row], int]
     context_tokens: int
+    beside_tokens: int = 256
+    turn_tokens: int = 64
 
 
 def _no_base() -> str:
@@ -64,9 +70,9 @@ class Finding:
 
     ``rows`` are indices into the data, the most certain first. ``evidence`` is a sentence with its
     numbers. ``fixed`` holds, for a ``fix``, the text that each row would get, in the order of ``rows``;
-    ``field`` says which ("input", "target", or "rejected" of a preference pair). A fix of the input replaces
-    the content of one message: ``turn`` counts from the end of the input, -1 is the last message before the
-    answer.
+    ``field`` says which ("input", "target", "rejected" of a preference pair, or "column": one that is kept
+    beside the row, named by ``column``). A fix of the input replaces the content of one message: ``turn``
+    counts from the end of the input, -1 is the last message before the answer.
     """
 
     kind: str
@@ -74,9 +80,10 @@ class Finding:
     rows: tuple[int, ...]
     evidence: str
     repair: Repair
-    field: Literal["input", "target", "rejected"] | None = None
+    field: Literal["input", "target", "rejected", "column"] | None = None
     fixed: tuple[str, ...] | None = None
     turn: int = -1
+    column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,3 +107,16 @@ def answered(
     """``failed`` where there are findings above a note, else ``passed``."""
     failed = any(finding.severity != "note" for finding in findings)
     return CheckResult(check, "failed" if failed else "passed", summary, tuple(findings), sampled_rows)
+
+
+def recorded(results: Sequence[CheckResult]) -> tuple[AuditAnswer, ...]:
+    """What a manifest keeps of an audit: each answer with its number of findings and of different rows."""
+    return tuple(
+        AuditAnswer(
+            result.check,
+            result.answer,
+            len(result.findings),
+            len({row for finding in result.findings for row in finding.rows}),
+        )
+        for result in results
+    )

@@ -7,7 +7,15 @@ from collections import defaultdict
 from itertools import pairwise
 from typing import get_args
 
-from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, Repair, Severity, answered
+from tunesmith.data.audit.findings import (
+    AuditData,
+    CheckResult,
+    Finding,
+    LengthLimit,
+    Repair,
+    Severity,
+    answered,
+)
 from tunesmith.data.audit.texts import count, excerpt, share
 from tunesmith.data.parsed import BadRecord, lines_of
 from tunesmith.records import Role, Row
@@ -39,9 +47,6 @@ MISSING_WORD_SHARE = 0.01
 # Of defects of records, the most frequent.
 KINDS_SHOWN = 10
 _NUMBER = re.compile(r"\d+")
-
-TOKENS_OF_A_TEMPLATE = 256
-TOKENS_OF_A_TURN = 64
 
 _GREETING = "the assistant speaks first"
 
@@ -161,7 +166,7 @@ def check_lengths(data: AuditData) -> CheckResult:
     """Rows that do not fit into the base's context; unmeasured where that is not known.
 
     Tokens are counted only for rows that could be too long: no tokeniser makes more tokens than bytes, and
-    256 + 64 for each turn are allowed for the chat template.
+    the limit says what is allowed for instruction and chat template.
     """
     check = "lengths"
     limit = data.length_limit()
@@ -170,7 +175,7 @@ def check_lengths(data: AuditData) -> CheckResult:
     too_long: list[tuple[int, int]] = []
     longest = 0
     for index, row in enumerate(data.rows):
-        if _most_tokens(row) <= limit.context_tokens:
+        if _most_tokens(row, limit) <= limit.context_tokens:
             continue
         tokens = limit.count_tokens(row)
         longest = max(longest, tokens)
@@ -188,10 +193,10 @@ def check_lengths(data: AuditData) -> CheckResult:
     return answered(check, summary, [Finding("too long", "error", rows, evidence, "set_aside")])
 
 
-def _most_tokens(row: Row) -> int:
+def _most_tokens(row: Row, limit: LengthLimit) -> int:
     characters = sum(len(message.content) for message in row.messages) + len(row.target)
     if row.target.isascii() and all(message.content.isascii() for message in row.messages):
         size = characters
     else:
         size = 4 * characters
-    return size + TOKENS_OF_A_TEMPLATE + TOKENS_OF_A_TURN * (len(row.messages) + 1)
+    return size + limit.beside_tokens + limit.turn_tokens * (len(row.messages) + 1)

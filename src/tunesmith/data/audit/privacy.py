@@ -8,12 +8,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding, answered
 from tunesmith.data.audit.national_ids import national_id_spans
 from tunesmith.data.audit.secrets import secret_spans
 from tunesmith.data.audit.spans import Placeholders, Span, apart, redacted
-from tunesmith.data.audit.texts import REJECTED, answers_last, share, side_of, texts
+from tunesmith.data.audit.texts import REJECTED, answers_last, kept_columns, share, side_of, texts
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ def redact(text: str, placeholders: Placeholders, settings: PrivacySettings = Pr
 
 
 def check_private_data(data: AuditData, settings: PrivacySettings = PrivacySettings()) -> CheckResult:
-    """Personal data other than names. The evidence gives counts, never the values.
+    """Personal data other than names, in texts and in kept columns. The evidence gives counts, never values.
 
     The repaired texts have placeholders for all personal data and secrets of the row, whichever kind the
     finding is about: applying several findings to one text gives the same text.
@@ -186,13 +187,16 @@ def check_private_data(data: AuditData, settings: PrivacySettings = PrivacySetti
 
 
 def check_secrets(data: AuditData, settings: PrivacySettings = PrivacySettings()) -> CheckResult:
-    """Keys, tokens and passwords. The evidence gives counts, never the values; repairs as in private data."""
+    """Keys, tokens and passwords, in texts and in kept columns.
+
+    The evidence gives counts, never the values; repairs as in private data.
+    """
     return _checked(data, settings, "secrets", secret=True)
 
 
 def _checked(data: AuditData, settings: PrivacySettings, check: str, secret: bool) -> CheckResult:
     placeholders = Placeholders()
-    for _, _, text in texts(data):
+    for _, _, text in chain(texts(data), kept_columns(data)):
         placeholders.reserve(text)
     look = lru_cache(4096)(lambda text: all_spans(text, settings.phone_regions))
     places: defaultdict[tuple[str, int | None], list[tuple[int, str]]] = defaultdict(list)
@@ -229,5 +233,42 @@ def _checked(data: AuditData, settings: PrivacySettings, check: str, secret: boo
                 turn=-1 if turn is None else turn,
             )
         )
-    rows = len({row for found in places.values() for row, _ in found})
+    findings += _in_columns(data, settings, placeholders, secret)
+    rows = len({row for finding in findings for row in finding.rows})
     return answered(check, f"{share(rows, len(data.rows))} rows with {check}", findings)
+
+
+def _in_columns(
+    data: AuditData, settings: PrivacySettings, placeholders: Placeholders, secret: bool
+) -> list[Finding]:
+    """The findings of the columns that are kept beside the rows, one for each kind and column."""
+    look = lru_cache(4096)(lambda text: all_spans(text, settings.phone_regions))
+    places: defaultdict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
+    for row, column, text in kept_columns(data):
+        spans = look(text)
+        for span in spans:
+            placeholders.of(span)
+        for kind in {span.kind for span in spans if (span.kind in SECRET_KINDS) is secret}:
+            places[column, kind].append((row, text))
+    order = list(_NAMES)
+    findings = []
+    for (column, kind), found in sorted(
+        places.items(), key=lambda item: (item[0][0], order.index(item[0][1]))
+    ):
+        evidence = (
+            f"column '{column}', kept with the rows: {share(len(found), len(data.rows))} rows hold "
+            f"{_NAMES[kind]} (first: {data.rows[found[0][0]].source})"
+        )
+        findings.append(
+            Finding(
+                kind=f"{_NAMES[kind]} in column '{column}'",
+                severity="error" if secret else "warning",
+                rows=tuple(row for row, _ in found),
+                evidence=evidence,
+                repair="fix",
+                field="column",
+                fixed=tuple(redact(text, placeholders, settings) for _, text in found),
+                column=column,
+            )
+        )
+    return findings

@@ -49,10 +49,19 @@ def side_of(turn: int | None) -> Side:
     return "target" if turn is None else "rejected" if turn == REJECTED else "input"
 
 
-def text_of(row: Row, side: Side, turn: int) -> str:
-    """A row's target, its rejected answer, or the content of one message of its input."""
+def kept_columns(data: AuditData) -> Iterator[tuple[int, str, str]]:
+    """Every text of a column that is kept beside the rows, with its row and the column's name."""
+    for index, row in enumerate(data.rows):
+        for name, text in row.fields:
+            yield index, name, text
+
+
+def text_of(row: Row, side: Side | Literal["column"], turn: int, column: str | None = None) -> str:
+    """A row's target, its rejected answer, the content of one message of its input, or a kept column."""
     if side == "input":
         return row.messages[turn].content
+    if side == "column":
+        return dict(row.fields).get(column or "", "")
     return row.target if side == "target" else row.rejected or ""
 
 

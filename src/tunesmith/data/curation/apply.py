@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from tunesmith.data.audit.characters import composed, decoded, without_controls, without_html
-from tunesmith.data.audit.findings import AuditData, CheckResult
+from tunesmith.data.audit.findings import AuditData, CheckResult, recorded
 from tunesmith.data.audit.texts import text_of
 from tunesmith.data.curation.plan import RepairPlan
 from tunesmith.data.curation.review import QueueItem, ReviewAnswer
@@ -22,7 +22,7 @@ from tunesmith.data.leaks import leak_partners
 from tunesmith.data.splits import Split
 from tunesmith.errors import UserError
 from tunesmith.files import atomic_path, canonical_json
-from tunesmith.records import Row, SetAside, SplitName
+from tunesmith.records import AuditAnswer, Row, SetAside, SplitName
 
 Action = Literal["fix", "drop", "set_aside"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -48,6 +48,7 @@ SCHEMA = pa.schema(
         pa.field("after", pa.string()),
         pa.field("group", pa.string(), nullable=False),
         pa.field("turn", pa.int32()),
+        pa.field("column", pa.string()),
     ]
 )
 
@@ -56,10 +57,11 @@ SCHEMA = pa.schema(
 class Change:
     """One change of one row. ``row`` is its id, which it keeps.
 
-    ``field`` is "input", "target" or "rejected" of a ``fix``; ``before`` and ``after`` are its texts. Of an
+    ``field`` is "input", "target", "rejected" or "column" of a ``fix``; ``before`` and ``after`` are its
+    texts, and ``column`` names the column that is kept beside the row. Of an
     input that is the content of one message, and ``turn`` counts it from the end: -1 is the last. Of a row
     that was removed ``field`` and ``after`` are None, and ``before`` is the JSON of its messages and target.
-    ``group`` is empty, and ``turn`` None, in versions that were frozen before they were recorded.
+    ``group`` is empty, ``turn`` and ``column`` None, in versions that were frozen before they were recorded.
     """
 
     row: str
@@ -68,22 +70,27 @@ class Change:
     check: str
     finding: str
     action: Action
-    field: Literal["input", "target", "rejected"] | None
+    field: Literal["input", "target", "rejected", "column"] | None
     before: str
     after: str | None
     group: str = ""
     turn: int | None = None
+    column: str | None = None
 
 
 @dataclass(frozen=True)
 class Repaired:
-    """What a plan made of a split. ``unapplied`` names repairs that had to be left out, and why."""
+    """What a plan made of a split. ``unapplied`` names repairs that had to be left out, and why.
+
+    ``checks`` are the answers of the audit that the plan was applied to.
+    """
 
     split: Split
     changes: tuple[Change, ...]
     set_aside: tuple[Row, ...]
     queue: tuple[QueueItem, ...]
     unapplied: tuple[str, ...]
+    checks: tuple[AuditAnswer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,9 +98,10 @@ class _Proposal:
     check: str
     finding: str
     repair: Literal["fix", "drop", "set_aside", "ask"]
-    field: Literal["input", "target", "rejected"] | None
+    field: Literal["input", "target", "rejected", "column"] | None
     fixed: str | None
     turn: int
+    column: str | None
 
 
 def apply_plan(
@@ -153,7 +161,12 @@ def apply_plan(
     conflicts = _conflicts(kept, by_input)
     unapplied = tuple(f"{rows:,} rows: {reason}" for reason, rows in sorted(skipped.items()))
     return Repaired(
-        _new_split(split, kept, changes, conflicts), tuple(changes), tuple(set_aside), tuple(queue), unapplied
+        _new_split(split, kept, changes, conflicts),
+        tuple(changes),
+        tuple(set_aside),
+        tuple(queue),
+        unapplied,
+        recorded(results),
     )
 
 
@@ -184,7 +197,9 @@ def _proposals(
                 continue
             fixed = finding.fixed or (None,) * len(finding.rows)
             for index, text in zip(finding.rows, fixed, strict=True):
-                proposal = _Proposal(result.check, finding.kind, repair, finding.field, text, finding.turn)
+                proposal = _Proposal(
+                    result.check, finding.kind, repair, finding.field, text, finding.turn, finding.column
+                )
                 found[data.rows[index].id].append(proposal)
     return found
 
@@ -198,10 +213,11 @@ def _repaired(row: Row, proposed: Sequence[_Proposal], skipped: Counter[str]) ->
         if proposal.repair != "fix" or proposal.fixed is None or proposal.field is None:
             continue
         turn = proposal.turn if proposal.field == "input" else None
+        place = proposal.field, turn, proposal.column
         earlier = [
-            change.after or "" for change in made if (change.field, change.turn) == (proposal.field, turn)
+            change.after or "" for change in made if (change.field, change.turn, change.column) == place
         ]
-        before = text_of(row, proposal.field, proposal.turn)
+        before = text_of(row, proposal.field, proposal.turn, proposal.column)
         before = earlier[-1] if earlier else before
         after = proposal.fixed
         if earlier and after not in earlier:
@@ -213,7 +229,7 @@ def _repaired(row: Row, proposed: Sequence[_Proposal], skipped: Counter[str]) ->
         if after not in (before, *earlier):
             change = Change(
                 row.id, row.source, "train", proposal.check, proposal.finding, "fix", proposal.field,
-                before, after, row.group, turn,
+                before, after, row.group, turn, proposal.column,
             )  # fmt: skip
             made.append(change)
     return made
@@ -256,6 +272,9 @@ def _changed(row: Row, made: Sequence[Change]) -> Row:
             row = replace(row, target=change.after or "")
         elif change.field == "rejected":
             row = replace(row, rejected=change.after)
+        elif change.field == "column":
+            kept = dict(row.fields) | {change.column or "": change.after or ""}
+            row = replace(row, fields=tuple(sorted(kept.items())))
         elif change.turn is not None:
             messages[change.turn] = replace(messages[change.turn], content=change.after or "")
     return replace(row, messages=tuple(messages))
@@ -275,7 +294,7 @@ def _without_new_trouble(
     conflicts_by_input: bool | None,
 ) -> tuple[list[Row], list[Change]]:
     """The training rows without those that a repair made a leak or a conflict, and their removals."""
-    touched = {change.row: change for change in changes if change.action == "fix"}
+    touched = {change.row for change in changes if change.action == "fix" and change.field != "column"}
     removed: dict[str, Change] = {}
     if any(change.field == "input" for change in changes):
         order = [(name, row) for name in reversed(SPLITS) for row in kept[name]]

@@ -170,7 +170,7 @@ def _examples(check: str, finding: Finding, train: Sequence[int], data: AuditDat
     shown = []
     for index in train[:EXAMPLES]:
         row, fixed = data.rows[index], proposed.get(index)
-        before = text_of(row, finding.field or "target", finding.turn)
+        before = text_of(row, finding.field or "target", finding.turn, finding.column)
         if check in PRIVATE_CHECKS:
             text = "" if fixed is None else f"=> {_around(fixed, _first_difference(before, fixed))}"
         elif fixed is None:
