@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tunesmith.errors import UserError
 from tunesmith.evaluation.probes import ProbeItem, probe_items, probes_sha256
 from tunesmith.evaluation.texts import SAMPLE_TOKENS, GeneralText, general_texts, sample_prompts
+from tunesmith.evaluation.wording import signed
 from tunesmith.files import content_hash
 from tunesmith.records import Check, Estimate, Forgetting
 from tunesmith.stats.answers import non_inferior
@@ -218,7 +219,7 @@ def log_probability_check(forgetting: Sequence[Forgetting], margin: float, block
         answer, reason = "unmeasured", "; the base only guesses here"
     elif moved.groups < FEWEST_GROUPS:
         answer, reason = "unmeasured", f"; fewer than {FEWEST_GROUPS} groups"
-    told = f"{moved.value:+.3f} [{moved.low:+.3f}, {moved.high:+.3f}] nats".replace("-", "−")
+    told = f"{signed(moved.value, 3)} [{signed(moved.low, 3)}, {signed(moved.high, 3)}] nats"
     evidence = f"{told}; margin {margin:g}; {moved.rows:,} items in {moved.groups:,} groups{reason}"
     return Check(name, question, answer, evidence, blocking, moved)
 
@@ -343,12 +344,12 @@ def _guard(change: Forgetting, margin: float, blocking: bool) -> Check:
         answer, reason = "unmeasured", "; the base only guesses here"
     elif moved.groups < FEWEST_GROUPS:
         answer, reason = "unmeasured", f"; fewer than {FEWEST_GROUPS} groups"
-    value, low, high = (100 * number for number in (moved.value, moved.low, moved.high))
+    value, low, high = (signed(100 * number) for number in (moved.value, moved.low, moved.high))
     return Check(
         name=f"forgetting: {change.domain}",
         question=question,
         answer=answer,
-        evidence=f"{scores}, {value:+.1f} [{low:+.1f}, {high:+.1f}] {unit}; margin {100 * margin:.1f}; "
+        evidence=f"{scores}, {value} [{low}, {high}] {unit}; margin {100 * margin:.1f}; "
         f"{change.items:,} items in {moved.groups:,} groups{reason}",
         blocking=blocking,
         estimate=moved,
