@@ -26,7 +26,7 @@ from tunesmith.stats.intervals import (
     ratio_interval,
     relative_change_interval,
 )
-from tunesmith.stats.paired import FEWEST_GROUPS, paired_gain
+from tunesmith.stats.paired import FEWEST_GROUPS, paired_score_gain
 
 ALL_TEXT = "all text"
 ALL_PROBES = "all probes"
@@ -200,7 +200,7 @@ def guard_checks(
         asked_to_block = text_blocking if change.kind == "text" else probe_blocking
         if change.margin is not None:
             blocking = asked_to_block and change.domain in _WHOLE
-            checks.append(_guard(change, change.margin, blocking))
+            checks.append(guard_check(change, change.margin, blocking))
     return tuple(checks)
 
 
@@ -293,7 +293,7 @@ def _probe_change(
         items=len(chosen),
         base=accuracy,
         tuned=proportion_interval(tuned_right, groups, level),
-        change=_accuracy_change(tuned_right, base_right, groups, level),
+        change=score_change(tuned_right, base_right, groups, level),
         log_probability_change=mean_interval(np.subtract(tuned_nats, base_nats), groups, level),
         at_chance=accuracy.low <= guessing,
         margin=margin,
@@ -312,10 +312,9 @@ def _answers(
     return right, nats
 
 
-def _accuracy_change(
-    tuned: npt.ArrayLike, base: npt.ArrayLike, groups: Sequence[str], level: float
-) -> Estimate:
-    gain = paired_gain(tuned, base, groups, "base", alpha_one_sided=(1 - level) / 2)
+def score_change(tuned: npt.ArrayLike, base: npt.ArrayLike, groups: Sequence[str], level: float) -> Estimate:
+    """Mean change of scores in 0 to 1, paired by item; [−1, 1] with fewer than 50 groups."""
+    gain = paired_score_gain(tuned, base, groups, "base", alpha_one_sided=(1 - level) / 2)
     measured = gain.low is not None and gain.high is not None
     return Estimate(
         value=gain.value,
@@ -328,7 +327,8 @@ def _accuracy_change(
     )
 
 
-def _guard(change: Forgetting, margin: float, blocking: bool) -> Check:
+def guard_check(change: Forgetting, margin: float, blocking: bool) -> Check:
+    """Non-inferiority of one domain. Unmeasured as in ``guard_checks``."""
     moved = change.change
     if change.kind == "text":
         question = f"Does {change.domain} cost at most {margin:.1%} more bits than with the base?"
