@@ -3,11 +3,13 @@
 import importlib.util
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from tiny import load_tiny, make_tiny_base
 from toy_task import TASK
@@ -16,6 +18,8 @@ from tunesmith.evaluation.harness import TaskScores, measure_tasks
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import encode
 from tunesmith.progress import silent
+from tunesmith.records import Verdict
+from tunesmith.report.terminal import verdict_lines
 from tunesmith.stages.harness import check_installed, score_tasks, task_sizes, tasks_sha256
 from tunesmith.stages.harness_model import (
     Lengths,
@@ -116,6 +120,17 @@ def test_a_task_passes_only_where_its_loss_is_shown_to_be_small(
     assert checks[0].blocking
     assert checks[0].name == "forgetting: lm-eval arc (acc)"
     assert len(domains) == (0 if any(not 0 <= one <= 1 for one in before) else 1)
+
+
+def test_the_terminal_tells_of_tasks_beside_all_text_and_all_probes() -> None:
+    right = [1.0, 1.0, 1.0, 0.0] * 100
+    changes, _ = measure_tasks([scores(right)], [scores(right)], 0.02, False, 0.9)
+    verdict = Verdict("DON'T", "Too small a gain.", None, (), (), None, 1, 0.05, "estimate", 0.02)
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(verdict_lines(verdict, (), (*changes, replace(changes[0], domain="all probes"))))
+    assert "lm-eval arc (acc): 0.0 [" in shown.get()
+    assert "all probes: 0.0 [" in shown.get()
 
 
 def test_models_that_were_asked_other_items_are_not_compared() -> None:

@@ -31,6 +31,7 @@ from tunesmith.stats.paired import FEWEST_GROUPS, paired_score_gain
 ALL_TEXT = "all text"
 ALL_PROBES = "all probes"
 OWN_PROBES = "own probes"
+LM_EVAL = "lm-eval "  # before the name of a task
 _WHOLE = (ALL_TEXT, ALL_PROBES, OWN_PROBES)
 
 

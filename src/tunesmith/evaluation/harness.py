@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunesmith.evaluation.forgetting import guard_check, score_change
+from tunesmith.evaluation.forgetting import LM_EVAL, guard_check, score_change
 from tunesmith.evaluation.slices import score_estimate
 from tunesmith.records import Check, Forgetting
 
@@ -38,7 +38,7 @@ def measure_tasks(
     for before, after in zip(base, tuned, strict=True):
         if (before.task, before.metric, before.items) != (after.task, after.metric, after.items):
             raise ValueError(f"base and tuned model were asked other items of {before.task}")
-        domain = f"lm-eval {before.task} ({before.metric})"
+        domain = f"{LM_EVAL}{before.task} ({before.metric})"
         if not all(_in_range(score) for score in (*before.scores, *after.scores)):
             question = f"Is the tuned model about as good on {domain} as its base?"
             reason = f"{before.metric} has scores outside 0 to 1, for which a margin in points says nothing"
