@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import subprocess
 import sys
 import zlib
@@ -248,6 +249,16 @@ def test_lost_certainty_is_judged_by_its_own_margin_and_never_passes_unmeasured(
     assert answer(able, less_certain, 0.5) == answer(able, able, 0.05) == "passed"
     assert answer(indifferent, indifferent, 0.05) == "unmeasured"
     assert log_probability_check((), 0.05, True).answer == "unmeasured"
+
+
+def test_changes_are_written_with_real_minus_signs_and_no_signed_zero() -> None:
+    base = score_general(TEXTS, able)
+    worse = with_bits(base, lambda text: 1 - 1e-6)
+    for check in guard_checks(measure_forgetting(base, worse, 0.03, 0.02), False, False):
+        assert "-" not in check.evidence
+        assert not re.search(r"[−+]0\.0(?!\d)", check.evidence)
+    lost = change_of(measure_forgetting(base, with_bits(base, lambda text: 0.9), 0.03, 0.02), ALL_TEXT)
+    assert ", −10.0 [−10.0, −10.0] %" in guard_checks((lost,), False, False)[0].evidence
 
 
 def test_a_style_that_lowers_all_options_alike_is_not_lost_knowledge() -> None:

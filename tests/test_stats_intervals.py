@@ -197,6 +197,39 @@ def test_a_clustered_proportion_holds_the_truth_as_often_as_it_says(true_share: 
     assert held / repetitions >= 0.95 - 2.6 * (0.95 * 0.05 / repetitions) ** 0.5
 
 
+@pytest.mark.parametrize(("score", "low", "high"), [(0.455, 0.0, 1.0), (1.0, 0.0, 1.0), (0.0, -1.0, 1.0)])
+def test_rows_that_all_score_alike_leave_room_for_rows_that_were_not_drawn(
+    score: float, low: float, high: float
+) -> None:
+    unseen = 1 - 0.025 ** (1 / 20)
+    estimate = mean_interval([score] * 20, singles(20), limits=(low, high))
+    assert estimate.low == pytest.approx(score - unseen * (score - low))
+    assert estimate.high == pytest.approx(score + unseen * (high - score))
+    assert estimate.high - estimate.low > 0.1
+    assert "unseen rows" in estimate.method
+    by_five = mean_interval([score] * 20, [str(number // 5) for number in range(20)], limits=(low, high))
+    assert by_five.high - by_five.low > 3 * (estimate.high - estimate.low)
+
+
+def test_rows_with_an_ordinary_spread_keep_the_cluster_t_interval_within_their_range() -> None:
+    random = np.random.default_rng(6)
+    scores = random.beta(2, 3, 100)
+    assert mean_interval(scores, singles(100), limits=(0.0, 1.0)) == mean_interval(scores, singles(100))
+    few = mean_interval([0.9, 1.0, 0.2], singles(3), limits=(0.0, 1.0))
+    assert few.low == 0.0
+    assert few.high == 1.0
+
+
+def test_rare_low_scores_are_within_the_interval_as_often_as_it_says() -> None:
+    random = np.random.default_rng(7)
+    draws = np.where(random.random((400, 100)) < 0.015, 0.0, 0.9)
+    groups, truth = singles(100), 0.985 * 0.9
+    bounded = [mean_interval(draw, groups, limits=(0.0, 1.0)) for draw in draws]
+    plain = [mean_interval(draw, groups) for draw in draws]
+    assert sum(one.low <= truth <= one.high for one in bounded) >= 0.935 * 400
+    assert sum(one.low <= truth <= one.high for one in plain) < 0.85 * 400
+
+
 def test_an_interval_from_one_group_is_refused_not_invented() -> None:
     with pytest.raises(UserError, match="at least 2 groups") as caught:
         mean_interval([1.0, 2.0], ["same", "same"])

@@ -227,7 +227,8 @@ def test_the_trouble_that_was_planted_is_the_next_step() -> None:
     told = {step.name: step.answer for step in troubled}
     assert troubled[0].name == "learning by heart"
     assert told["unsupported words in answers"] == "failed"
-    assert told["unsupported numbers in answers"] == "passed"
+    # None in 60 answers: one in twenty may still have been missed by chance.
+    assert told["unsupported numbers in answers"] == "unmeasured"
     assert told["answers copied from training rows"] == "passed"
     assert told["stock phrases"] == "failed"
     assert all(step.advice for step in troubled if step.answer == "failed")

@@ -23,6 +23,7 @@ from tunesmith.stages.data import DataResult, make_dataset
 from tunesmith.stages.data_curve import measure_data_curve
 from tunesmith.stages.entailing import check_entailment
 from tunesmith.stages.guards import GuardsResult, measure_guards
+from tunesmith.stages.harness import check_tasks
 from tunesmith.stages.opponents import OpponentsResult, measure_opponents
 from tunesmith.stages.pilot import run_pilot
 from tunesmith.stages.plan import PlanResult, make_plan
@@ -71,6 +72,7 @@ def run_stages(session: Session, upto: Stage) -> Run:
         check_training(session)
         own_probes_sha256(session)  # a broken file is told before any work is done
         check_entailment(session)
+        check_tasks(session)
     dataset, data = make_dataset(session)
     _tell(session, terminal.data_lines(dataset.manifest))
     for note in data.notes:

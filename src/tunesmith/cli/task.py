@@ -21,6 +21,7 @@ def check(
     """
     from tunesmith.data.places import files_behind
     from tunesmith.stages.answering import check_judging
+    from tunesmith.stages.harness import check_installed
     from tunesmith.task import load_task
 
     task = load_task(path)
@@ -33,6 +34,7 @@ def check(
                 f"correct the path; a relative one starts at the folder of the task file, {task.folder}",
             )
     check_judging(task)
+    check_installed(task)
     emit(task.model_dump(mode="json"), as_json, f"{path}: no problems (task {task.name}, base {task.base})")
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tunesmith.errors import UserError
 from tunesmith.evaluation.probes import ProbeItem, probe_items, probes_sha256
 from tunesmith.evaluation.texts import SAMPLE_TOKENS, GeneralText, general_texts, sample_prompts
+from tunesmith.evaluation.wording import signed
 from tunesmith.files import content_hash
 from tunesmith.records import Check, Estimate, Forgetting
 from tunesmith.stats.answers import non_inferior
@@ -25,11 +26,12 @@ from tunesmith.stats.intervals import (
     ratio_interval,
     relative_change_interval,
 )
-from tunesmith.stats.paired import FEWEST_GROUPS, paired_gain
+from tunesmith.stats.paired import FEWEST_GROUPS, paired_score_gain
 
 ALL_TEXT = "all text"
 ALL_PROBES = "all probes"
 OWN_PROBES = "own probes"
+LM_EVAL = "lm-eval "  # before the name of a task
 _WHOLE = (ALL_TEXT, ALL_PROBES, OWN_PROBES)
 
 
@@ -199,7 +201,7 @@ def guard_checks(
         asked_to_block = text_blocking if change.kind == "text" else probe_blocking
         if change.margin is not None:
             blocking = asked_to_block and change.domain in _WHOLE
-            checks.append(_guard(change, change.margin, blocking))
+            checks.append(guard_check(change, change.margin, blocking))
     return tuple(checks)
 
 
@@ -218,7 +220,7 @@ def log_probability_check(forgetting: Sequence[Forgetting], margin: float, block
         answer, reason = "unmeasured", "; the base only guesses here"
     elif moved.groups < FEWEST_GROUPS:
         answer, reason = "unmeasured", f"; fewer than {FEWEST_GROUPS} groups"
-    told = f"{moved.value:+.3f} [{moved.low:+.3f}, {moved.high:+.3f}] nats".replace("-", "−")
+    told = f"{signed(moved.value, 3)} [{signed(moved.low, 3)}, {signed(moved.high, 3)}] nats"
     evidence = f"{told}; margin {margin:g}; {moved.rows:,} items in {moved.groups:,} groups{reason}"
     return Check(name, question, answer, evidence, blocking, moved)
 
@@ -292,7 +294,7 @@ def _probe_change(
         items=len(chosen),
         base=accuracy,
         tuned=proportion_interval(tuned_right, groups, level),
-        change=_accuracy_change(tuned_right, base_right, groups, level),
+        change=score_change(tuned_right, base_right, groups, level),
         log_probability_change=mean_interval(np.subtract(tuned_nats, base_nats), groups, level),
         at_chance=accuracy.low <= guessing,
         margin=margin,
@@ -311,10 +313,9 @@ def _answers(
     return right, nats
 
 
-def _accuracy_change(
-    tuned: npt.ArrayLike, base: npt.ArrayLike, groups: Sequence[str], level: float
-) -> Estimate:
-    gain = paired_gain(tuned, base, groups, "base", alpha_one_sided=(1 - level) / 2)
+def score_change(tuned: npt.ArrayLike, base: npt.ArrayLike, groups: Sequence[str], level: float) -> Estimate:
+    """Mean change of scores in 0 to 1, paired by item; [−1, 1] with fewer than 50 groups."""
+    gain = paired_score_gain(tuned, base, groups, "base", alpha_one_sided=(1 - level) / 2)
     measured = gain.low is not None and gain.high is not None
     return Estimate(
         value=gain.value,
@@ -327,7 +328,8 @@ def _accuracy_change(
     )
 
 
-def _guard(change: Forgetting, margin: float, blocking: bool) -> Check:
+def guard_check(change: Forgetting, margin: float, blocking: bool) -> Check:
+    """Non-inferiority of one domain. Unmeasured as in ``guard_checks``."""
     moved = change.change
     if change.kind == "text":
         question = f"Does {change.domain} cost at most {margin:.1%} more bits than with the base?"
@@ -343,12 +345,12 @@ def _guard(change: Forgetting, margin: float, blocking: bool) -> Check:
         answer, reason = "unmeasured", "; the base only guesses here"
     elif moved.groups < FEWEST_GROUPS:
         answer, reason = "unmeasured", f"; fewer than {FEWEST_GROUPS} groups"
-    value, low, high = (100 * number for number in (moved.value, moved.low, moved.high))
+    value, low, high = (signed(100 * number) for number in (moved.value, moved.low, moved.high))
     return Check(
         name=f"forgetting: {change.domain}",
         question=question,
         answer=answer,
-        evidence=f"{scores}, {value:+.1f} [{low:+.1f}, {high:+.1f}] {unit}; margin {100 * margin:.1f}; "
+        evidence=f"{scores}, {value} [{low}, {high}] {unit}; margin {100 * margin:.1f}; "
         f"{change.items:,} items in {moved.groups:,} groups{reason}",
         blocking=blocking,
         estimate=moved,

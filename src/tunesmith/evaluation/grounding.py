@@ -8,8 +8,9 @@ import numpy as np
 
 from tunesmith.data.questions import Questions
 from tunesmith.evaluation.slices import loss_of, score_estimate
+from tunesmith.evaluation.wording import plain, signed
 from tunesmith.guard_records import Grounding, GroundingScore
-from tunesmith.records import Check, PairedGain
+from tunesmith.records import Check, Estimate, PairedGain
 from tunesmith.stats.answers import non_inferior
 from tunesmith.stats.intervals import mean_interval
 from tunesmith.stats.paired import FEWEST_GROUPS, paired_score_gain
@@ -111,9 +112,9 @@ def grounding_checks(
             few = f"{shares}; {gain.groups} groups of rows, and {FEWEST_GROUPS} are needed"
             checks.append(Check(name, question, "unmeasured", few, blocking))
             continue
-        more = f"{100 * loss.value:+.1f} points [{100 * loss.low:.1f}, {100 * loss.high:.1f}]"
+        more = f"{signed(100 * loss.value)} points [{plain(100 * loss.low)}, {plain(100 * loss.high)}]"
         sample = f"{loss.rows:,} rows in {loss.groups:,} groups"
-        evidence = f"{shares}; {more.replace('-', '−')} beside the opponent, {sample}; margin {points}"
+        evidence = f"{shares}; {more} beside the opponent, {sample}; margin {points}"
         checks.append(Check(name, question, non_inferior(loss, margin), evidence, blocking, loss))
     return tuple(checks)
 
@@ -121,13 +122,15 @@ def grounding_checks(
 def _score(
     record: Grounding, usual: tuple[float, ...], opponent: str, alpha_one_sided: float
 ) -> GroundingScore:
-    several = len(set(record.groups)) > 1
+    more: Estimate | None = None
+    if len(set(record.groups)) > 1:
+        more = mean_interval(np.subtract(record.tuned, usual), record.groups, limits=(-1.0, 1.0))
     return GroundingScore(
         record.metric,
         score_estimate(record.tuned, record.groups),
         score_estimate(record.opponent, record.groups),
         score_estimate(usual, record.groups),
-        mean_interval(np.subtract(record.tuned, usual), record.groups) if several else None,
+        more,
         _gain(record, opponent, alpha_one_sided),
     )
 

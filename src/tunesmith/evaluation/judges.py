@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tunesmith.evaluation.review import Choice, Judgement, Pair
+from tunesmith.evaluation.wording import signed
 from tunesmith.people_records import JudgeAgreement, JudgedCriterion
 from tunesmith.records import Answer, Check, Estimate, Message, Row
 from tunesmith.stats.review import FEWEST_JUDGED, by_item, judge_agreement, win_rate
@@ -147,4 +148,5 @@ def _win_check(name: str, criterion: str, rate: Estimate) -> Check:
 
 
 def _points(share: Estimate) -> str:
-    return f"{100 * share.value:+.1f} [{100 * share.low:+.1f}, {100 * share.high:+.1f}] points"
+    value, low, high = (signed(100 * number) for number in (share.value, share.low, share.high))
+    return f"{value} [{low}, {high}] points"

@@ -52,12 +52,13 @@ def exposure(tuned: npt.NDArray[np.float64], base: npt.NDArray[np.float64]) -> E
     """
     own, before = _bits(tuned), _bits(base)
     groups = [str(number) for number in range(len(own))]
+    most = math.log2(tuned.shape[1])
     return Exposure(
-        tuned=mean_interval(own, groups),
-        base=mean_interval(before, groups),
-        excess=mean_interval(own - before, groups),
+        tuned=mean_interval(own, groups, limits=(0.0, most)),
+        base=mean_interval(before, groups, limits=(0.0, most)),
+        excess=mean_interval(own - before, groups, limits=(-most, most)),
         alternatives=tuned.shape[1] - 1,
-        first_ranked=int((own >= math.log2(tuned.shape[1])).sum()),
+        first_ranked=int((own >= most).sum()),
     )
 
 

@@ -110,7 +110,8 @@ def _loss(attack: Attack) -> Estimate | None:
     if gain.low is not None and gain.high is not None:
         method = "paired cluster-t with one pseudo-win and one pseudo-loss"
         return Estimate(gain.value, gain.low, gain.high, gain.rows, gain.groups, gain.level, method)
-    return mean_interval(np.subtract(attack.tuned_before, attack.tuned_after), attack.groups)
+    fall = np.subtract(attack.tuned_before, attack.tuned_after)
+    return mean_interval(fall, attack.groups, limits=(-1.0, 1.0))
 
 
 def _share(obeyed: Sequence[bool] | None, groups: Sequence[str]) -> Estimate | None:

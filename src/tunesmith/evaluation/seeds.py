@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tunesmith.evaluation.wording import plain, signed
 from tunesmith.records import Check, PairedGain
 from tunesmith.run_records import SEED_NOISE, SeedStudy
 from tunesmith.stats.seeds import FEWEST_SEEDS, beyond_seed_noise, seed_noise
@@ -31,9 +32,9 @@ def seed_check(study: SeedStudy | None, gains: Sequence[PairedGain]) -> tuple[Ch
             name=SEED_NOISE,
             question=f"Is the gain over {least.opponent} more than training with another seed may take away?",
             answer=answer,
-            evidence=f"gain {100 * least.value:+.2f} points; another seed may be {100 * noise:.2f} points "
-            f"lower than the mean (one-sided 95 %); {study.metric} on validation {listed} % with "
-            f"{len(scores)} seeds; {words[answer]}",
+            evidence=f"gain {signed(100 * least.value, 2)} points; another seed may be "
+            f"{plain(100 * noise, 2)} points lower than the mean (one-sided 95 %); "
+            f"{study.metric} on validation {listed} % with {len(scores)} seeds; {words[answer]}",
             blocking=False,
         ),
     )

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tunesmith.evaluation.wording import plain, signed
 from tunesmith.guard_records import SliceRule, SliceScore
 from tunesmith.records import Check, Estimate, PairedGain, Row
 from tunesmith.stats.answers import non_inferior
@@ -132,8 +132,7 @@ def score_estimate(scores: npt.ArrayLike, groups: Sequence[str], level: float = 
         return proportion_interval(values, groups, level)
     if len(set(groups)) < 2:
         return Estimate(float(values.mean()), 0.0, 1.0, len(values), 1, level, "unmeasured: one group")
-    mean = mean_interval(values, groups, level)
-    return replace(mean, low=max(0.0, mean.low), high=min(1.0, mean.high))
+    return mean_interval(values, groups, level, limits=(0.0, 1.0))
 
 
 def slice_checks(scores: Sequence[SliceScore], settings: Sequence[SliceSettings]) -> tuple[Check, ...]:
@@ -173,9 +172,8 @@ def gain_in_words(gain: PairedGain) -> str:
     """``+3.1 points [0.2, 6.0], 60 rows in 58 groups``."""
     bounds = "[unmeasured]"
     if gain.low is not None and gain.high is not None:
-        bounds = f"[{100 * gain.low:.1f}, {100 * gain.high:.1f}]"
-    points = f"{100 * gain.value:+.1f} points {bounds}".replace("-", "−")
-    return f"{points}, {gain.rows:,} rows in {gain.groups:,} groups"
+        bounds = f"[{plain(100 * gain.low)}, {plain(100 * gain.high)}]"
+    return f"{signed(100 * gain.value)} points {bounds}, {gain.rows:,} rows in {gain.groups:,} groups"
 
 
 def _mask(rule: SliceRule, rows: Sequence[Row], clusters: npt.NDArray[np.intp]) -> Mask:

@@ -66,6 +66,16 @@ def gain_method(metric: str) -> str:
     return "paired delete-a-group jackknife"
 
 
+def plain(number: float, decimals: int = 1) -> str:
+    """``number`` with a real minus sign; a rounded zero carries no sign."""
+    return f"{round(number, decimals) + 0.0:.{decimals}f}".replace("-", "−")
+
+
+def signed(number: float, decimals: int = 1) -> str:
+    """The same with ``+`` before what is above zero as shown: ``+0.4``, ``−0.2``, ``0.0``."""
+    return f"+{plain(number, decimals)}" if round(number, decimals) > 0 else plain(number, decimals)
+
+
 def level_words(alpha_one_sided: float, opening: int) -> str:
     """At which level the bounds stand, and why."""
     return f"(Bounds of the gain at one-sided {100 * alpha_one_sided:.2g} %: opening {opening} of this test.)"
@@ -96,5 +106,4 @@ def _rounds_onto(number: float, reference: float, decimals: int, unit: _Unit) ->
 
 def _scaled(number: float, decimals: int, unit: _Unit) -> str:
     """A number in its unit with a real minus sign and no negative zero."""
-    rounded = round(unit.scale * number, decimals) + 0.0
-    return f"{rounded:.{decimals}f}".replace("-", "−")
+    return plain(unit.scale * number, decimals)

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunesmith.curve_records import DataCurve
+from tunesmith.evaluation.forgetting import LM_EVAL, OWN_PROBES
 from tunesmith.power_records import JointPower, PowerPoint
 from tunesmith.records import (
     Candidate,
@@ -245,7 +246,8 @@ def verdict_lines(
     ]
     # Each kind ends with its overall change.
     overall = {item.kind: item for item in forgetting}
-    lines += [_forgetting_line(item) for item in overall.values()]
+    asked = [item for item in forgetting if item.domain == OWN_PROBES or item.domain.startswith(LM_EVAL)]
+    lines += [_forgetting_line(item) for item in (*overall.values(), *asked)]
     lines += [
         numbers.typeset(f"{check.name}: {check.answer}; {check.evidence}")
         for check in verdict.checks

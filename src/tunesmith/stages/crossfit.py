@@ -18,6 +18,7 @@ from tunesmith.records import Dataset, PairedGain, Plan
 from tunesmith.run_records import Crossfit
 from tunesmith.stages.answering import judging_identity, judging_of
 from tunesmith.stages.forgotten import forgetting_of, general_scores, own_probe_scores_of
+from tunesmith.stages.harness import task_scores_of, tasks_sha256
 from tunesmith.stages.opponents import Family, OpponentsResult, family_of, measure_opponents
 from tunesmith.stages.recipes import (
     FoldModels,
@@ -84,6 +85,7 @@ def judge_folds(
         "precision": plan.precision,
         "strong_opponents": plan.strong_opponents,
         "own_probes": own_probes_sha256(session),
+        "lm_eval": tasks_sha256(session.task),
         "evidence": evidence and replace(evidence, latencies=()),
         "leader": leading,
     }
@@ -133,13 +135,14 @@ def _decide(
     started = time.perf_counter()
     task, goal, margins = session.task, session.task.goal, session.task.guards
     general, own = general_scores(session, plan, train), own_probe_scores_of(session, plan, train)
+    tasks = task_scores_of(session, plan, train)
     contest = _contest(session, folds, train)
     versions = [fold.dataset for fold in folds]
     recipes = recipes_of(folds, train, session.base().name)
     names = [recipe.candidate.name for recipe in recipes]
     opened, opening = open_folds(dataset, versions, session.folder.ledger, contest, names)
     alpha = alpha_for_opening(opening, goal.alpha)
-    forgetting, forgotten = forgetting_of(session, general, own, opening)
+    forgetting, forgotten = forgetting_of(session, general, own, tasks, opening)
 
     answered = [answer_folds(session, plan, folds, recipe, opened) for recipe in recipes]
     judging = judging_of(task, dataset.manifest.labels)

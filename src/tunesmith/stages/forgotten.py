@@ -13,6 +13,7 @@ from tunesmith.stats.levels import guard_level
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from tunesmith.evaluation.forgetting import GeneralScores, ProbeScores
+    from tunesmith.evaluation.harness import TaskScores
     from tunesmith.evaluation.probes import ProbeItem
 
 
@@ -60,6 +61,7 @@ def forgetting_of(
     session: Session,
     general: tuple[GeneralScores, GeneralScores] | str,
     own: tuple[Sequence[ProbeItem], ProbeScores, ProbeScores] | None,
+    tasks: tuple[Sequence[TaskScores], Sequence[TaskScores]] | None,
     opening: int,
 ) -> tuple[tuple[Forgetting, ...], list[Check]]:
     """What was forgotten, with the checks on it at the level of this contest, from the scores above."""
@@ -70,6 +72,7 @@ def forgetting_of(
         measure_own_probes,
         unmeasured_checks,
     )
+    from tunesmith.evaluation.harness import measure_tasks
 
     text, probes = session.task.guards.general_text, session.task.guards.probes
     certain = session.task.guards.probe_log_probability
@@ -86,4 +89,9 @@ def forgetting_of(
     checks = list(guard_checks(forgetting, text.blocking, probes.blocking))
     if certain is not None:
         checks.append(log_probability_check(forgetting, certain.margin, certain.blocking))
+    asked = session.task.guards.lm_eval
+    if tasks is not None and asked is not None:
+        changes, judged = measure_tasks(*tasks, asked.margin, asked.blocking, guard_level(opening))
+        forgetting = (*forgetting[:-1], *changes, forgetting[-1])
+        checks += judged
     return forgetting, checks

@@ -67,6 +67,7 @@ def check_guards(loaded: Renderer, guards: GuardsSettings) -> None:
         return
     asked = {
         "own_probes": guards.own_probes is not None,
+        "lm_eval": guards.lm_eval is not None,
         "refusals": guards.refusals is not None,
         "forgetting_curve": guards.forgetting_curve,
         "canaries": guards.canaries > 0 and loaded.family == "encoder",

@@ -10,6 +10,7 @@ from tunesmith.records import Dataset, Row, SplitCounts
 from tunesmith.run_records import PilotPower
 from tunesmith.stages.asking import drawn
 from tunesmith.stages.crossfit_plan import judged_counts, power_with_raised_variance, raised_variance
+from tunesmith.stages.harness import task_sizes
 from tunesmith.stages.session import Session
 from tunesmith.stats.levels import alpha_for_opening
 from tunesmith.stats.power_guards import guard_power, joint_power
@@ -63,7 +64,7 @@ def planned_guards(session: Session, test: SplitCounts, validation: Sequence[Row
 
 
 def _general(session: Session) -> list[_Asked]:
-    """Against the base: general text, built-in and own probes, refusals."""
+    """Against the base: general text, built-in and own probes, lm-eval tasks, refusals."""
     from tunesmith.evaluation.forgetting import guard_material
     from tunesmith.evaluation.own_probes import read_own_probes
     from tunesmith.evaluation.refusals import refusal_requests
@@ -84,6 +85,9 @@ def _general(session: Session) -> list[_Asked]:
         items = read_own_probes(session.task.resolve(guards.own_probes))
         groups = len({item.group for item in items})
         found.append(_Asked("own probes", len(items), groups, guards.probes.margin, RARE_SPREADS))
+    if guards.lm_eval is not None and guards.lm_eval.blocking:
+        for name, count in task_sizes(session.task).items():
+            found.append(_Asked(f"lm-eval {name}", count, count, guards.lm_eval.margin, RARE_SPREADS))
     if guards.refusals is not None and guards.refusals.blocking:
         requests = refusal_requests()
         for name, wanted in (("harmful requests", True), ("harmless requests", False)):

@@ -27,6 +27,7 @@ from tunesmith.run_records import Crossfit
 from tunesmith.stages.answerers import answerer
 from tunesmith.stages.answering import cutting_of, judging_identity, judging_of
 from tunesmith.stages.forgotten import forgetting_of, general_scores, own_probe_scores_of
+from tunesmith.stages.harness import task_scores_of, tasks_sha256
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.session import Session
@@ -56,6 +57,8 @@ PACKAGES = (
     "tunesmith.stages.endpoints",
     "tunesmith.stages.verdict",
     "tunesmith.stages.general",
+    "tunesmith.stages.harness",
+    "tunesmith.stages.harness_model",
     "tunesmith.stages.answerers",
     "tunesmith.guard_records",
     "tunesmith.records",
@@ -120,6 +123,7 @@ def reach_verdict(
         "precision": plan.precision,
         "strong_opponents": plan.strong_opponents,
         "own_probes": own_probes_sha256(session),
+        "lm_eval": tasks_sha256(session.task),
         "evidence": evidence and replace(evidence, latencies=()),
     }
     folder = session.folder.stage("verdict", stage_key("verdict", inputs, PACKAGES))
@@ -152,13 +156,13 @@ def _decide(
     goal = session.task.goal
     tuned, finalists = train.validation.candidate, opponents.finalist_candidates()
     general = general_scores(session, plan, train)
-    own = own_probe_scores_of(session, plan, train)
+    own, tasks = own_probe_scores_of(session, plan, train), task_scores_of(session, plan, train)
     contest = contest_id(tuned, finalists, session.task)
     names = [candidate.name for candidate in (tuned, *finalists)]
     rows, opening = open_test(dataset, session.folder.ledger, contest, names)
     alpha = alpha_for_opening(opening, goal.alpha)
     margins = session.task.guards
-    forgetting, forgotten = forgetting_of(session, general, own, opening)
+    forgetting, forgotten = forgetting_of(session, general, own, tasks, opening)
     judging = judging_of(session.task, dataset.manifest.labels)
     asked, changes = questions(judging, rows), read_repairs(dataset)
     labelled = session.task.kind == "classify"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -94,12 +93,12 @@ def drift(reviewer: str, earlier: Sequence[float], later: Sequence[float]) -> Dr
         return Drift(reviewer, len(earlier), None, None)
     items = [str(item) for item in range(len(earlier))]
     first, second = np.asarray(earlier, dtype=np.float64), np.asarray(later, dtype=np.float64)
-    shift = mean_interval(second - first, items)
+    shift = mean_interval(second - first, items, limits=(-1.0, 1.0))
     return Drift(
         reviewer,
         len(items),
         proportion_interval(first == second, items),
-        replace(shift, low=max(-1.0, shift.low), high=min(1.0, shift.high)),
+        shift,
     )
 
 
@@ -125,7 +124,8 @@ def judge_agreement(
         reason = f"{len(items)} items were judged by two people and by the judge; {FEWEST_JUDGED} are needed"
         return JudgeAgreement("unmeasured", reason, len(items), None, None, None, None)
     # First-shown minus second-shown, over both orders: 0 for an answer that keeps to the candidate.
-    position = mean_interval([judge[item][0] - judge[item][1] for item in items], items, level)
+    either = (-1.0, 1.0)
+    position = mean_interval([judge[item][0] - judge[item][1] for item in items], items, level, either)
     decided = {item: _settled((judge[item][0] + judge[item][1]) / 2) for item in items}
     among = np.array(
         [np.mean([_agree(a, b) for a, b in itertools.combinations(people[item], 2)]) for item in items]
@@ -134,7 +134,7 @@ def judge_agreement(
     said = [outcome for item in items for outcome in people[item]]
     beyond_people = mean_interval(_beyond_chance(among, said, said), items, level)
     beyond_judge = mean_interval(_beyond_chance(with_judge, said, list(decided.values())), items, level)
-    difference = mean_interval(with_judge - among, items, level)
+    difference = mean_interval(with_judge - among, items, level, either)
 
     def found(answer: Answer, reason: str) -> JudgeAgreement:
         return JudgeAgreement(answer, reason, len(items), position, beyond_people, beyond_judge, difference)

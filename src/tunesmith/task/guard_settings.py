@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tunesmith.task.sections import SLUG, Positive, Section, Share, Text
+from tunesmith.task.sections import SLUG, Count, Positive, Section, Share, Text
 
 
 class GuardSettings(Section):
@@ -48,6 +48,25 @@ class SliceSettings(GuardSettings):
         default=None,
         description="The column to search instead of the input; name it in data.fields as well.",
         examples=["customer"],
+    )
+
+
+class LmEvalSettings(GuardSettings):
+    """Tasks of lm-evaluation-harness (needs `tunesmith[lm-eval]`), put to the base and to the tuned model."""
+
+    tasks: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] = Field(
+        description="Names of single tasks, those that the package brings or yours in `data`. Each is judged "
+        "by its first metric that is a mean over items and larger when better.",
+        examples=[["arc_easy"]],
+    )
+    data: Text | None = Field(
+        default=None,
+        description="A folder with your own tasks (YAML), and with data for tasks under the path that their "
+        "dataset_path names. What is not there comes from the Hugging Face Hub.",
+        examples=["lm-eval"],
+    )
+    limit: Count | None = Field(
+        default=None, description="How many items of each task are asked, from its first; all if left out."
     )
 
 
@@ -97,6 +116,12 @@ class GuardsSettings(Section):
         description="Your own questions, asked of the base and of the tuned model: a JSON Lines file with "
         "prompt, options (a list) and right (one of the options). Judged by the margin of `probes`.",
         examples=["probes.jsonl"],
+    )
+    lm_eval: LmEvalSettings | None = Field(
+        default=None,
+        description="Tasks of lm-evaluation-harness: how much of its score on each the tuned model may lose "
+        "(0.02 is 2 points). Not measured when left out.",
+        examples=[LmEvalSettings(margin=0.02, tasks=("arc_easy",), limit=200)],
     )
     forgetting_curve: bool = Field(
         default=False,

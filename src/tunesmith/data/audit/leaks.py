@@ -151,7 +151,7 @@ def _telling_columns(data: AuditData) -> list[Finding]:
         value = group_codes([str(values[index]) for index in filled])
         by_value, by_majority = _held_out(value, target[filled], fold[filled])
         own = [groups[index] for index in filled]
-        gain = mean_interval(by_value - by_majority, own)
+        gain = mean_interval(by_value - by_majority, own, limits=(-1.0, 1.0))
         if gain.low <= TELLING_GAIN:
             continue
         right = proportion_interval(by_value, own)

@@ -117,6 +117,8 @@ def _estimate(measured: Measured, groups: Sequence[str], level: float) -> Estima
     bounded = measured.low == 0 and measured.high == 1
     if bounded and np.isin(scores, (0, 1)).all():
         return proportion_interval(scores, concerned, level)
+    if measured.low is not None and measured.high is not None:
+        return mean_interval(scores, concerned, level, limits=(measured.low, measured.high))
     estimate = mean_interval(scores, concerned, level)
     return replace(
         estimate,
