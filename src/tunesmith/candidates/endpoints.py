@@ -29,6 +29,7 @@ from tunesmith.candidates.shown import shown_with
 from tunesmith.data.label_sets import label_set, label_set_text
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash
+from tunesmith.models.embedding import Embedder
 from tunesmith.models.endpoint import Purse, RefusedError, Reply, ask_endpoint, endpoint_key, request_body
 from tunesmith.progress import Report, silent
 from tunesmith.records import Candidate, Message, Row, Settings
@@ -54,6 +55,7 @@ class EndpointPrompting:
     library: Library | None = None
     several: bool = False
     setting: str = "opponents.endpoints"
+    embedder: Embedder | None = None
 
 
 def endpoint_candidate(prompting: EndpointPrompting, form: PromptForm) -> Candidate:
@@ -73,6 +75,8 @@ def endpoint_candidate(prompting: EndpointPrompting, form: PromptForm) -> Candid
     schema = None if prompting.schema is None else text_request(prompting.schema, False)
     if form.passages and prompting.library is not None:
         shown.append([prompting.library.sha256])
+    if form.embeds and prompting.embedder is not None:
+        shown.append([prompting.embedder.base.sha256])
     labels = [*prompting.labels, *([["several"]] if prompting.several else [])]
     identity = content_hash(["endpoint", settings, labels, schema, shown])
     return Candidate(identity, "endpoint", f"{endpoint.name}, {form_name(form)}", settings, endpoint.model)
@@ -185,7 +189,7 @@ def _prompts(
         request = f"{request}\nAnswer like the examples.".strip()
     if form.reasoning:
         request = f"{request}\n{REASONING_REQUEST}".strip()
-    shown = shown_with(form, prompting.train, rows, prompting.library)
+    shown = shown_with(form, prompting.train, rows, prompting.library, prompting.embedder)
     wording = Wording(prompting.instruction, request, prompting.labels, form.template)
     return [turns_of(wording, row, one) for row, one in zip(rows, shown, strict=True)]
 

@@ -23,6 +23,7 @@ from tunesmith.stages.answering import (
 )
 from tunesmith.stages.bases import check_memory, other_bases
 from tunesmith.stages.crossfit_plan import crossfit_plan, judged_counts, raised_variance, rounds
+from tunesmith.stages.embedding import embedding_seconds, embeddings_sha256
 from tunesmith.stages.label_prompts import prompt_tokens
 from tunesmith.stages.label_training import METRIC_ROWS
 from tunesmith.stages.memory import available_mb, peak_mb, reset_peak, resident_mb
@@ -86,6 +87,7 @@ def make_plan(session: Session, dataset: Dataset) -> PlanResult:
         "judging": judging_identity(task),
         "base": session.base().sha256,
         "bases": [base.sha256 for base in other_bases(session)],
+        "embeddings": embeddings_sha256(session),
         "machine": machine(),
     }
     folder = session.folder.stage("plan", stage_key("plan", inputs, PACKAGES))
@@ -323,6 +325,7 @@ def _measure(
         validated_token=1 / rates.validation_tokens_per_second,
         prompt_rows=prompt_rows,
         tuned_row=tuned_row,
-        classical=classical_seconds(task.kind, train) if task.opponents.classical else 0.0,
+        classical=(classical_seconds(task.kind, train) if task.opponents.classical else 0.0)
+        + embedding_seconds(session, train, validation),
         general=2 * scored_tokens(loaded) / read if loaded.family == "decoder" else 0.0,
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from tunesmith.task.embedding_rules import broken_embedding_rules
 from tunesmith.task.kinds import GOAL_METRICS, GROUNDED_KINDS, KINDS, LABELLED, SMALLER_IS_BETTER
 from tunesmith.task.lines import Where
 from tunesmith.task.opponent_settings import PLACEHOLDERS
@@ -50,6 +51,7 @@ def broken_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
     if isinstance(split, Mapping):
         yield from _broken_crossfit_rules(split, task)
     yield from _broken_kind_rules(task)
+    yield from broken_embedding_rules(task)
     if isinstance(opponents, Mapping):
         yield from _broken_opponent_rules(opponents)
     review = task.get("review")
