@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from tunesmith.models.rendering import instructed
 from tunesmith.records import Message, Row, Settings
-from tunesmith.task.kinds import Kind
+from tunesmith.task.kinds import REASONED_KINDS, Kind
 from tunesmith.task.opponent_settings import (
     PLACEHOLDERS,
     EndpointSettings,
@@ -19,8 +19,6 @@ from tunesmith.task.opponent_settings import (
     OpponentSettings,
 )
 
-# Kinds with a right answer to be thought about first.
-REASONED_KINDS: tuple[Kind, ...] = ("classify", "tag", "extract", "answer")
 REASONING_REQUEST = (
     "Think step by step first. Then write your answer alone on the last line, after the word Answer and a "
     "colon."

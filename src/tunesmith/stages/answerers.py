@@ -17,6 +17,7 @@ from tunesmith.stages.embedding import embedder_of
 from tunesmith.stages.endpoints import sealed_endpoint_answers
 from tunesmith.stages.opponents import classical_text
 from tunesmith.stages.passages import library_of
+from tunesmith.stages.reasoning import reasoning_of
 from tunesmith.stages.session import Session
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -108,9 +109,18 @@ def prompt_answerer(
     """What answers rows as a prompt on ``loaded`` does. ``learned`` are the training rows as taught."""
     from tunesmith.candidates.forms import form_of
     from tunesmith.candidates.prompts import Prompting, answer_prompt, candidate_rules, score_prompt
+    from tunesmith.candidates.reasoned import answer_by_reasoning
     from tunesmith.engine.lora import lora_disabled
 
     task = session.task
+    if form_of(candidate.settings).reasoning:
+        reasoning = reasoning_of(task, loaded, judging)
+
+        def reasoned(rows: Sequence[Row], report: Report) -> Answers:
+            with lora_disabled(loaded.model):
+                return answer_by_reasoning(reasoning, rows, report)
+
+        return reasoned
     if task.kind != "classify":
         writing = writing_of(session, loaded, judging, learned)
         return lambda rows, report: written_answers(writing, candidate, rows, Path(), report)

@@ -51,6 +51,7 @@ PACKAGES = (
     "tunesmith.stages.label_prompts",
     "tunesmith.stages.passages",
     "tunesmith.stages.race",
+    "tunesmith.stages.reasoning",
     "tunesmith.stages.text_opponents",
     "tunesmith.records",
 )

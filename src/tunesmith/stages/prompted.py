@@ -14,6 +14,7 @@ from tunesmith.stages.attacking import Score, answers_of
 from tunesmith.stages.embedding import embedder_of
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.passages import library_of
+from tunesmith.stages.reasoning import reasoning_of
 from tunesmith.stages.session import Session
 from tunesmith.stages.train import TrainResult
 from tunesmith.task.kinds import LABELLED
@@ -110,11 +111,14 @@ def _answers(
         score_prompt,
         variant_rules,
     )
+    from tunesmith.candidates.reasoned import answer_by_reasoning
     from tunesmith.candidates.texts import answer_by_prompt
     from tunesmith.evaluation.judging import value_of_labels
 
     task = session.task
     with session.bar("guards", "the tuned model with the base's best prompt") as report:
+        if form.reasoning:
+            return answer_by_reasoning(reasoning_of(task, loaded, judging), rows, report).labels
         if task.kind != "classify":
             writing = writing_of(session, loaded, judging, learned)
             return answer_by_prompt(writing, form, rows, report).labels

@@ -95,6 +95,25 @@ class RetrievalSettings(Section):
     )
 
 
+class ReasoningSettings(Section):
+    """A base that thinks step by step before it answers (classify, tag, extract, answer)."""
+
+    chain_of_thought: bool | None = Field(
+        default=None,
+        description="One more prompt on each base: think step by step, then answer. Left out: on bases of "
+        "1B parameters or more; true: on smaller ones as well, which seldom gain by it.",
+    )
+    samples: Count = Field(
+        default=1,
+        description="How many answers are drawn for each row and voted on (self-consistency; classify, tag "
+        "and extract). It takes as many times longer.",
+    )
+    temperature: Positive = Field(default=0.7, description="At which several samples are drawn.")
+    max_tokens: Annotated[int, Field(ge=16)] = Field(
+        default=256, description="The most tokens of thoughts and answer together."
+    )
+
+
 class OpponentSettings(Section):
     """What the tuned model has to beat. All of them are tuned too, on validation."""
 
@@ -151,6 +170,10 @@ class OpponentSettings(Section):
         default=RetrievalSettings(),
         description="The base model, shown passages that are found for each row: of a folder of documents, "
         "or of the training rows.",
+    )
+    reasoning: ReasoningSettings = Field(
+        default=ReasoningSettings(),
+        description="The base model, and those under bases, thinking step by step before they answer.",
     )
     bases: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
         default=(),
