@@ -276,6 +276,7 @@ def test_settings_that_go_together_are_read(tmp_path: Path) -> None:
 def test_a_run_compares_them_with_other_opponents_and_the_finalist_answers_the_same_again(
     encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(one_vs_rest, "GRID", (("linear SVM", (1.0,)),))
     monkeypatch.setattr(one_vs_rest, "FEATURES", ("words",))
     make_tiny_base(tmp_path / "base")
     write_tagged(tmp_path / "rows.jsonl")
