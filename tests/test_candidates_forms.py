@@ -199,7 +199,7 @@ def test_passages_stand_before_the_text_of_the_row() -> None:
         ("generate", "{templates: ['Say {labels}']}", "there are no labels with kind: generate"),
         ("classify", "{retrieval: {documents: d}}", "k is missing"),
         ("classify", "{retrieval: {with_tuned: true}}", "k is missing"),
-        ("classify", "{few_shot_choice: [best]}", "nearest or fixed or random"),
+        ("classify", "{few_shot_choice: [best]}", "nearest or embeddings or fixed or random"),
     ],
 )
 def test_templates_and_retrieval_that_cannot_be_right_are_refused(

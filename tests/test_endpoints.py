@@ -17,9 +17,9 @@ from tunesmith.candidates.endpoints import (
     EndpointPrompting,
     answers_by_endpoint,
     endpoint_candidate,
-    read_label,
 )
 from tunesmith.candidates.forms import PromptForm
+from tunesmith.candidates.replies import read_label
 from tunesmith.errors import UserError
 from tunesmith.models import endpoint as client
 from tunesmith.records import Message, Row

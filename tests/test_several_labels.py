@@ -20,9 +20,9 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from report_samples import share, summary
 from tag_samples import TELLING, tag_session, tagged, tagged_rows, write_tagged
 from tiny import FP32_PLAN, load_tiny, make_tiny_base
-from tunesmith.candidates.endpoints import read_labels
 from tunesmith.candidates.one_vs_rest import answer_label_models, fit_label_models, tune_label_models
 from tunesmith.candidates.plain_texts import constant_text
+from tunesmith.candidates.replies import read_labels
 from tunesmith.candidates.texts import Writing, answer_by_tuned
 from tunesmith.data.audit.checks import run_check
 from tunesmith.data.audit.findings import AuditData

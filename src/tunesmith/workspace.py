@@ -66,6 +66,11 @@ class TaskFolder:
         return folder / f"endpoint-{endpoint}.jsonl"
 
     @property
+    def embeddings(self) -> Path:
+        """Vectors of training rows and passages."""
+        return self.path / "embeddings"
+
+    @property
     def curation(self) -> Path:
         """What the repair plan that was last applied did."""
         return self.path / "curation"

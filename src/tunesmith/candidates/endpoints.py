@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import threading
-import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -14,29 +11,23 @@ from typing import Any
 from tunesmith.candidates.answer_store import AnswerStore, Paid
 from tunesmith.candidates.answers import Answers
 from tunesmith.candidates.forms import (
-    REASONING_REQUEST,
     PromptForm,
     Wording,
     form_name,
     form_settings,
-    label_list_request,
-    label_request,
     text_request,
     turns_of,
 )
+from tunesmith.candidates.replies import Asking, read_reply, reply_request, voted
 from tunesmith.candidates.retrieval import Library
 from tunesmith.candidates.shown import shown_with
-from tunesmith.data.label_sets import label_set, label_set_text
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash
+from tunesmith.models.embedding import Embedder
 from tunesmith.models.endpoint import Purse, RefusedError, Reply, ask_endpoint, endpoint_key, request_body
 from tunesmith.progress import Report, silent
 from tunesmith.records import Candidate, Message, Row, Settings
 from tunesmith.task.opponent_settings import EndpointSettings
-
-_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n?```", re.DOTALL)
-_ANSWER = re.compile(r"answer\W*:", re.IGNORECASE)
-_AROUND_LABELS = " \t\r\n\"'`*_.,:;!?“”‘’«»()[]<>"
 
 
 @dataclass(frozen=True)
@@ -54,6 +45,12 @@ class EndpointPrompting:
     library: Library | None = None
     several: bool = False
     setting: str = "opponents.endpoints"
+    embedder: Embedder | None = None
+
+    @property
+    def asking(self) -> Asking:
+        """What answers may be."""
+        return Asking(self.labels, self.several, self.schema)
 
 
 def endpoint_candidate(prompting: EndpointPrompting, form: PromptForm) -> Candidate:
@@ -73,6 +70,8 @@ def endpoint_candidate(prompting: EndpointPrompting, form: PromptForm) -> Candid
     schema = None if prompting.schema is None else text_request(prompting.schema, False)
     if form.passages and prompting.library is not None:
         shown.append([prompting.library.sha256])
+    if form.embeds and prompting.embedder is not None:
+        shown.append([prompting.embedder.base.sha256])
     labels = [*prompting.labels, *([["several"]] if prompting.several else [])]
     identity = content_hash(["endpoint", settings, labels, schema, shown])
     return Candidate(identity, "endpoint", f"{endpoint.name}, {form_name(form)}", settings, endpoint.model)
@@ -104,11 +103,10 @@ def answers_by_endpoint(
     if missing:
         _collect(prompting, missing, store, len(wanted), report)
     paid = [store.answers[request] for request in wanted]
+    asking = prompting.asking
     return Answers(
         labels=[
-            _voted(
-                prompting, [_read_answer(prompting, form, store.answers[one].answer or "") for one in drawn]
-            )
+            voted([read_reply(asking, form, store.answers[one].answer or "") for one in drawn], asking)
             for drawn in requests
         ],
         probabilities=None,
@@ -124,68 +122,11 @@ def _requests(endpoint: EndpointSettings, prompt: tuple[Message, ...]) -> list[s
     return [content_hash([*sent, sample] if sample else sent) for sample in range(endpoint.samples)]
 
 
-def _voted(prompting: EndpointPrompting, answers: Sequence[str]) -> str:
-    """The commonest answer, of labels where there is one; on a tie that which was drawn first."""
-    known = [] if prompting.several else prompting.labels
-    labels = [answer for answer in answers if answer in known]
-    return Counter(labels or answers).most_common(1)[0][0]
-
-
-def read_label(text: str, labels: Sequence[str]) -> str | None:
-    """The label that ``text`` is: exactly, or after both are normalised; None where it is none, or two.
-
-    Normalised: Unicode NFKC, lower case, runs of white space as one space, and without quotation marks,
-    brackets, emphasis and punctuation around it.
-    """
-    stripped = text.strip()
-    if stripped in labels:
-        return stripped
-    wanted = _normalised(text)
-    fitting = [label for label in labels if _normalised(label) == wanted]
-    return fitting[0] if len(fitting) == 1 else None
-
-
-def read_labels(text: str, labels: Sequence[str]) -> str | None:
-    """The set of labels that ``text`` lists, in the one way it is written; None where one of them is none.
-
-    A JSON list, or labels parted by commas, semicolons or line ends; each is read as by :func:`read_label`.
-    """
-    fenced = _FENCED.search(text)
-    named = [read_label(one, labels) for one in label_set(fenced[1] if fenced else text)]
-    known = [label for label in named if label is not None]
-    return label_set_text(known) if len(known) == len(named) else None
-
-
-def _normalised(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(_AROUND_LABELS)
-
-
-def _read_answer(prompting: EndpointPrompting, form: PromptForm, text: str) -> str:
-    if form.reasoning and (answers := _ANSWER.split(text)):
-        text = answers[-1]
-    if prompting.several:
-        return read_labels(text, prompting.labels) or text.strip()
-    if prompting.labels:
-        # What is no label stays as it is, and so counts as wrong.
-        return read_label(text, prompting.labels) or text.strip()
-    if prompting.schema is not None and (fenced := _FENCED.search(text)):
-        return fenced[1].strip()
-    return text.strip()
-
-
 def _prompts(
     prompting: EndpointPrompting, form: PromptForm, rows: Sequence[Row]
 ) -> list[tuple[Message, ...]]:
-    request = text_request(prompting.schema, False)
-    if prompting.labels:
-        ask_for = label_list_request if prompting.several else label_request
-        request = ask_for(prompting.labels)
-    if form.examples:
-        # Unlike a base whose labels are scored, it must know the labels that no example shows.
-        request = f"{request}\nAnswer like the examples.".strip()
-    if form.reasoning:
-        request = f"{request}\n{REASONING_REQUEST}".strip()
-    shown = shown_with(form, prompting.train, rows, prompting.library)
+    request = reply_request(prompting.asking, form)
+    shown = shown_with(form, prompting.train, rows, prompting.library, prompting.embedder)
     wording = Wording(prompting.instruction, request, prompting.labels, form.template)
     return [turns_of(wording, row, one) for row, one in zip(rows, shown, strict=True)]
 

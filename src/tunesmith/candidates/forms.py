@@ -10,11 +10,15 @@ from typing import Any, cast
 
 from tunesmith.models.rendering import instructed
 from tunesmith.records import Message, Row, Settings
-from tunesmith.task.kinds import Kind
-from tunesmith.task.opponent_settings import PLACEHOLDERS, EndpointSettings, ExampleChoice, OpponentSettings
+from tunesmith.task.kinds import REASONED_KINDS, Kind
+from tunesmith.task.opponent_settings import (
+    PLACEHOLDERS,
+    EndpointSettings,
+    ExampleChoice,
+    FoundBy,
+    OpponentSettings,
+)
 
-# Kinds with a right answer to be thought about first.
-REASONED_KINDS: tuple[Kind, ...] = ("classify", "tag", "extract", "answer")
 REASONING_REQUEST = (
     "Think step by step first. Then write your answer alone on the last line, after the word Answer and a "
     "colon."
@@ -34,6 +38,13 @@ class PromptForm:
     template: str | None = None
     passages: int = 0
     reasoning: bool = False
+    found_by: FoundBy = "bm25"
+
+    @property
+    def embeds(self) -> bool:
+        """Whether what it shows is found by embeddings."""
+        by_examples = self.examples > 0 and self.choice == "embeddings"
+        return by_examples or (self.passages > 0 and self.found_by == "embeddings")
 
 
 @dataclass(frozen=True)
@@ -66,15 +77,21 @@ def _forms(counts: Sequence[int], opponents: OpponentSettings) -> list[PromptFor
     return [
         *plain,
         *(replace(form, template=template) for template in opponents.templates for form in plain),
-        *(PromptForm(passages=count) for count in opponents.retrieval.k),
+        *(
+            PromptForm(passages=count, found_by=by)
+            for by in opponents.retrieval.by
+            for count in opponents.retrieval.k
+        ),
     ]
 
 
 def form_name(form: PromptForm) -> str:
     """``zero-shot``, ``3-shot nearest``, ``5 passages``, ``zero-shot, template "You are a patient …"``."""
-    name = f"{form.examples}-shot {form.choice}" if form.examples else "zero-shot"
+    choice = "nearest by embeddings" if form.choice == "embeddings" else form.choice
+    name = f"{form.examples}-shot {choice}" if form.examples else "zero-shot"
     if form.passages:
         passages = f"{form.passages} passages" if form.passages > 1 else "1 passage"
+        passages += " by embeddings" if form.found_by == "embeddings" else ""
         name = f"{name} + {passages}" if form.examples else passages
     if form.reasoning:
         name += ", step by step"
@@ -93,6 +110,8 @@ def form_settings(form: PromptForm) -> Settings:
         settings["template"] = form.template
     if form.passages:
         settings["passages"] = form.passages
+    if form.passages and form.found_by != "bm25":
+        settings["found_by"] = form.found_by
     if form.reasoning:
         settings["reasoning"] = True
     return settings
@@ -107,7 +126,13 @@ def form_of(settings: Settings) -> PromptForm:
         None if template is None else str(template),
         int(str(settings.get("passages", 0))),
         bool(settings.get("reasoning", False)),
+        cast(FoundBy, settings.get("found_by", "bm25")),
     )
+
+
+def found_by_words(form: PromptForm) -> PromptForm:
+    """The form without embeddings: what it shows is about as long, and known sooner."""
+    return replace(form, choice="nearest" if form.choice == "embeddings" else form.choice, found_by="bm25")
 
 
 def listed(labels: Sequence[str]) -> str:

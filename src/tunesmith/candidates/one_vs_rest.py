@@ -81,9 +81,11 @@ def tune_label_models(
             asked = vectorised(vectorizers, validation, text) if vectorizers else None
         if not vectorizers:
             continue
-        labels, classifiers = _fitted(kind, c, train, matrix)
-        decisions = _decisions(classifiers, asked)
-        reached = [value(validation, _sets(decisions, labels, threshold)) for threshold in THRESHOLDS[kind]]
+        labels, classifiers = each_label_fitted(kind, c, train, matrix)
+        decisions = each_label_decisions(classifiers, asked)
+        reached = [
+            value(validation, label_texts(decisions, labels, threshold)) for threshold in THRESHOLDS[kind]
+        ]
         most = max(reached)
         threshold = THRESHOLDS[kind][reached.index(most)]
         candidate = _candidate(features, kind, c, threshold, train, text)
@@ -123,20 +125,21 @@ def fit_label_models(
     features = next(known for known in FEATURES if known == settings["features"])
     kind = next(known for known, _ in GRID if known == settings["classifier"])
     vectorizers, matrix = fit_vectorizers(features, train, text)
-    labels, classifiers = _fitted(kind, float(str(settings["C"])), train, matrix)
+    labels, classifiers = each_label_fitted(kind, float(str(settings["C"])), train, matrix)
     return LabelModels(candidate, vectorizers, labels, classifiers, text)
 
 
 def answer_label_models(models: LabelModels, rows: Sequence[Row]) -> Answers:
     """The set of labels of each row, as a text; without probabilities."""
-    decisions = _decisions(models.classifiers, vectorised(models.vectorizers, rows, models.text))
+    decisions = each_label_decisions(models.classifiers, vectorised(models.vectorizers, rows, models.text))
     threshold = float(str(models.candidate.settings["threshold"]))
-    return Answers(_sets(decisions, models.labels, threshold), None, 0)
+    return Answers(label_texts(decisions, models.labels, threshold), None, 0)
 
 
-def _fitted(
-    kind: Classifier, c: float, train: Sequence[Row], matrix: csr_matrix
+def each_label_fitted(
+    kind: Classifier, c: float, train: Sequence[Row], matrix: csr_matrix | NDArray[np.float32]
 ) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    """The labels of the training rows, and a classifier for each; None for one that every row has."""
     sets = [set(labels_of(row.target)) for row in train]
     labels = tuple(sorted(set().union(*sets)))
     classifiers: list[Any] = []
@@ -152,13 +155,16 @@ def _classifier(kind: Classifier, c: float) -> Any:
     return LogisticRegression(C=c, solver="liblinear", random_state=0)
 
 
-def _decisions(classifiers: Sequence[Any], matrix: csr_matrix) -> NDArray[np.float64]:
+def each_label_decisions(
+    classifiers: Sequence[Any], matrix: csr_matrix | NDArray[np.float32]
+) -> NDArray[np.float64]:
     """What each classifier says of each row [rows, labels]."""
     always = np.full(matrix.shape[0], np.inf)
     return np.column_stack([always if one is None else one.decision_function(matrix) for one in classifiers])
 
 
-def _sets(decisions: NDArray[np.float64], labels: Sequence[str], threshold: float) -> list[str]:
+def label_texts(decisions: NDArray[np.float64], labels: Sequence[str], threshold: float) -> list[str]:
+    """The set of labels above ``threshold`` of each row, as a text."""
     return [
         label_set_text(labels[index] for index in np.flatnonzero(row > threshold).tolist())
         for row in decisions

@@ -33,6 +33,7 @@ from tunesmith.data.windowed import Cutting, cut_settings, in_windows, mean_scor
 from tunesmith.engine.pruning import Pruning
 from tunesmith.engine.scoring import LabelScores, score_labels
 from tunesmith.files import content_hash
+from tunesmith.models.embedding import Embedder
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import check_lengths, render_prompt
 from tunesmith.progress import Report, silent
@@ -59,6 +60,7 @@ class Prompting:
     train: Sequence[Row]
     library: Library | None = None
     cutting: Cutting | None = None
+    embedder: Embedder | None = None
 
     @cached_property
     def examples(self) -> list[Row]:
@@ -85,7 +87,7 @@ def score_prompt(
     tree = task_tree(prompting.loaded, prompting.labels)
     longest = max(tree.lengths)
     room = prompting.loaded.context_tokens - longest
-    shown = shown_with(form, prompting.examples, rows, prompting.library)
+    shown = shown_with(form, prompting.examples, rows, prompting.library, prompting.embedder)
     prompts = [_fitting(prompting, form, row, one, room) for row, one in zip(rows, shown, strict=True)]
     lengths = [len(prompt) + longest for prompt in prompts]
     check_lengths(prompting.loaded, rows, lengths, f"{form_name(form)} prompt")
@@ -142,6 +144,8 @@ def choose_variant(
         shown = sorted(row.id for row in prompting.train) if form.examples else []
         if form.passages and prompting.library is not None:
             shown.append(prompting.library.sha256)
+        if form.embeds and prompting.embedder is not None:
+            shown.append(prompting.embedder.base.sha256)
         base = prompting.loaded.base
         identity = content_hash(["prompt", settings, list(prompting.labels), shown, base.sha256])
         name = f"{form_name(form)} ({variant})"

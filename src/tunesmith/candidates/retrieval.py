@@ -1,7 +1,7 @@
-"""Passages for prompts, found by BM25.
+"""Passages for prompts, found by BM25 or by embeddings.
 
-Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework". The score of a passage is the sum over
-the words t of the query, each as often as it stands there, of
+BM25 (Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework"): the score of a passage is the
+sum over the words t of the query, each as often as it stands there, of
 idf_t · tf_t (k1 + 1) / (tf_t + k1 (1 − b + b · length / mean length)), where
 idf_t = ln(1 + (N − n_t + 0.5) / (n_t + 0.5)) is never negative, as in Lucene.
 """
@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import CountVectorizer
 
 from tunesmith.files import content_hash
+from tunesmith.models.embedding import Embedder
 from tunesmith.records import Row
 
 # The usual ones; Robertson and Zaragoza find values of 1.2 to 2 and 0.5 to 0.8 good in general.
@@ -64,11 +66,25 @@ class Library:
     def find(self, row: Row, count: int) -> tuple[Passage, ...]:
         """Up to ``count`` passages that share words with the row, the best last; none of the row's group."""
         scores = (self._words.transform([row.text]) @ self._weights).toarray().ravel()
+        return self._best(row, scores, count, int((scores > 0).sum()))
+
+    def find_by_embeddings(
+        self, embedder: Embedder, rows: Sequence[Row], count: int
+    ) -> list[tuple[Passage, ...]]:
+        """For each row the ``count`` passages of highest cosine, the best last; none of the row's group."""
+        known = embedder.known([passage.text for passage in self.passages])
+        cosines = embedder.embed([row.text for row in rows]) @ known.T
+        return [
+            self._best(row, scores, count, len(scores)) for row, scores in zip(rows, cosines, strict=True)
+        ]
+
+    def _best(self, row: Row, scores: NDArray[np.floating], count: int, eligible: int) -> tuple[Passage, ...]:
+        """Up to ``count`` of the ``eligible`` passages that score highest, the best last."""
         found: list[Passage] = []
-        for index in np.argsort(-scores, kind="stable"):
-            passage = self.passages[index]
-            if len(found) == count or scores[index] <= 0:
+        for index in np.argsort(-scores, kind="stable")[:eligible]:
+            if len(found) == count:
                 break
+            passage = self.passages[index]
             own = passage.row_id == row.id or (row.group and passage.group == row.group)
             if not (passage.row_id and own):
                 found.append(passage)

@@ -13,18 +13,29 @@ from tunesmith.candidates.forms import PromptForm, Shown
 from tunesmith.candidates.nearest import nearest
 from tunesmith.candidates.retrieval import Library
 from tunesmith.files import content_hash
+from tunesmith.models.embedding import Embedder
 from tunesmith.records import Row
 
 
 def shown_with(
-    form: PromptForm, train: Sequence[Row], rows: Sequence[Row], library: Library | None = None
+    form: PromptForm,
+    train: Sequence[Row],
+    rows: Sequence[Row],
+    library: Library | None = None,
+    embedder: Embedder | None = None,
 ) -> list[Shown]:
-    """What ``form`` shows for each of ``rows``. ``library`` is needed for a form with passages."""
+    """What ``form`` shows for each of ``rows``.
+
+    ``library`` is needed for a form with passages, ``embedder`` for one that finds by embeddings.
+    """
+    assert embedder is not None or not form.embeds
     examples: list[tuple[Row, ...]] = [()] * len(rows)
     if form.examples:
         match form.choice:
             case "nearest":
                 examples = [tuple(near) for near in nearest(train, rows, form.examples)]
+            case "embeddings":
+                examples = [tuple(near) for near in nearest(train, rows, form.examples, embedder)]
             case "fixed":
                 order = _by_turns(train)
                 examples = [_others(order, row, form.examples) for row in rows]
@@ -33,8 +44,14 @@ def shown_with(
     if not form.passages:
         return [Shown(one) for one in examples]
     assert library is not None
-    found = [tuple(passage.text for passage in library.find(row, form.passages)) for row in rows]
-    return [Shown(one, passages) for one, passages in zip(examples, found, strict=True)]
+    if form.found_by == "embeddings" and embedder is not None:
+        found = library.find_by_embeddings(embedder, rows, form.passages)
+    else:
+        found = [library.find(row, form.passages) for row in rows]
+    return [
+        Shown(one, tuple(passage.text for passage in passages))
+        for one, passages in zip(examples, found, strict=True)
+    ]
 
 
 def ever_shorter(shown: Shown) -> Iterator[Shown]:

@@ -35,6 +35,7 @@ from tunesmith.engine.label_lists import label_lists
 from tunesmith.engine.vocabulary import read_vocabulary
 from tunesmith.files import content_hash
 from tunesmith.models.adapters import METHOD_TITLES
+from tunesmith.models.embedding import Embedder
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import check_lengths, render_answer, render_prompt
 from tunesmith.progress import Report, silent
@@ -60,6 +61,7 @@ class Writing:
     library: Library | None = None
     labels: tuple[str, ...] = ()
     cutting: Cutting | None = None
+    embedder: Embedder | None = None
 
     @cached_property
     def examples(self) -> list[Row]:
@@ -93,6 +95,8 @@ def prompt_candidate(writing: Writing, form: PromptForm) -> Candidate:
     shown = sorted([row.id, row.target] for row in writing.train) if form.examples else []
     base = writing.loaded.base
     found = [writing.library.sha256] if form.passages and writing.library is not None else []
+    if form.embeds and writing.embedder is not None:
+        found.append(writing.embedder.base.sha256)
     identity = content_hash(["prompt that writes", settings, shown, base.sha256, *found, *_choices(writing)])
     return Candidate(identity, "prompt", form_name(form), settings, base.name)
 
@@ -120,7 +124,7 @@ def answer_by_prompt(
     Raises UserError naming the rows that do not fit even without any.
     """
     parts = in_windows(rows, writing.cutting)
-    shown = shown_with(form, writing.examples, parts.rows, writing.library)
+    shown = shown_with(form, writing.examples, parts.rows, writing.library, writing.embedder)
     prompts = [_fitting(writing, form, row, one) for row, one in zip(parts.rows, shown, strict=True)]
     return _written(writing, prompts, parts, f"{form_name(form)} prompt", report)
 
@@ -128,7 +132,7 @@ def answer_by_prompt(
 def fewer_examples(writing: Writing, form: PromptForm, rows: Sequence[Row]) -> int:
     """How many prompts show less than ``form`` wants, as all of it does not fit the base's context."""
     rows = in_windows(rows, writing.cutting).rows
-    shown = shown_with(form, writing.examples, rows, writing.library)
+    shown = shown_with(form, writing.examples, rows, writing.library, writing.embedder)
     room = writing.loaded.context_tokens - writing.max_new_tokens
     return sum(
         len(_prompt(writing, form, row, one)) > room
@@ -140,7 +144,7 @@ def fewer_examples(writing: Writing, form: PromptForm, rows: Sequence[Row]) -> i
 def prompt_lengths(writing: Writing, form: PromptForm, rows: Sequence[Row]) -> list[int]:
     """Tokens of each row's prompt of ``form``; of all of its windows together."""
     parts = in_windows(rows, writing.cutting)
-    shown = shown_with(form, writing.examples, parts.rows, writing.library)
+    shown = shown_with(form, writing.examples, parts.rows, writing.library, writing.embedder)
     lengths = [0] * len(rows)
     for document, row, one in zip(parts.documents, parts.rows, shown, strict=True):
         lengths[document] += len(_fitting(writing, form, row, one))

@@ -47,7 +47,7 @@ def load_base(base: Base, dtype: torch.dtype, attention: str) -> LoadedModel:
 
     Raises UserError where weights or tokenizer are missing, damaged, or do not belong together.
     """
-    with _quiet_transformers():
+    with quiet_transformers():
         try:
             config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False, local_files_only=True)
             family = family_of(config)
@@ -96,7 +96,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
 
     Raises UserError where Transformers cannot read the file or its architecture.
     """
-    with _quiet_transformers():
+    with quiet_transformers():
         try:
             found: Any = AutoModelForCausalLM.from_pretrained(
                 gguf.parent,
@@ -152,7 +152,7 @@ def _complete(
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Without Transformers' own progress bars and advice, which are not meant for our users."""
     logs: Any = transformers_logging  # its functions carry no types
     verbosity = logs.get_verbosity()

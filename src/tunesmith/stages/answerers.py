@@ -13,14 +13,17 @@ from tunesmith.records import Candidate, Dataset, Plan, Row
 from tunesmith.run_records import Training
 from tunesmith.stages.answering import cutting_of, judging_of, writing_of, written_answers
 from tunesmith.stages.bases import check_memory, other_bases
+from tunesmith.stages.embedding import embedder_of
 from tunesmith.stages.endpoints import sealed_endpoint_answers
 from tunesmith.stages.opponents import classical_text
 from tunesmith.stages.passages import library_of
+from tunesmith.stages.reasoning import reasoning_of
 from tunesmith.stages.session import Session
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from tunesmith.candidates.answers import Answers
     from tunesmith.evaluation.judging import Judging
+    from tunesmith.models.embedding import Embedder
     from tunesmith.models.loading import LoadedModel
 
 Answerer = Callable[[Sequence[Row], Report], "Answers"]
@@ -42,6 +45,8 @@ def answerer(
     see :func:`tunesmith.candidates.tuned.score_tuned`); where there is a threshold, nothing is left out.
     """
     from tunesmith.candidates.classical import answer_classical, answer_majority, fit_classical
+    from tunesmith.candidates.embedded import METHOD as EMBEDDED
+    from tunesmith.candidates.embedded import answer_embedded, fit_embedded
     from tunesmith.candidates.neighbours import METHOD as NEIGHBOURS
     from tunesmith.candidates.neighbours import answer_neighbours
     from tunesmith.candidates.one_vs_rest import METHOD as ONE_BY_ONE
@@ -65,6 +70,9 @@ def answerer(
         return lambda rows, report: answer_majority(candidate, rows)
     if task.kind == "classify" and candidate.settings.get("method") == NEIGHBOURS:
         return lambda rows, report: answer_neighbours(candidate, learned, rows)
+    if candidate.settings.get("method") == EMBEDDED:
+        embedded = fit_embedded(_embedder(session, candidate), candidate, learned)
+        return lambda rows, report: answer_embedded(embedded, rows)
     if task.kind == "classify" and candidate.kind == "classical":
         model = fit_classical(candidate, learned, classical_text(session, learned))
         return lambda rows, report: answer_classical(model, rows)
@@ -101,14 +109,24 @@ def prompt_answerer(
     """What answers rows as a prompt on ``loaded`` does. ``learned`` are the training rows as taught."""
     from tunesmith.candidates.forms import form_of
     from tunesmith.candidates.prompts import Prompting, answer_prompt, candidate_rules, score_prompt
+    from tunesmith.candidates.reasoned import answer_by_reasoning
     from tunesmith.engine.lora import lora_disabled
 
     task = session.task
+    if form_of(candidate.settings).reasoning:
+        reasoning = reasoning_of(task, loaded, judging)
+
+        def reasoned(rows: Sequence[Row], report: Report) -> Answers:
+            with lora_disabled(loaded.model):
+                return answer_by_reasoning(reasoning, rows, report)
+
+        return reasoned
     if task.kind != "classify":
         writing = writing_of(session, loaded, judging, learned)
         return lambda rows, report: written_answers(writing, candidate, rows, Path(), report)
     library = library_of(task, learned)
-    prompting = Prompting(loaded, task.instruction, judging.labels, learned, library, cutting_of(task))
+    cutting, embedder = cutting_of(task), embedder_of(session)
+    prompting = Prompting(loaded, task.instruction, judging.labels, learned, library, cutting, embedder)
     rules = candidate_rules(prompting, candidate)
 
     def prompted(rows: Sequence[Row], report: Report) -> Answers:
@@ -117,6 +135,17 @@ def prompt_answerer(
         return answer_prompt(prompting, candidate, scores)
 
     return prompted
+
+
+def _embedder(session: Session, candidate: Candidate) -> Embedder:
+    embedder = embedder_of(session)
+    if embedder is None or embedder.base.sha256 != candidate.settings["model_sha256"]:
+        raise UserError(
+            f"opponents.embeddings: {candidate.settings['model']}, on which a finalist rests, is not the "
+            "model that the task names now",
+            "put it back into the task, or run the opponents again",
+        )
+    return embedder
 
 
 def _base_of(session: Session, plan: Plan, candidate: Candidate) -> LoadedModel:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import UserError
 from tunesmith.records import Candidate, Cost, Row, Scorecard
+from tunesmith.stages.embedding import embedder_of
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.passages import documents_sha256, library_of
 from tunesmith.stages.session import Session
@@ -92,8 +93,8 @@ def writing_of(
     # A set of labels that does not fit could never be answered; a text can be shorter.
     covered = 1.0 if labels else COVERED_SHARE
     limit = limit or answer_limit(loaded, train, task.max_new_tokens, covered)
-    library, cutting = library_of(task, train), cutting_of(task)
-    return Writing(loaded, task.instruction, limit, judging.schema, train, library, labels, cutting)
+    library, cutting, embedder = library_of(task, train), cutting_of(task), embedder_of(session)
+    return Writing(loaded, task.instruction, limit, judging.schema, train, library, labels, cutting, embedder)
 
 
 def written_answers(

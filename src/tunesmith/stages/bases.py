@@ -15,6 +15,7 @@ from tunesmith.models.size import count_parameters
 from tunesmith.records import Row, Scorecard
 from tunesmith.stages.label_prompts import label_prompt_cards
 from tunesmith.stages.memory import available_mb
+from tunesmith.stages.reasoning import reasoned_cards
 from tunesmith.stages.session import Session
 from tunesmith.stages.text_opponents import text_prompt_cards
 
@@ -84,8 +85,10 @@ def prompt_cards(
     if loaded.family == "encoder":
         return []
     if session.task.kind == "classify":
-        return label_prompt_cards(session, loaded, judging, train, asked, rivals)
-    return text_prompt_cards(session, loaded, judging, train, asked)
+        cards = label_prompt_cards(session, loaded, judging, train, asked, rivals)
+    else:
+        cards = text_prompt_cards(session, loaded, judging, train, asked)
+    return cards + reasoned_cards(session, loaded, judging, asked, [*rivals, *cards])
 
 
 def other_base_cards(

@@ -15,6 +15,7 @@ from tunesmith.records import Cost, Dataset, Row, Scorecard
 from tunesmith.stages.answerers import prompt_answerer
 from tunesmith.stages.answering import cutting_of, judging_identity, judging_of, opponents_identity
 from tunesmith.stages.bases import check_memory, loaded_base, prompt_cards
+from tunesmith.stages.embedding import embeddings_sha256
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.opponents import PACKAGES as OPPONENTS_PACKAGES
 from tunesmith.stages.race import RACE_ALPHA
@@ -60,6 +61,7 @@ def compare_bases(session: Session, dataset: Dataset, names: Sequence[str], most
         "dataset": dataset.manifest.version,
         "instruction": session.task.instruction,
         "opponents": opponents_identity(session.task),
+        "embeddings": embeddings_sha256(session),
         "judging": judging_identity(session.task),
         "bases": [[base.name, base.sha256] for base in bases],
         "rows": most_rows,

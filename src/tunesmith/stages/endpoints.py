@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.errors import UserError
 from tunesmith.records import Candidate, Cost, Row, Scorecard
+from tunesmith.stages.embedding import embedder_of
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.passages import library_of
 from tunesmith.stages.race import Entrant, race
@@ -82,7 +83,16 @@ def _prompting(
     library = library_of(session.task, train)
     several = judging.kind == "tag"
     instruction = session.task.instruction
-    return EndpointPrompting(endpoint, instruction, labels, judging.schema, train, library, several)
+    return EndpointPrompting(
+        endpoint,
+        instruction,
+        labels,
+        judging.schema,
+        train,
+        library,
+        several,
+        embedder=embedder_of(session),
+    )
 
 
 def _store(session: Session, endpoint: EndpointSettings, sealed: bool) -> AnswerStore:

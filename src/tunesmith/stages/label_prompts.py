@@ -11,6 +11,7 @@ import numpy as np
 
 from tunesmith.records import Cost, Row, Scorecard
 from tunesmith.stages.answering import cutting_of
+from tunesmith.stages.embedding import embedder_of
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.passages import library_of
 from tunesmith.stages.race import RACE_ALPHA, RACE_QUESTIONS
@@ -50,7 +51,8 @@ def label_prompt_cards(
         return []
     task = session.task
     library = library_of(task, train)
-    prompting = Prompting(loaded, task.instruction, judging.labels, train, library, cutting_of(task))
+    cutting, embedder = cutting_of(task), embedder_of(session)
+    prompting = Prompting(loaded, task.instruction, judging.labels, train, library, cutting, embedder)
     value, scoping = value_of_labels(judging), scoping_of(judging)
     # An id is the hash of a row's content: ordered by it, the first rows are a fair draw.
     order = sorted(range(len(asked)), key=lambda index: asked.rows[index].id)
@@ -109,7 +111,7 @@ def prompt_tokens(
     session: Session, loaded: LoadedModel, judging: Judging, train: Sequence[Row], validation: Sequence[Row]
 ) -> list[float]:
     """Tokens read for one row of each label prompt, from a few rows scored."""
-    from tunesmith.candidates.forms import own_forms
+    from tunesmith.candidates.forms import found_by_words, own_forms
     from tunesmith.candidates.prompts import Prompting, score_prompt, variant_rules
 
     task = session.task
@@ -120,6 +122,6 @@ def prompt_tokens(
     no_prior = [0.0] * len(judging.labels)
     rules = variant_rules(prompting, no_prior) if judging.none_of_these is None else None
     return [
-        score_prompt(prompting, form, rows, rules).tokens / len(rows)
+        score_prompt(prompting, found_by_words(form), rows, rules).tokens / len(rows)
         for form in (own_forms(task.opponents) if loaded.family != "encoder" else ())
     ]

@@ -12,6 +12,7 @@ from tunesmith.files import file_sha256
 from tunesmith.records import Candidate, CandidateKind, Cost, Dataset, Plan, Row, Scorecard
 from tunesmith.stages.answering import judging_identity, judging_of, opponents_identity
 from tunesmith.stages.bases import other_base_cards, other_bases, prompt_cards
+from tunesmith.stages.embedding import embedder_of, embeddings_sha256, release_embedder
 from tunesmith.stages.endpoints import endpoint_cards
 from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.race import RACE_ALPHA
@@ -45,10 +46,12 @@ PACKAGES = (
     "tunesmith.stages.answering",
     "tunesmith.stages.opponents",
     "tunesmith.stages.bases",
+    "tunesmith.stages.embedding",
     "tunesmith.stages.endpoints",
     "tunesmith.stages.label_prompts",
     "tunesmith.stages.passages",
     "tunesmith.stages.race",
+    "tunesmith.stages.reasoning",
     "tunesmith.stages.text_opponents",
     "tunesmith.records",
 )
@@ -109,6 +112,7 @@ def measure_opponents(session: Session, dataset: Dataset, plan: Plan) -> Opponen
         "precision": plan.precision,
         "judging": judging_identity(task),
         "files": text_files(session),
+        "embeddings": embeddings_sha256(session),
     }
     folder = session.folder.stage("opponents", stage_key("opponents", inputs, PACKAGES))
     return cached(folder, OpponentsResult, lambda _: _measure(session, dataset, plan))[0]
@@ -134,10 +138,12 @@ def _measure(session: Session, dataset: Dataset, plan: Plan) -> OpponentsResult:
     if session.task.kind == "tag" and session.task.opponents.classical:
         card, grid = _label_models_card(session, judging, train, asked)
         cards.append(card)
+        cards += _embedded_cards(session, judging, train, asked)
     if own_forms(session.task.opponents):
         cards += prompt_cards(session, session.loaded(plan.precision), judging, train, asked, rivals=cards)
         cards += other_base_cards(session, plan.precision, judging, train, asked)
     cards += endpoints
+    release_embedder(session)
     finalists = _finalists(cards, judging, session.base().name)
     enough = _enough_test_rows([card for card in cards if card.candidate.id in finalists], judging, asked)
     seconds = time.perf_counter() - started
@@ -163,6 +169,7 @@ def _label_cards(
     if session.task.opponents.classical:
         card, grid = _classical_card(session, judging, train, asked)
         cards.append(card)
+        cards += _embedded_cards(session, judging, train, asked)
         if judging.none_of_these is None:  # neighbours have no scores to set a threshold on
             cards.append(_neighbours_card(judging, train, asked))
     return cards, grid
@@ -236,6 +243,27 @@ def _classical_card(
     answers = answer_classical(model, asked.rows)
     cost = Cost(time.perf_counter() - started, len(asked), 0, peak_mb())
     return judged(judging, model.candidate, "validation", asked, answers, cost), tuple(table)
+
+
+def _embedded_cards(
+    session: Session, judging: Judging, train: list[Row], asked: Questions
+) -> list[Scorecard]:
+    """A linear model on embeddings; none where the task names no embedding model."""
+    from tunesmith.candidates.embedded import answer_embedded, tune_embedded
+    from tunesmith.evaluation.judging import judged, scoping_of, value_of_labels
+
+    embedder = embedder_of(session)
+    if embedder is None:
+        return []
+    reset_peak()
+    started = time.perf_counter()
+    value, scoping = value_of_labels(judging), scoping_of(judging)
+    with session.bar("opponents", f"linear models on embeddings of {embedder.base.name}") as report:
+        several = session.task.kind == "tag"
+        model, _ = tune_embedded(embedder, train, asked.rows, several, value, scoping, report)
+    answers = answer_embedded(model, asked.rows)
+    cost = Cost(time.perf_counter() - started, len(asked), 0, peak_mb())
+    return [judged(judging, model.candidate, "validation", asked, answers, cost)]
 
 
 def _neighbours_card(judging: Judging, train: list[Row], asked: Questions) -> Scorecard:

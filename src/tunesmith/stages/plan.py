@@ -24,11 +24,13 @@ from tunesmith.stages.answering import (
 )
 from tunesmith.stages.bases import check_memory, other_bases
 from tunesmith.stages.crossfit_plan import crossfit_plan, judged_counts, raised_variance, rounds
+from tunesmith.stages.embedding import embedding_seconds, embeddings_sha256
 from tunesmith.stages.label_prompts import prompt_tokens
 from tunesmith.stages.label_training import METRIC_ROWS
 from tunesmith.stages.memory import available_mb, peak_mb, reset_peak, resident_mb
 from tunesmith.stages.opponents import classical_seconds, strong_opponents
 from tunesmith.stages.plan_power import planned_guards, planned_pilot
+from tunesmith.stages.reasoning import reasoned_seconds, reasons
 from tunesmith.stages.session import Session, machine
 from tunesmith.stages.text_speed import seconds_by_row
 from tunesmith.stages.together import gather, other_datasets
@@ -88,6 +90,7 @@ def make_plan(session: Session, dataset: Dataset) -> PlanResult:
         "judging": judging_identity(task),
         "base": session.base().sha256,
         "bases": [base.sha256 for base in other_bases(session)],
+        "embeddings": embeddings_sha256(session),
         "machine": machine(),
     }
     folder = session.folder.stage("plan", stage_key("plan", inputs, PACKAGES))
@@ -161,6 +164,7 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     watched_metric = min(watched_rows, len(asked)) if settings.watch_metric else 0
     measured_rows = validations * watched_metric
     sizes = _relative_sizes(session, probe.precision)
+    reasoning_sizes = _reasoning_sizes(session)
     times = rounds(dataset, folds)
     one_training = (
         trained * seconds.trained_token
@@ -182,9 +186,19 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         train_tokens=trained,
         estimated_train_seconds=train_seconds,
         estimated_opponents_seconds=times
-        * (len(asked) * sum(seconds.prompt_rows) * sum(sizes) + seconds.classical),
+        * (
+            len(asked) * sum(seconds.prompt_rows) * sum(sizes)
+            + len(asked) * seconds.reasoned_row * sum(reasoning_sizes)
+            + seconds.classical
+        ),
         estimated_verdict_seconds=asked_of_test
-        * (max(seconds.prompt_rows, default=0.0) * max(sizes) + seconds.tuned_row)
+        * (
+            max(
+                max(seconds.prompt_rows, default=0.0) * max(sizes),
+                seconds.reasoned_row * max(reasoning_sizes, default=0.0),
+            )
+            + seconds.tuned_row
+        )
         + seconds.general,
         estimated_peak_memory_mb=peak,
         available_memory_mb=free_mb(device) if on_gpu else available_mb(),
@@ -220,6 +234,13 @@ def _relative_sizes(session: Session, precision: str) -> list[float]:
         check_memory(base, precision)
     counts = [count_parameters(Path(base.folder)) for base in (session.base(), *others)]
     return [count / counts[0] for count in counts]
+
+
+def _reasoning_sizes(session: Session) -> list[float]:
+    """Parameters of the bases that think first, as multiples of the task's own."""
+    whole = count_parameters(Path(session.base().folder))
+    thinking = [base for base in (session.base(), *other_bases(session)) if reasons(session.task, base)]
+    return [count_parameters(Path(base.folder)) / whole for base in thinking]
 
 
 def _renderer(session: Session, labels: tuple[str, ...], precision: str) -> Renderer:
@@ -285,6 +306,7 @@ class _Seconds:
     validated_token: float
     prompt_rows: tuple[float, ...]
     tuned_row: float
+    reasoned_row: float
     classical: float
     general: float
 
@@ -325,6 +347,10 @@ def _measure(
         validated_token=1 / rates.validation_tokens_per_second,
         prompt_rows=prompt_rows,
         tuned_row=tuned_row,
-        classical=classical_seconds(task.kind, train) if task.opponents.classical else 0.0,
+        reasoned_row=reasoned_seconds(session, loaded, judging, validation)
+        if _reasoning_sizes(session)
+        else 0.0,
+        classical=(classical_seconds(task.kind, train) if task.opponents.classical else 0.0)
+        + embedding_seconds(session, train, validation),
         general=2 * scored_tokens(loaded) / read if loaded.family == "decoder" else 0.0,
     )

@@ -11,8 +11,10 @@ from tunesmith.records import Dataset, Plan, Row, Scorecard
 from tunesmith.stages.answering import cutting_of, judging_of, writing_of
 from tunesmith.stages.asking import drawn
 from tunesmith.stages.attacking import Score, answers_of
+from tunesmith.stages.embedding import embedder_of
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.passages import library_of
+from tunesmith.stages.reasoning import reasoning_of
 from tunesmith.stages.session import Session
 from tunesmith.stages.train import TrainResult
 from tunesmith.task.kinds import LABELLED
@@ -109,16 +111,20 @@ def _answers(
         score_prompt,
         variant_rules,
     )
+    from tunesmith.candidates.reasoned import answer_by_reasoning
     from tunesmith.candidates.texts import answer_by_prompt
     from tunesmith.evaluation.judging import value_of_labels
 
     task = session.task
     with session.bar("guards", "the tuned model with the base's best prompt") as report:
+        if form.reasoning:
+            return answer_by_reasoning(reasoning_of(task, loaded, judging), rows, report).labels
         if task.kind != "classify":
             writing = writing_of(session, loaded, judging, learned)
             return answer_by_prompt(writing, form, rows, report).labels
         library = library_of(task, learned)
-        prompting = Prompting(loaded, task.instruction, judging.labels, learned, library, cutting_of(task))
+        cutting, embedder = cutting_of(task), embedder_of(session)
+        prompting = Prompting(loaded, task.instruction, judging.labels, learned, library, cutting, embedder)
         prior = content_free_prior(prompting, form, task.train.seed)
         scores = score_prompt(prompting, form, rows, variant_rules(prompting, prior), report)
         return choose_variant(prompting, form, scores, rows, prior, value_of_labels(judging))[1].labels

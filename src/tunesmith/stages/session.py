@@ -18,6 +18,7 @@ from tunesmith.wheels import cache_folder
 from tunesmith.workspace import TaskFolder
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a run whose stages are all cached needs none of it
+    from tunesmith.models.embedding import Embedder
     from tunesmith.models.loading import LoadedModel
 
 
@@ -29,6 +30,8 @@ class Session:
         self.folder = folder
         self.console = console
         self.cache = cache or cache_folder()
+        # Of ``stages/embedding.py``, once it was asked for.
+        self.embedder: Embedder | None = None
         self._base: Base | None = None
         self._checked = False
         self._loaded: LoadedModel | None = None

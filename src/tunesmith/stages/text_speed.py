@@ -32,7 +32,7 @@ def seconds_by_row(
 
     An untuned base is taken to write up to the limit. ``rows`` are of validation.
     """
-    from tunesmith.candidates.forms import PromptForm, own_forms
+    from tunesmith.candidates.forms import PromptForm, found_by_words, own_forms
     from tunesmith.candidates.texts import answer_by_tuned, prompt_lengths
     from tunesmith.models.rendering import render_answer
 
@@ -48,7 +48,7 @@ def seconds_by_row(
     generated = sum(min(short.max_new_tokens, len(render_answer(loaded, text))) for text in written)
     by_written = max(seconds - sum(asked) / read_tokens_per_second, 0.1 * seconds) / generated
     prompts = tuple(
-        statistics.mean(prompt_lengths(writing, form, some)) / read_tokens_per_second
+        statistics.mean(prompt_lengths(writing, found_by_words(form), some)) / read_tokens_per_second
         + writing.max_new_tokens * by_written
         for form in own_forms(session.task.opponents)
     )

@@ -42,7 +42,7 @@ def run_timed(
 
     Every answer is on disk before the next item. Raises UserError as ``run_review`` does.
     """
-    from tunesmith.candidates.endpoints import read_label
+    from tunesmith.candidates.replies import read_label
 
     check_reviewer(reviewer)
     contest = contest_of(task, folder)

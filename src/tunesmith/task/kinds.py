@@ -9,10 +9,13 @@ from typing import Literal, get_args
 
 Kind = Literal["classify", "tag", "extract", "generate", "summarise", "answer", "chat"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-# Kinds with many right answers: several targets of one input are several references there. A label, or the
-# fields of a text, are right or wrong: several targets contradict each other.
 # Kinds whose answers come out of a fixed set of labels: one of them, or any number.
 LABELLED: frozenset[Kind] = frozenset({"classify", "tag"})
+# Kinds with a right answer to be thought about first, and those in which answers that are drawn can agree.
+REASONED_KINDS: tuple[Kind, ...] = ("classify", "tag", "extract", "answer")
+VOTED_KINDS: tuple[Kind, ...] = ("classify", "tag", "extract")
+# Kinds with many right answers: several targets of one input are several references there. A label, or the
+# fields of a text, are right or wrong: several targets contradict each other.
 SEVERAL_REFERENCES: frozenset[Kind] = frozenset({"generate", "summarise", "answer", "chat"})
 
 _LABELS = (

@@ -11,7 +11,8 @@ from tunesmith.task.sections import SLUG, Count, Positive, Section, Text
 # What a template may hold in braces.
 PLACEHOLDERS = ("instruction", "labels", "input")
 
-ExampleChoice = Literal["nearest", "fixed", "random"]
+ExampleChoice = Literal["nearest", "embeddings", "fixed", "random"]
+FoundBy = Literal["bm25", "embeddings"]
 Price = Annotated[float, Field(ge=0)]
 
 
@@ -69,7 +70,7 @@ class EndpointSettings(Section):
 
 
 class RetrievalSettings(Section):
-    """Prompts that show passages found for each row (BM25)."""
+    """Prompts that show passages found for each row."""
 
     documents: Text | None = Field(
         default=None,
@@ -82,10 +83,34 @@ class RetrievalSettings(Section):
         description="Each number is one opponent with up to that many passages; validation finds the best. "
         "[] for none.",
     )
+    by: Annotated[tuple[FoundBy, ...], Field(strict=False, min_length=1)] = Field(
+        default=("bm25",),
+        description="How passages are found: by their words (bm25), or by what they mean (embeddings, which "
+        "needs opponents.embeddings). Each is tried with each number.",
+    )
     with_tuned: bool = Field(
         default=False,
-        description="The tuned model is shown passages as well, and goes on with them where it is better so "
-        "on validation. It is trained without them.",
+        description="The tuned model is shown passages (found by BM25) as well, and goes on with them where "
+        "it is better so on validation. It is trained without them.",
+    )
+
+
+class ReasoningSettings(Section):
+    """A base that thinks step by step before it answers (classify, tag, extract, answer)."""
+
+    chain_of_thought: bool | None = Field(
+        default=None,
+        description="One more prompt on each base: think step by step, then answer. Left out: on bases of "
+        "1B parameters or more; true: on smaller ones as well, which seldom gain by it.",
+    )
+    samples: Count = Field(
+        default=1,
+        description="How many answers are drawn for each row and voted on (self-consistency; classify, tag "
+        "and extract). It takes as many times longer.",
+    )
+    temperature: Positive = Field(default=0.7, description="At which several samples are drawn.")
+    max_tokens: Annotated[int, Field(ge=16)] = Field(
+        default=256, description="The most tokens of thoughts and answer together."
     )
 
 
@@ -113,6 +138,13 @@ class OpponentSettings(Section):
         "training rows), or a file with one word a line. Language models get the text as it is.",
         examples=["train"],
     )
+    embeddings: Text | None = Field(
+        default=None,
+        description="An encoder that turns texts into vectors (BERT, RoBERTa, MPNet and their like): a "
+        "folder or a Hub id with its revision. Gives one more classical model with classify and tag, and "
+        "what few_shot_choice and retrieval.by call embeddings.",
+        examples=["../models/all-MiniLM-L6-v2"],
+    )
     zero_shot: bool = Field(
         default=True, description="The base model, asked with the instruction and the list of labels."
     )
@@ -124,8 +156,9 @@ class OpponentSettings(Section):
     )
     few_shot_choice: Annotated[tuple[ExampleChoice, ...], Field(strict=False, min_length=1)] = Field(
         default=("nearest",),
-        description="Which training rows are shown: those most like the row, the same ones for every row "
-        "(each answer in turn), or random ones. Several are tried one by one.",
+        description="Which training rows are shown: those most like the row by their words (nearest) or by "
+        "opponents.embeddings (embeddings), the same ones for every row (each answer in turn), or random "
+        "ones. Several are tried one by one.",
     )
     templates: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
         default=(),
@@ -137,6 +170,10 @@ class OpponentSettings(Section):
         default=RetrievalSettings(),
         description="The base model, shown passages that are found for each row: of a folder of documents, "
         "or of the training rows.",
+    )
+    reasoning: ReasoningSettings = Field(
+        default=ReasoningSettings(),
+        description="The base model, and those under bases, thinking step by step before they answer.",
     )
     bases: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
         default=(),

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from tunesmith.task.kinds import GOAL_METRICS, GROUNDED_KINDS, KINDS, LABELLED, SMALLER_IS_BETTER
+from tunesmith.task.embedding_rules import broken_embedding_rules
+from tunesmith.task.kinds import GOAL_METRICS, GROUNDED_KINDS, KINDS, LABELLED, SMALLER_IS_BETTER, VOTED_KINDS
 from tunesmith.task.lines import Where
 from tunesmith.task.opponent_settings import PLACEHOLDERS
+from tunesmith.task.reasoning_rules import broken_reasoning_rules
 
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -50,6 +52,8 @@ def broken_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
     if isinstance(split, Mapping):
         yield from _broken_crossfit_rules(split, task)
     yield from _broken_kind_rules(task)
+    yield from broken_embedding_rules(task)
+    yield from broken_reasoning_rules(task)
     if isinstance(opponents, Mapping):
         yield from _broken_opponent_rules(opponents)
     review = task.get("review")
@@ -120,11 +124,7 @@ def _broken_kind_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
             )
     endpoints = opponents.get("endpoints") if isinstance(opponents, Mapping) else None
     for index, one in enumerate(endpoints if isinstance(endpoints, (list, tuple)) else ()):
-        if (
-            isinstance(one, Mapping)
-            and one.get("samples", 1) != 1
-            and kind not in ("classify", "tag", "extract")
-        ):
+        if isinstance(one, Mapping) and one.get("samples", 1) != 1 and kind not in VOTED_KINDS:
             text = (
                 f"no two free texts are the same, so there is no vote on them: leave it out with kind: {kind}"
             )
