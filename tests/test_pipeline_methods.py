@@ -112,12 +112,15 @@ def test_training_goes_on_from_an_adapter(home: Path) -> None:
     make_tiny_base(home / "other", seed=3)
     with pytest.raises(UserError, match="was trained on base weights"):
         run_stages(session_of(home, f"{settings}, start_from: {start}", base="other"), "plan")
+    changed = settings.replace("rank: 4", "rank: 8")
+    with pytest.raises(UserError, match="was trained with rank 4, not 8"):  # before anything is measured
+        run_stages(session_of(home, f"{changed}, start_from: {start}", runs="chain"), "plan")
 
 
 @pytest.mark.parametrize(
     ("train", "what"),
     [
-        ("start_from: nowhere", "nowhere: the adapter cannot be read"),
+        ("start_from: nowhere", "train.start_from: there is no folder .*nowhere"),
         ("targets: [query]", "train.targets: 'query' matches nothing in LlamaForCausalLM"),
         ("device: 'cuda:9'", "train.device: cuda:9 does not exist on this machine"),
         ("add_tokens: [<|im_end|>]", "is a token of .* already"),
