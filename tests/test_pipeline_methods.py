@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,3 +179,13 @@ def test_a_report_of_a_run_without_the_comparison_leaves_it_out(home: Path) -> N
     without = replace(run.train, training=replace(run.train.training, agreement=None))
     assert "saved and read back" in told(run)
     assert "saved and read back" not in told(replace(run, train=without))
+
+
+def test_a_note_keeps_its_brackets_and_its_column(home: Path) -> None:
+    session = session_of(home, "epochs: 1")
+    session.console = Console(file=io.StringIO(), width=60)
+    with session.console.capture() as out:
+        session.say("the token [AMOUNT] is kept as it is, also in a note that is too long for one line")
+    first, second = out.get().rstrip().splitlines()
+    assert "[AMOUNT]" in first
+    assert re.match(r" {11}\S", second)
