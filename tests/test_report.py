@@ -336,3 +336,8 @@ def test_the_sample_of_a_table_is_that_of_candidates_asked_every_row(tmp_path: P
     html = rendered(replace(run, test_scorecards=(first, behind)), tmp_path)
     assert "7 rows: clearly behind on validation" in html
     assert "Sealed test: n = 7 rows" not in html
+
+
+def test_few_trained_parameters_are_counted_and_not_rounded_away() -> None:
+    assert numbers.parameters(7_936) == "7,936"
+    assert numbers.parameters(4_884_480) == "4.9 M"
