@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 from typing import Any
 
 import pytest
@@ -74,6 +75,27 @@ def test_loss_and_gradients_equal_the_plain_ones_for_any_batch(
     llama: PreTrainedModel, lengths: list[int], prefix: int, learned: int, seed: int
 ) -> None:
     assert_fast_is_plain(llama, batch_of(lengths, prefix, learned, seed))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 9), min_size=1, max_size=5),
+    prefix=st.integers(2, 9),
+    seed=st.integers(0, 2**16),
+)
+def test_any_mask_and_rows_that_are_all_prefix_change_nothing(
+    llama: PreTrainedModel, lengths: list[int], prefix: int, seed: int
+) -> None:
+    draw = random.Random(seed)
+    rows = random_rows(lengths, prefix, seed)
+    learn = [[False, *(draw.random() < 0.5 for _ in row[2:]), True] for row in rows]
+    shared = common_prefix(rows, [mask.index(True) for mask in learn])
+    assert_fast_is_plain(llama, make_batch(rows, learn, PAD, shared))
+    # A row with nothing after the prefix, which learns nothing, beside one that does.
+    rows = [*random_rows([0, 4], prefix, seed)]
+    assert_fast_is_plain(
+        llama, make_batch(rows, [[False] * prefix, [False] * (prefix + 3) + [True]], PAD, prefix)
+    )
 
 
 @pytest.mark.parametrize("family", [*DECODED, *OTHERS])

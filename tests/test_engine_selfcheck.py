@@ -72,6 +72,16 @@ def test_families_with_logits_of_their_own_train_by_their_own_forward_and_are_sc
     assert model.config._attn_implementation == attention
 
 
+@pytest.mark.parametrize("family", ["granite", "cohere", "gemma2"])
+def test_scaled_and_capped_logits_are_noticed_in_bf16_too(family: str) -> None:
+    model = adapted(family)
+    model.bfloat16()
+    loss, message = choose_loss(model, two_rows())
+    assert loss is plain_summed_loss
+    assert message is not None
+    assert "scales or caps" in message
+
+
 def test_an_architecture_that_cannot_read_packed_rows_takes_the_plain_path_and_says_so() -> None:
     model = adapted("mamba")
     loss, message = choose_loss(model, two_rows())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -25,16 +26,20 @@ base: ./base
 """
 
 
-def test_rows_are_shown_as_they_are_trained_on_before_anything_was_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
-    make_tiny_base(tmp_path / "base")
+def write_toy_task(folder: Path, monkeypatch: pytest.MonkeyPatch, train: str = "") -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("TUNESMITH_CACHE", str(folder / "cache"))
+    make_tiny_base(folder / "base")
     rows = toy_rows(130, ("billing", "delivery"), seed=0)
     lines = [json.dumps({"text": row.text, "label": row.target}) for row in rows]
     Path("rows.jsonl").write_text("\n".join(lines) + "\n")
-    Path("task.yaml").write_text(TASK)
+    Path("task.yaml").write_text(TASK + train)
+
+
+def test_rows_are_shown_as_they_are_trained_on_before_anything_was_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_toy_task(tmp_path, monkeypatch)
     shown = ["data", "show", "./task.yaml", "--mask", "--rows", "3"]
     assert main(shown) == 0
     out = capsys.readouterr().out
@@ -70,3 +75,48 @@ def test_no_color_is_honoured_and_data_cannot_steer_the_terminal(
     assert "[bold]␛[2J asked" in out
     assert ("⟦ answer⟧" in out) == colourless
     assert ("\x1b[1;32m answer" in out) == (not colourless)
+
+
+@pytest.mark.parametrize(
+    ("policy", "note"),
+    [
+        ("truncate_left", r"40 tokens, [46] learned; cut from \d\d"),
+        ("drop", r"\d\d tokens, [46] learned; above the limit of 40: not trained on"),
+        ("error", r"\d\d tokens, [46] learned; above the limit of 40: training will refuse it"),
+    ],
+)
+def test_rows_that_are_too_long_are_shown_as_training_treats_them(
+    policy: str,
+    note: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_toy_task(tmp_path, monkeypatch, f"train: {{max_tokens: 40, long_rows: {policy}}}\n")
+    assert main(["data", "show", "./task.yaml", "--mask", "--rows", "3"]) == 0
+    shown = capsys.readouterr().out
+    assert "⟦billing<|im_end|>⟧" in shown or "⟦delivery<|im_end|>⟧" in shown
+    assert re.search(note, shown), shown
+    assert main(["data", "show", "./task.yaml", "--mask", "--rows", "3", "--split", "validation"]) == 0
+    assert "above" not in capsys.readouterr().out
+
+
+def test_json_answers_are_shown_as_they_are_taught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_toy_task(tmp_path, monkeypatch)
+    rows = toy_rows(130, ("billing", "delivery"), seed=0)
+    answers = [json.dumps({"team": row.target}, indent=2) for row in rows]
+    lines = [json.dumps({"text": row.text, "label": said}) for row, said in zip(rows, answers, strict=True)]
+    Path("rows.jsonl").write_text("\n".join(lines) + "\n")
+    schema = {
+        "type": "object",
+        "properties": {"team": {"enum": ["billing", "delivery"]}},
+        "required": ["team"],
+    }
+    Path("schema.json").write_text(json.dumps(schema | {"additionalProperties": False}))
+    Path("task.yaml").write_text(
+        TASK.replace("kind: classify", "kind: extract\njson_schema: schema.json\nmax_new_tokens: 40")
+    )
+    assert main(["data", "show", "./task.yaml", "--mask", "--rows", "3"]) == 0
+    assert capsys.readouterr().out.count('⟦{"team":') == 3

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,12 +114,15 @@ def test_training_goes_on_from_an_adapter(home: Path) -> None:
     make_tiny_base(home / "other", seed=3)
     with pytest.raises(UserError, match="was trained on base weights"):
         run_stages(session_of(home, f"{settings}, start_from: {start}", base="other"), "plan")
+    changed = settings.replace("rank: 4", "rank: 8")
+    with pytest.raises(UserError, match="was trained with rank 4, not 8"):  # before anything is measured
+        run_stages(session_of(home, f"{changed}, start_from: {start}", runs="chain"), "plan")
 
 
 @pytest.mark.parametrize(
     ("train", "what"),
     [
-        ("start_from: nowhere", "nowhere: the adapter cannot be read"),
+        ("start_from: nowhere", "train.start_from: there is no folder .*nowhere"),
         ("targets: [query]", "train.targets: 'query' matches nothing in LlamaForCausalLM"),
         ("device: 'cuda:9'", "train.device: cuda:9 does not exist on this machine"),
         ("add_tokens: [<|im_end|>]", "is a token of .* already"),
@@ -174,3 +179,13 @@ def test_a_report_of_a_run_without_the_comparison_leaves_it_out(home: Path) -> N
     without = replace(run.train, training=replace(run.train.training, agreement=None))
     assert "saved and read back" in told(run)
     assert "saved and read back" not in told(replace(run, train=without))
+
+
+def test_a_note_keeps_its_brackets_and_its_column(home: Path) -> None:
+    session = session_of(home, "epochs: 1")
+    session.console = Console(file=io.StringIO(), width=60)
+    with session.console.capture() as out:
+        session.say("the token [AMOUNT] is kept as it is, also in a note that is too long for one line")
+    first, second = out.get().rstrip().splitlines()
+    assert "[AMOUNT]" in first
+    assert re.match(r" {11}\S", second)

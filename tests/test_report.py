@@ -356,3 +356,8 @@ def test_the_sample_of_a_table_is_that_of_candidates_asked_every_row(tmp_path: P
 )
 def test_prices_show_three_digits_and_no_exponent(value: float, shown: str) -> None:
     assert numbers.digits(value) == shown
+
+
+def test_few_trained_parameters_are_counted_and_not_rounded_away() -> None:
+    assert numbers.parameters(7_936) == "7,936"
+    assert numbers.parameters(4_884_480) == "4.9 M"

@@ -160,7 +160,7 @@ def test_training_shrinks_its_micro_batches_then_recomputes_then_refuses(base: P
 
 def test_full_fine_tuning_that_does_not_fit_is_refused_with_what_does(base: Path) -> None:
     with pytest.raises(
-        UserError, match=r"full .* needs at least [\d.]+ GiB .* 2.1 GiB are available"
+        UserError, match=r"full .* needs at least [\d.]+ GiB .* 2.1 GiB are available, of which 85 % are"
     ) as refused:
         choose_memory(SMOL, TrainSettings(method="full"), 2, rendered(base, 8), UNSHARED, 2150)
     assert "train.method: lora" in refused.value.fix

@@ -300,7 +300,7 @@ def _show_masked(
     with found.folder.lock():
         dataset = dataset_to_show(session, version)
         every = rows_of_split(found.folder, dataset, split, spend_test)
-    shown = masked_rows(session, every[:rows])
+    shown = masked_rows(session, every[:rows], trained=split == "train")
     head = f"{dataset.manifest.version[:12]} {split}: {len(every):,} rows, {len(shown):,} shown"
     if as_json:
         emit({"version": dataset.manifest.version, "split": split, "rows": shown}, as_json, "")

@@ -29,7 +29,8 @@ def print_masked(head: str, rows: Sequence[MaskedRow]) -> None:
     legend = Text("learned", LEARNED_STYLE) if coloured else Text(f"{OPEN}learned{CLOSE}")
     console.print(Text.assemble(head, ", ", legend, " marked"))
     for row in rows:
-        console.print(Text(f"\n{row.source}  {row.tokens:,} tokens, {row.learned_tokens:,} learned"))
+        note = f"; {row.note}" if row.note else ""
+        console.print(Text(f"\n{row.source}  {row.tokens:,} tokens, {row.learned_tokens:,} learned{note}"))
         shown = Text()
         for part in row.parts:
             text = part.text.translate(_VISIBLE)

@@ -25,6 +25,12 @@ from tunesmith.errors import UserError
 from tunesmith.models.adapters import AdapterMethod, scaling_of
 from tunesmith.models.quantised import QuantisedLinear
 
+# What can be named in a setting.
+_NAMED_BY = {
+    "targets": "linear layers but the output head, which train.modules_to_save trains whole",
+    "modules_to_save": "modules with weights of their own",
+}
+
 
 class _LoraProduct(torch.autograd.Function):
     """x·Wᵀ + s·(x·Aᵀ)·Bᵀ with gradients for x, A and B only; saves x and x·Aᵀ."""
@@ -246,8 +252,11 @@ def _named(model: nn.Module, endings: Sequence[str], names: Sequence[str], setti
     for ending in endings:
         if not any(name == ending or name.endswith(f".{ending}") for name in names):
             known = sorted({name.rpartition(".")[2] for name in names})
+            wrong = f"{ending!r} matches nothing in {type(model).__name__}"
+            if any(name == ending or name.endswith(f".{ending}") for name, _ in model.named_modules()):
+                wrong = f"{ending!r} cannot be named here: only {_NAMED_BY[setting]}"
             raise UserError(
-                f"train.{setting}: {ending!r} matches nothing in {type(model).__name__}",
+                f"train.{setting}: {wrong}",
                 fix=f"choose among {', '.join(known)} (or longer endings, such as {names[-1]})",
             )
     return [

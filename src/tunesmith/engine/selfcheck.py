@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith.engine.attention import Packed
@@ -63,7 +63,7 @@ def choose_loss(
 ) -> tuple[LossFunction, str | None]:
     """The fast loss where it agrees with the plain one on ``batch``, else the plain one and why.
 
-    Families whose head scales or caps its logits (Granite, Cohere, Gemma 2) are caught here. The
+    Families that scale or cap their head's logits (Granite, Cohere, Gemma 2) are told in any precision. The
     adapter is given a temporary, non-zero B so that every gradient is compared. A message beside the fast
     loss says which part of it the adapter does without.
     """
@@ -84,6 +84,13 @@ def choose_loss(
         return plain_summed_loss, (
             f"the fast path does not fit {type(model).__name__}, whose layers do not read several rows as "
             "one packed sequence: using the plain path"
+        )
+    if not _logits_are_the_heads(model):
+        # In bf16, or while logits are small, the comparison below may not see it.
+        _attend_by(model, plain_attention)
+        return plain_summed_loss, (
+            f"the fast path differs from {type(model).__name__}'s own forward, which scales or caps what its "
+            "output head gives: using the plain path"
         )
     with torch.no_grad():
         generator = torch.Generator().manual_seed(0)
@@ -151,6 +158,24 @@ def _packed_states_agree(model: PreTrainedModel) -> bool:
     expected = torch.cat([states[len(prefix) :] for states in own]).float()
     difference = (packed.float() - expected).norm() / expected.norm()
     return bool(difference <= HIDDEN_TOLERANCE[dtype])
+
+
+@torch.no_grad()
+def _logits_are_the_heads(model: PreTrainedModel) -> bool:
+    """Whether nothing comes after the output head, tried with a head that gives large logits."""
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]  # so is Transformers' own
+    given: list[Tensor] = []
+
+    def large(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        given.append(torch.full_like(output, 1024.0))
+        return given[-1]
+
+    hook = head.register_forward_hook(large)
+    try:
+        logits = model(input_ids=torch.tensor([[1, 2]], device=device_of(model)), use_cache=False).logits
+    finally:
+        hook.remove()
+    return bool(given) and torch.equal(logits.float(), given[0].float())
 
 
 def _attend_by(model: PreTrainedModel, attention: str) -> None:

@@ -30,6 +30,11 @@ def number(value: float, digits: int = 0) -> str:
     return text.replace("-", "−")
 
 
+def parameters(count: int) -> str:
+    """``4.9 M``; a count too small for that as it is, ``34,560``."""
+    return number(count) if count < 1_000_000 else f"{number(count / 1e6, 1)} M"
+
+
 def judged_rows(plan: Plan) -> str:
     """``1,200 test rows``, or ``812 rows, each judged in one of 5 folds``."""
     if plan.crossfit is not None and plan.crossfit.chosen:

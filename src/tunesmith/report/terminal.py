@@ -186,8 +186,8 @@ def training_lines(
     name = f"{candidate.name}: " if candidate is not None else ""
     share = training.trainable_parameters / training.total_parameters
     lines = [
-        f"{name}{numbers.number(training.trainable_parameters / 1e6, 1)} M of "
-        f"{numbers.number(training.total_parameters / 1e6, 1)} M parameters ({numbers.percent(share)})"
+        f"{name}{numbers.parameters(training.trainable_parameters)} of "
+        f"{numbers.parameters(training.total_parameters)} parameters ({numbers.percent(share)})"
     ]
     if training.validation:
         best = next((p for p in training.validation if p.step == training.best_step), training.validation[-1])
@@ -208,7 +208,7 @@ def training_lines(
     lines.append(
         f"{numbers.duration(training.cost.seconds)}, {numbers.number(training.tokens_per_second)} tokens/s, "
         f"{numbers.memory(training.cost.peak_memory_mb)} at most; {training.precision}, "
-        f"{training.threads} threads"
+        f"{training.threads} {'thread' if training.threads == 1 else 'threads'}"
     )
     if training.agreement is not None:
         lines.append(numbers.agreement(training.agreement))

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 
 from tunesmith.errors import UserError
 from tunesmith.records import Dataset, Row
-from tunesmith.stages.answering import cutting_of
+from tunesmith.stages.answering import cutting_of, judging_of
 from tunesmith.stages.session import Session
 
 if TYPE_CHECKING:
     from tunesmith.models.rendering import Renderer, Tokens
+
+
+# What becomes of a training row that is too long and not cut, by whether train.long_rows is error.
+_LONG = {True: "training will refuse it (train.long_rows)", False: "not trained on"}
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,13 @@ class Part:
 
 @dataclass(frozen=True)
 class MaskedRow:
-    """One row as the model sees it, control tokens and all."""
+    """One row as the model sees it, control tokens and all; ``note`` says where it is too long to train."""
 
     source: str
     tokens: int
     learned_tokens: int
     parts: tuple[Part, ...]
+    note: str = ""
 
 
 def dataset_to_show(session: Session, version: str | None) -> Dataset:
@@ -44,23 +49,35 @@ def dataset_to_show(session: Session, version: str | None) -> Dataset:
     return find_version(session.folder, version)
 
 
-def masked_rows(session: Session, rows: Sequence[Row]) -> list[MaskedRow]:
-    """Render ``rows`` as training does. Only the base's tokenizer is read, not its weights."""
+def masked_rows(session: Session, rows: Sequence[Row], trained: bool) -> list[MaskedRow]:
+    """Render ``rows`` as the model is given them. Only the base's tokenizer is read, not its weights.
+
+    Rows that are ``trained`` on are cut where the task says so, and noted where they are too long.
+    """
     from tunesmith.data.windowed import in_windows
+    from tunesmith.evaluation.judging import learned_rows
     from tunesmith.models.rendering import instructed, render_row
     from tunesmith.models.tokenizing import add_tokens, load_tokenizer
+    from tunesmith.training.long_rows import cut_row, longest_row
 
-    renderer = add_tokens(load_tokenizer(session.base()), session.task.train.add_tokens or ())
+    instruction, settings = session.task.instruction, session.task.train
+    renderer = add_tokens(load_tokenizer(session.base()), settings.add_tokens or ())
     if renderer.family == "encoder":
         raise UserError(
             f"base: {renderer.base.name} answers by a classification head, which learns classes, not tokens",
             fix="leave --mask out; every row of such a base teaches its label alone",
         )
+    limit = longest_row(renderer, settings)
+    learned = learned_rows(judging_of(session.task), rows)
     masked = []
-    for row in in_windows(rows, cutting_of(session.task)).rows:
-        tokens = render_row(renderer, instructed(session.task.instruction, row), row.target)
+    for row in in_windows(learned, cutting_of(session.task)).rows:
+        tokens, note = render_row(renderer, instructed(instruction, row), row.target), ""
+        if trained and len(tokens.ids) > limit:
+            note = f"above the limit of {limit:,}: {_LONG[settings.long_rows == 'error']}"
+            if cut := cut_row(renderer, instruction, row, settings):
+                note, tokens = f"cut from {len(tokens.ids):,}", cut[1]
         masked.append(
-            MaskedRow(row.source, len(tokens.ids), sum(tokens.learn), tuple(_parts(renderer, tokens)))
+            MaskedRow(row.source, len(tokens.ids), sum(tokens.learn), tuple(_parts(renderer, tokens)), note)
         )
     return masked
 

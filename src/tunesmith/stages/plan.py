@@ -321,7 +321,7 @@ def _measure(
     memory: MemoryChoice | None,
 ) -> _Seconds:
     from tunesmith.data.windowed import in_windows
-    from tunesmith.engine.adapters import make_trainable
+    from tunesmith.engine.adapters import continue_from, make_trainable
     from tunesmith.engine.added_tokens import grow
     from tunesmith.engine.forward import common_prefix
     from tunesmith.stages.general import scored_tokens
@@ -332,6 +332,8 @@ def _measure(
     read_by_prompts = prompt_tokens(session, loaded, judging, train, validation) if labelled else []
     loaded = grow(loaded, task.train.add_tokens or ())
     make_trainable(loaded.model, task.train, loaded.head, len(loaded.tokenizer))
+    if task.train.start_from is not None:
+        continue_from(loaded.model, task.resolve(task.train.start_from), loaded.base.sha256, task.train)
     recompute = memory is not None and memory.recompute
     rates = measure_steps(loaded, tokens, task.train, memory.largest.rows if memory else None, recompute)
     shared = common_prefix([row.ids for row in tokens])

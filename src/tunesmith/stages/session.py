@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 from tunesmith.models.catalog import Base, check_base, resolve_base
 from tunesmith.progress import Report, progress_bar
+from tunesmith.report.terminal import stage_block
 from tunesmith.task import Task
 from tunesmith.wheels import cache_folder
 from tunesmith.workspace import TaskFolder
@@ -43,8 +45,8 @@ class Session:
         return other
 
     def say(self, message: str) -> None:
-        """One line of progress."""
-        self.console.print(f"[dim]{'':<10} {message}[/]")
+        """A note beside the stages; never read as markup."""
+        self.console.print(stage_block("", [Text(message, "dim")]))
 
     @contextmanager
     def bar(self, stage: str, what: str) -> Iterator[Report]:

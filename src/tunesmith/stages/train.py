@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.data.portions import QUARTERS, first_quarters
+from tunesmith.errors import UserError
 from tunesmith.files import file_sha256, read_record
 from tunesmith.records import Cost, Dataset, FileHash, Plan, Row, Scorecard
 from tunesmith.run_records import Agreement, TaskPart, Training, WatchedCourse
@@ -105,7 +106,13 @@ def check_training(session: Session) -> None:
     if settings.start_from is not None:
         from tunesmith.models.adapters import load_adapter
 
-        load_adapter(session.task.resolve(settings.start_from), session.base().sha256)
+        folder = session.task.resolve(settings.start_from)
+        if not folder.is_dir():
+            raise UserError(
+                f"train.start_from: there is no folder {folder}",
+                fix="give the folder of an adapter; a relative path starts at the folder of the task file",
+            )
+        load_adapter(folder, session.base().sha256)
 
 
 def train_adapter(session: Session, dataset: Dataset, plan: Plan, quarters: int = QUARTERS) -> TrainResult:

@@ -38,7 +38,7 @@ def training_rows(
     UserError where rows are too long and nothing was chosen, where no row is left, or where the limit is
     above the base's context.
     """
-    limit = _limit(loaded, settings)
+    limit = longest_row(loaded, settings)
     rows = in_windows(rows, cutting).rows
     kept: list[Row] = []
     tokens: list[Tokens] = []
@@ -49,9 +49,7 @@ def training_rows(
             kept.append(row)
             tokens.append(rendered)
             continue
-        shorter = None
-        if settings.long_rows in ("truncate_left", "truncate_right"):
-            shorter = _cut(loaded, instruction, row, limit, at_start=settings.long_rows == "truncate_left")
+        shorter = cut_row(loaded, instruction, row, settings)
         if shorter is not None:
             kept.append(shorter[0])
             tokens.append(shorter[1])
@@ -67,7 +65,8 @@ def training_rows(
     return TrainingRows(kept, tokens, tuple(long))
 
 
-def _limit(loaded: Renderer, settings: TrainSettings) -> int:
+def longest_row(loaded: Renderer, settings: TrainSettings) -> int:
+    """The tokens a training row may have. Raises UserError where that is above the base's context."""
     if settings.max_tokens is None:
         return loaded.context_tokens
     if settings.max_tokens > loaded.context_tokens:
@@ -85,10 +84,15 @@ def _render(loaded: Renderer, instruction: str, row: Row) -> Tokens:
     return rendered if weight == 1 else replace(rendered, weight=weight)
 
 
-def _cut(
-    loaded: Renderer, instruction: str, row: Row, limit: int, at_start: bool
+def cut_row(
+    loaded: Renderer, instruction: str, row: Row, settings: TrainSettings
 ) -> tuple[Row, Tokens] | None:
-    """The row with as much of its longest message as fits; None where not one character would."""
+    """A too long row with as much of its longest message as fits; None where it is not to be cut, or where
+    not one character would fit.
+    """
+    if settings.long_rows not in ("truncate_left", "truncate_right"):
+        return None
+    limit, at_start = longest_row(loaded, settings), settings.long_rows == "truncate_left"
     prompts = [index for index, message in enumerate(row.messages) if message.role != "assistant"]
     if not prompts:
         return None

@@ -58,7 +58,8 @@ def choose_memory(
     longest = max(len(row.ids) for row in rows)
     raise UserError(
         f"train: {settings.method} of this base needs at least {_gib(least)} GiB of memory for rows of up to "
-        f"{longest:,} tokens, and {_gib(available_mb * MIB)} GiB are available",
+        f"{longest:,} tokens; {_gib(available_mb * MIB)} GiB are available, of which "
+        f"{100 * USABLE_SHARE:.0f} % are counted on",
         fix="what would fit: " + ", or ".join(fitting)
         if fitting
         else "end other programs, choose a smaller base, or leave the longest rows out (train.max_tokens, "
