@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,13 +23,23 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # A job started in the background ignores Ctrl-C and passes that on to its children; tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Half of hypothesis's usual number; on CI the same every time, so that a red run means a change.
-settings.register_profile("usual", max_examples=50)
-settings.register_profile("ci", max_examples=50, derandomize=True)
+# A third of hypothesis's usual number; on CI the same every time, so that a red run means a change.
+# After a change of an invariant: pytest --hypothesis-profile=thorough
+settings.register_profile("usual", max_examples=30)
+settings.register_profile("ci", max_examples=30, derandomize=True)
+settings.register_profile("thorough", max_examples=300)
 settings.load_profile("ci" if os.environ.get("CI") else "usual")
 
 # PyTorch and its like make a million objects that live on; looking through them often takes 7 % of the time.
 gc.set_threshold(100_000, 20, 100)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """What tests write need not outlive a power cut, and waiting for the disk is seconds of the suite."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="session")

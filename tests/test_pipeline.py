@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from toy_task import LABELS, toy_session, toy_task_file
 from tunesmith import ledger
@@ -224,6 +225,38 @@ def test_ask_answers_with_a_label_its_probability_and_training_rows(
     assert asked["nearest"][0]["source"].startswith("rows.jsonl:")
 
 
+def test_the_tuned_model_is_written_as_one_folder_that_transformers_loads(
+    home: Path,
+    finished: tuple[Session, Run],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session, run = finished
+    session.folder.keep_task_file(home / "task-0.yaml")
+    monkeypatch.setenv("TUNESMITH_CACHE", str(home / "cache"))
+    command = ["merge", "toy", str(tmp_path / "model"), "--precision", "fp32", "--runs", str(home / "runs")]
+    assert main([*command, "--json"]) == 0
+    merged = json.loads(capsys.readouterr().out)
+    assert run.train is not None
+    assert merged["adapter_sha256"] == run.train.training.adapter_sha256
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    base = AutoModelForCausalLM.from_pretrained(session.base().folder)
+    changed = [
+        name
+        for (name, weight), old in zip(model.named_parameters(), base.parameters(), strict=True)
+        if not torch.allclose(weight.float(), old.float(), atol=1e-6)
+    ]
+    assert len(changed) == len(lora_names(Path(run.train.training.adapter_folder)))
+    assert main(command) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def lora_names(adapter: Path) -> set[str]:
+    """The layers that an adapter changes."""
+    return {name.split(".lora_")[0] for name in load_file(adapter / "adapter_model.safetensors")}
+
+
 def test_a_run_stopped_while_training_ends_with_the_weights_of_an_uninterrupted_one(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +264,7 @@ def test_a_run_stopped_while_training_ends_with_the_weights_of_an_uninterrupted_
     monkeypatch.setenv("TUNESMITH_CACHE", str(home / "cache"))
     command = [sys.executable, "-m", "tunesmith", "train", str(task), "--runs"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert main(["opponents", str(task), "--runs", str(stopped)]) == 0
     _run_until_it_trains_then_kill([*command, str(stopped)], stopped)
     shutil.copytree(stopped, whole, ignore=shutil.ignore_patterns("train-*"))
     assert not list(whole.rglob("adapter_model.safetensors"))

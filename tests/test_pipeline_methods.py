@@ -17,6 +17,7 @@ from tunesmith.errors import UserError
 from tunesmith.pipeline import Run, run_stages
 from tunesmith.report.terminal import training_lines
 from tunesmith.stages.ask import ask
+from tunesmith.stages.merge import merge
 from tunesmith.stages.session import Session
 from tunesmith.task import load_task
 from tunesmith.workspace import Workspace
@@ -79,6 +80,8 @@ def test_full_fine_tuning_from_task_to_answer(home: Path) -> None:
     changes = [item.change.value for item in run.summary.forgetting]
     assert any(change != 0 for change in changes)  # the base was measured as it was, beside the tuned model
     assert ask(session, "where is my parcel").answer in LABELS
+    with pytest.raises(UserError, match="no adapter to merge"):
+        merge(session, home / "merged", "bf16")
 
 
 def test_qlora_from_task_to_trained_adapter(home: Path) -> None:

@@ -10,12 +10,12 @@ from typing import Annotated
 import typer
 
 import tunesmith
-from tunesmith.cli import ask, base, compare, data, gate, ledger, new, review, stages, task
+from tunesmith.cli import ask, base, compare, data, gate, ledger, merge, new, review, stages, task
 from tunesmith.cli.output import report_error, say
 from tunesmith.errors import UserError
 
 # Every verb group, in the order of the help. A group is a module with register(app).
-GROUPS = (new, data, compare, stages, gate, review, ask, base, task, ledger)
+GROUPS = (new, data, compare, stages, gate, review, ask, merge, base, task, ledger)
 
 STOPPED = 130  # what shells call "ended by Ctrl-C", and what typer turns a KeyboardInterrupt into
 

@@ -71,7 +71,7 @@ def ask(session: Session, text: str, nearest: int = 3, choices: int = 3) -> Aske
 
     if not text.strip():
         raise UserError("the question is empty", fix='give a text: tunesmith ask NAME "some text"')
-    summary = _finished_run(session)
+    summary = finished_run(session)
     training = summary.training
     loaded = put_adapter(session.loaded(training.precision), Path(training.adapter_folder))
     row = Row("", "your text", (Message("user", text),), "")
@@ -141,10 +141,11 @@ def _text(
     return answer_by_tuned(writing, [row], passages=passages_of(candidate)).labels[0]
 
 
-def _finished_run(session: Session) -> RunSummary:
+def finished_run(session: Session) -> RunSummary:
+    """The task's last finished run. UserError where there is none."""
     if not session.folder.summary.is_file():
         raise UserError(
-            f"{session.task.name}: no finished run to ask",
+            f"{session.task.name}: no finished run",
             fix=f"run it first: tunesmith run {session.folder.task_file}",
         )
     return read_record(session.folder.summary, RunSummary)
