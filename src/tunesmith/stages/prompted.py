@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 MOST_ROWS = 100
 # As many rows as read and write at most so many tokens, but ten at least.
-MOST_TOKENS = 20_000
+MOST_TOKENS = 10_000
 FEWEST_ROWS = 10
 
 
