@@ -12,6 +12,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -262,30 +264,47 @@ def test_a_run_stopped_while_training_ends_with_the_weights_of_an_uninterrupted_
 ) -> None:
     task = toy_task_file(home, learning_rate=1e-3, epochs=6, patience=1000, name="stopped", guarded=False)
     monkeypatch.setenv("TUNESMITH_CACHE", str(home / "cache"))
-    command = [sys.executable, "-m", "tunesmith", "train", str(task), "--runs"]
+    command = ["train", str(task), "--runs"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    assert main(["opponents", str(task), "--runs", str(stopped)]) == 0
-    _run_until_it_trains_then_kill([*command, str(stopped)], stopped)
+    with _process_that_waits_for_a_command() as process:
+        assert main(["opponents", str(task), "--runs", str(stopped)]) == 0  # while the process imports
+        _run_until_it_trains_then_kill(process, [*command, str(stopped)], stopped)
     shutil.copytree(stopped, whole, ignore=shutil.ignore_patterns("train-*"))
     assert not list(whole.rglob("adapter_model.safetensors"))
     press = threading.Thread(target=_press_ctrl_c_when_it_trains, args=(stopped,))
     press.start()
-    assert main([*command[3:], str(stopped)]) == 130, "it had ended before it was stopped"
+    assert main([*command, str(stopped)]) == 130, "it had ended before it was stopped"
     press.join()
     for runs in (stopped, whole):
-        assert main([*command[3:], str(runs)]) == 0
+        assert main([*command, str(runs)]) == 0
     adapters = [next(runs.rglob("adapter/adapter_model.safetensors")) for runs in (whole, stopped)]
     assert file_sha256(adapters[0]) == file_sha256(adapters[1])
 
 
-def _run_until_it_trains_then_kill(command: list[str], runs: Path) -> None:
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        _wait_for_a_new_checkpoint(runs)
-        process.kill()
-        assert process.wait(timeout=60) == -signal.SIGKILL, "it had ended before it was stopped"
-    finally:
-        process.kill()
+@contextmanager
+def _process_that_waits_for_a_command() -> Iterator[subprocess.Popen[str]]:
+    """Importing takes seconds, which go by while something else is done."""
+    script = (
+        "import json, sys, tunesmith.training.fit, tunesmith.stages.train; from tunesmith.cli import main; "
+        "sys.exit(main(json.loads(sys.stdin.readline())))"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _run_until_it_trains_then_kill(process: subprocess.Popen[str], command: list[str], runs: Path) -> None:
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(command) + "\n")
+    process.stdin.flush()
+    _wait_for_a_new_checkpoint(runs)
+    process.kill()
+    assert process.wait(timeout=60) == -signal.SIGKILL, "it had ended before it was stopped"
 
 
 def _press_ctrl_c_when_it_trains(runs: Path) -> None:
