@@ -24,15 +24,9 @@ from tunesmith.data.curation.apply import (
 )
 from tunesmith.data.curation.plan import RepairPlan, plan_text, read_plan
 from tunesmith.data.curation.review import (
-    QueueItem,
     ReviewAnswer,
-    ReviewFormat,
-    read_answers,
-    read_review,
-    write_answers,
     write_queue,
 )
-from tunesmith.data.curation.subset import MEASURES, Measure, select_rows
 from tunesmith.data.differences import compare
 from tunesmith.data.exchange import write_csv, write_jsonl
 from tunesmith.data.sources import Source
@@ -315,71 +309,6 @@ def test_a_broken_plan_is_explained(tmp_path: Path, text: str, told: str) -> Non
     assert told in error.value.what
 
 
-QUEUE = [
-    QueueItem("r1", "a.jsonl:1", "train", "where is my card?", "lost", "late", ("labels: odd",)),
-    QueueItem("r2", "a.jsonl:2", "test", "how much?", "fees", None, ("duplicates: conflict",)),
-    QueueItem("r3", "a.jsonl:3", "train", "€ <b>&", "fees", None, ("duplicates: conflict",)),
-]
-TARGETS = {item.row: item.target for item in QUEUE}
-
-
-def answer_tasks(path: Path, format: ReviewFormat) -> None:
-    """As a person would: the proposal is right, the second row goes, the third is skipped."""
-    if format == "label-studio":
-        tasks = json.loads(path.read_text())
-        result = {"from_name": "answer", "to_name": "text"}
-        chosen = [["late"], ["(remove this row)"], ["fees"]]
-        kind = "choices" if "choices" in tasks[0]["predictions"][0]["result"][0]["value"] else "text"
-        for task, value, cancelled in zip(tasks, chosen, (False, False, True), strict=True):
-            given = {"result": [{**result, "value": {kind: value}}], "was_cancelled": cancelled}
-            task["annotations"] = [given]
-        path.write_text(json.dumps(tasks))
-        return
-    records = [json.loads(line) for line in path.read_text().splitlines()]
-    if format == "prodigy":
-        for record, answer in zip(records, ("accept", "reject", "ignore"), strict=True):
-            record["answer"] = answer
-    else:
-        records[0] |= {"decision": "relabel", "new_target": "late"}
-        records[1] |= {"decision": "drop"}
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-
-
-@pytest.mark.parametrize("format", ["jsonl", "label-studio", "prodigy"])
-@pytest.mark.parametrize("labels", [("fees", "late", 'l"o&st'), tuple(f"label {n}" for n in range(300))])
-def test_the_queue_goes_to_a_person_and_comes_back(
-    tmp_path: Path, format: ReviewFormat, labels: tuple[str, ...]
-) -> None:
-    path = tmp_path / "queue.json"
-    write_queue(path, QUEUE, labels, format)
-    assert read_review(path, TARGETS) == [] if format == "prodigy" else True
-    answer_tasks(path, format)
-    answers = read_review(path, TARGETS)
-    assert answers == [ReviewAnswer("r1", "relabel", "late"), ReviewAnswer("r2", "drop")]
-    write_answers(tmp_path / "answers.jsonl", answers)
-    assert list(read_answers(tmp_path / "answers.jsonl").values()) == answers
-
-
-def test_answers_that_cannot_be_used_are_explained(tmp_path: Path) -> None:
-    path = tmp_path / "queue.jsonl"
-    line = {"row": "r1", "target": "lost", "decision": "drop", "new_target": ""}
-    cases = {
-        "about row 'gone'": [{**line, "row": "gone"}],
-        "two different answers": [line, {**line, "decision": "keep"}],
-        "'maybe' cannot be followed": [{**line, "decision": "maybe"}],
-        "'relabel' cannot be followed": [{**line, "decision": "relabel"}],
-        "is no reviewed row": [{"text": "x"}],
-    }
-    for told, records in cases.items():
-        path.write_text("".join(json.dumps(record) + "\n" for record in records))
-        with pytest.raises(UserError) as error:
-            read_review(path, TARGETS)
-        assert told in error.value.what
-    path.write_text("{")
-    with pytest.raises(UserError, match="broken JSON"):
-        read_review(path, TARGETS)
-
-
 def test_csv_cells_are_no_formulas_and_jsonl_is_exact(tmp_path: Path) -> None:
     texts = ["=1+1", "+x", "＝x", "@x", "-1", 'plain, with "quotes"\nand lines', "'=quoted"]
     rows = [Row(f"id{n}", f"s:{n}", (Message("user", text),), "=cmd|x") for n, text in enumerate(texts)]
@@ -398,36 +327,6 @@ def test_csv_cells_are_no_formulas_and_jsonl_is_exact(tmp_path: Path) -> None:
     write_csv(tmp_path / "pairs.csv", [pair, rows[1]])
     with (tmp_path / "pairs.csv").open(newline="") as stream:
         assert [record["rejected"] for record in csv.DictReader(stream)] == ["'=no", ""]
-
-
-def test_free_text_has_no_quality() -> None:
-    rows = [replace(row, target=f"answer {number}") for number, row in enumerate(ROWS[:60])]
-    with pytest.raises(UserError, match="60 different answers in 60 rows"):
-        select_rows(rows, 10, "quality")
-    assert len(select_rows(rows, 10, "diversity")) == 10
-
-
-@pytest.mark.parametrize("measure", MEASURES)
-def test_subsets_have_their_size_and_ignore_order(measure: Measure) -> None:
-    rows = ROWS[:120]
-    chosen = select_rows(rows, 30, measure)
-    assert len(chosen) == len({row.id for row in chosen}) == 30
-    again = select_rows(rows[::-1], 30, measure)
-    if measure in ("random", "longest"):
-        assert {row.id for row in again} == {row.id for row in chosen}
-    with pytest.raises(UserError):
-        select_rows(rows, 121, "random")
-
-
-def test_quality_leaves_wrong_labels_out_and_diversity_leaves_copies_out() -> None:
-    wrong = [replace(row, target="fees" if row.target != "fees" else "transfer") for row in ROWS[:20]]
-    kept = {row.id for row in select_rows([*wrong, *ROWS[20:]], 260, "quality")}
-    assert sum(row.id in kept for row in wrong) <= 3
-    copies = [replace(ROWS[0], id=f"copy{number}") for number in range(50)]
-    varied = select_rows([*copies, *ROWS[1:60]], 40, "diversity")
-    assert sum(row.text == ROWS[0].text for row in varied) <= 1
-    longest = select_rows(ROWS, 10, "longest")
-    assert min(len(row.text) for row in longest) >= sorted(len(row.text) for row in ROWS)[-10]
 
 
 def test_yaml_of_a_plan_survives_odd_rows(tmp_path: Path) -> None:

@@ -250,8 +250,10 @@ def test_the_tuned_model_is_written_as_one_folder_that_transformers_loads(
         if not torch.allclose(weight.float(), old.float(), atol=1e-6)
     ]
     assert len(changed) == len(lora_names(Path(run.train.training.adapter_folder)))
-    assert main(command) == 2
-    assert "is there already" in capsys.readouterr().err
+    for folder, told in (("model", "is there already"), ("model/config.json/under", "cannot be written")):
+        command[2] = str(tmp_path / folder)
+        assert main(command) == 2
+        assert told in capsys.readouterr().err
 
 
 def lora_names(adapter: Path) -> set[str]:

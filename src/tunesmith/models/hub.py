@@ -114,12 +114,13 @@ def fetch(hub_id: str, revision: str, cache: Path, say: Callable[[str], None]) -
 def fetched(hub_id: str, revision: str, cache: Path) -> Path | None:
     """The folder of a revision that was fetched before, without any connection; None where it is not here."""
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     if not _pin(cache, hub_id, revision).is_file():
         return None
     try:
         return Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
-    except Exception:  # removed from the Hub's cache since
+    except LocalEntryNotFoundError:  # removed from the Hub's cache since
         return None
 
 

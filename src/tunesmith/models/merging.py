@@ -17,7 +17,7 @@ from tunesmith.files import content_hash, file_sha256, write_json
 from tunesmith.models.adapters import BASE_FILE, NEW_TOKENS_FILE, Adapter, TrainedOn, load_adapter
 from tunesmith.models.catalog import Base
 from tunesmith.models.families import give_fresh_head
-from tunesmith.models.loading import LoadedModel, load_base
+from tunesmith.models.loading import LoadedModel, load_base, quiet_transformers
 from tunesmith.models.quantised import round_to_nf4
 from tunesmith.models.tokenizing import add_tokens
 
@@ -87,8 +87,9 @@ def save_model(
         tensors = {
             name: values.detach().to(dtype).cpu().contiguous().clone() for name, values in weights.items()
         }
-        loaded.model.save_pretrained(scratch, state_dict=tensors)
-        loaded.tokenizer.save_pretrained(scratch)
+        with quiet_transformers():
+            loaded.model.save_pretrained(scratch, state_dict=tensors)
+            loaded.tokenizer.save_pretrained(scratch)
         if added := loaded.chat.ordinary:
             first = len(loaded.tokenizer) - len(added)
             write_json(scratch / NEW_TOKENS_FILE, {"tokens": added, "first": first})

@@ -146,6 +146,6 @@ def finished_run(session: Session) -> RunSummary:
     if not session.folder.summary.is_file():
         raise UserError(
             f"{session.task.name}: no finished run",
-            fix=f"run it first: tunesmith run {session.folder.task_file}",
+            fix="run it first: tunesmith run, with its task file",
         )
     return read_record(session.folder.summary, RunSummary)

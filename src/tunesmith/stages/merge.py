@@ -25,7 +25,8 @@ def merge(session: Session, folder: Path, precision: str) -> Merged:
     """Write the adapter of the task's finished run, merged into its base, to ``folder``.
 
     ``precision`` is bf16 or fp32. Raises UserError without a finished run, after full fine-tuning (its folder
-    is a whole model already), where ``folder`` exists, and where the base's weights have changed.
+    is a whole model already), where ``folder`` exists or cannot be written, and where the base's weights have
+    changed.
     """
     from tunesmith.engine.precision import DTYPES
     from tunesmith.models.merging import merge_adapter
@@ -39,5 +40,13 @@ def merge(session: Session, folder: Path, precision: str) -> Merged:
         )
     if precision not in DTYPES:
         raise UserError(f"--precision: {precision!r} is unknown", fix=f"use one of {', '.join(DTYPES)}")
-    sha256 = merge_adapter(session.base(), adapter, folder, DTYPES[precision])
+    if folder.exists():  # before the base is loaded, too
+        raise UserError(f"{folder}: is there already", fix="give a folder that does not exist yet")
+    try:
+        sha256 = merge_adapter(session.base(), adapter, folder, DTYPES[precision])
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror or error})",
+            fix="give a folder that you may write to, on a disk with room for the model",
+        ) from error
     return Merged(str(folder), sha256, precision, summary.training.adapter_sha256, summary.verdict.decision)
