@@ -1,7 +1,7 @@
 """Turn the E2E data round: ``python prepare.py FOLDER`` writes data/train.jsonl and data/test.jsonl.
 
 FOLDER holds clean_dev.jsonl and clean_test.jsonl with the columns mr ("name[Alimentum], area[city centre]")
-and ref (a text that says so). Of the test one text is kept for each of the first 1,000 mrs.
+and ref (a text that says so). Of the test one text is kept for each of the first 400 mrs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 SCHEMA = json.loads((Path(__file__).parent / "schema.json").read_text(encoding="utf-8"))
-TEST_ROWS = 1000
+TEST_ROWS = 400
 ATTRIBUTE = re.compile(r"\s*([^\[\],]+?)\s*\[([^\]]*)\]\s*(?:,|$)")
 
 
