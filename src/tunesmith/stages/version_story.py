@@ -90,7 +90,7 @@ def changes_since(
     for row in difference.rows:
         grouped[row.what, row.split, row.why].append(row)
     order = sorted(grouped, key=lambda key: (-len(grouped[key]), WHAT.index(key[0]), key))
-    counts = Counter(row.what for row in difference.rows)
+    counts: Counter[str] = Counter(row.what for row in difference.rows)
     return SinceVersion(
         difference.first,
         how,
