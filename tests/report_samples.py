@@ -6,6 +6,15 @@ import math
 import random
 from dataclasses import replace
 
+from tunesmith.data_records import (
+    ExportedFile,
+    MaskedRow,
+    Part,
+    RowChanges,
+    RowExample,
+    SinceVersion,
+    VersionStory,
+)
 from tunesmith.files import content_hash
 from tunesmith.power_records import PowerPoint
 from tunesmith.records import (
@@ -261,6 +270,29 @@ def forgetting() -> tuple[Forgetting, ...]:
     )  # fmt: skip
 
 
+def version_story() -> VersionStory:
+    version = manifest().version
+    file = content_hash("train.csv")
+    return VersionStory(
+        SinceVersion(
+            content_hash("earlier"), "frozen before this one", True, {"went": 31, "changed": 2},
+            (
+                RowChanges("went", "train", "duplicates: copies (drop)", 30,
+                           (RowExample("mit_12.RULE", "MIT licence → mit", None),
+                            RowExample("mit_19.RULE", None, None))),
+                RowChanges("changed", "validation", "its answer is another one in the source", 2,
+                           (RowExample("mpl_3.RULE", "MPL → gpl-2.0-plus", "MPL → mpl-2.0"),)),
+            ), 1,
+        ),
+        (MaskedRow("mit_31.RULE", 41, 2, (Part("<|im_start|>user\nMIT is enough.\n", False),
+                                          Part("mit<|im_end|>", True)), "cut from 90"),),
+        None,
+        (ExportedFile("2026-11-21T09:12:07+00:00", version, "train", "csv", 1500, "all", "train.csv", "/w",
+                      file),),
+        ("jsonl", "csv"),
+    )  # fmt: skip
+
+
 def duel(source: str, text: str, target: str, tuned: str, opponent: str) -> ExampleDuel:
     return ExampleDuel(source, text, target, tuned, 0.974, opponent)
 
@@ -308,6 +340,7 @@ def summary(decision: Decision = "TRAIN") -> RunSummary:
         ),
         base_licence="smollm2-135m-instruct: Apache-2.0, Hugging Face TB Research",
         notes=("Fused head: equal to the model's own forward and backward on two rows; used.",),
+        version_story=version_story(),
     )
 
 
@@ -315,6 +348,16 @@ def hostile_summary() -> RunSummary:
     """Every free text tries to break out of the page; labels and names are very long."""
     attack = '<script>alert("x")</script> & <img src=x onerror=y> $\\frac{1}{2}$ [red]'
     base = summary("CANNOT TELL YET")
+    told = version_story()
+    assert told.since
+    lost = RowChanges("went", "train", attack, 1, (RowExample(attack, attack, None),))
+    story = VersionStory(
+        replace(told.since, changes=(lost,), unmeasured=None),
+        (MaskedRow(attack, 9, 2, (Part(attack, False), Part(attack, True)), attack),),
+        None,
+        (replace(told.exports[0], file=attack, chosen=attack),),
+        told.export_formats,
+    )
     renamed = tuple(
         replace(card, candidate=replace(card.candidate, name=attack + " and a very long name" * 4))
         for card in base.opponents
@@ -325,6 +368,7 @@ def hostile_summary() -> RunSummary:
         losses=(duel(attack, attack * 30, attack, attack, attack),),
         confusions=(Confusion("a_label_without_any_spaces_" * 5, attack, 1),),
         files=(FileHash(attack, content_hash("a"), 12),),
+        version_story=story,
         verdict=replace(base.verdict, sentence=attack,
                         checks=(Check(attack, attack, "unmeasured", attack, True),)),
     )  # fmt: skip
@@ -339,6 +383,11 @@ def thin_summary() -> RunSummary:
     first = replace(base.opponents[0], metrics={}, metrics_without_conflicts={})
     return replace(
         base, opponents=(first, *base.opponents[1:]), forgetting=(), confusions=(), wins=(), losses=(),
+        version_story=VersionStory(
+            replace(base.version_story.since, same_test=None, rows={}, changes=(), other_rows=0,
+                    unmeasured="train.parquet: edited after the freeze"),
+            (), "smollm2 answers by a classification head", (), ("jsonl", "csv"),
+        ) if base.version_story and base.version_story.since else None,
         notes=(), base_licence="", stage_seconds={}, plan=replace(base.plan, power=()),
         verdict=replace(base.verdict, gains=gains, checks=(), rows_needed=None),
         manifest=replace(base.manifest, set_aside=(), unmeasured_labels=(), leaks=3),

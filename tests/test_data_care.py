@@ -134,6 +134,17 @@ def test_the_report_tells_the_audit_and_the_repairs_and_shows_training_rows_only
     page = session.folder.report.read_text(encoding="utf-8")
     assert "What the audit asked of the data" in page
     assert "a person’s answer" in page
+    story = run.summary.version_story
+    assert story is not None
+    assert story.since is not None
+    assert (story.since.version, story.since.how) == (
+        run.dataset.manifest.parents[0],
+        "the same data before its repair",
+    )
+    assert story.since.changes[0].why.startswith("duplicates: copies")
+    assert held_out.isdisjoint(row.source for row in story.masked)
+    for words in ("Since the last version", "Rows as the model sees them", "tunesmith data export bank"):
+        assert words in page
 
 
 def test_rows_come_back_as_they_were_before_review(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tiny import make_tiny_base, toy_rows
 from tunesmith.cli import main
 from tunesmith.cli.masks import print_masked
-from tunesmith.stages.masks import MaskedRow, Part
+from tunesmith.data_records import MaskedRow, Part
 
 TASK = """\
 name: toy

@@ -388,3 +388,24 @@ def test_prices_show_three_digits_and_no_exponent(value: float, shown: str) -> N
 def test_few_trained_parameters_are_counted_and_not_rounded_away() -> None:
     assert numbers.parameters(7_936) == "7,936"
     assert numbers.parameters(4_884_480) == "4.9 M"
+
+
+def test_learned_tokens_are_marked_changes_are_told_and_exports_are_listed() -> None:
+    page = usual_page("TRAIN")
+    assert "&lt;|im_start|&gt;user\nMIT is enough.\n<mark>mit&lt;|im_end|&gt;</mark></pre>" in page
+    text = " ".join(Page(page).text.split())
+    assert "31 rows went, 2 rows changed" in text
+    assert "mit_19.RULE" in text
+    assert "tunesmith data diff licence-notices" in text
+    assert "all of them; CSV" in text
+
+
+def test_a_page_says_why_there_is_nothing_to_compare_or_to_show(tmp_path: Path) -> None:
+    text = " ".join(Page(rendered(thin_summary(), tmp_path)).text.split())
+    assert "train.parquet: edited after the freeze" in text
+    assert "Not shown: smollm2 answers by a classification head." in text
+    assert "No file was exported of this version yet." in text
+    story = summary().version_story
+    assert story is not None
+    first = rendered(replace(summary(), version_story=replace(story, since=None)), tmp_path)
+    assert "Since the last version" not in first

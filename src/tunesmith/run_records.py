@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunesmith.curve_records import DataCurve
+from tunesmith.data_records import DataCare, VersionStory
 from tunesmith.guard_records import Costs, Guarded, SliceScore
 from tunesmith.people_records import People
 from tunesmith.records import (
-    Answer,
     Cost,
     Estimate,
     FileHash,
@@ -251,48 +251,6 @@ class PilotPower:
 
 
 @dataclass(frozen=True)
-class AuditFinding:
-    """One thing wrong with some rows. ``examples`` are training rows: (source, beginning of its text)."""
-
-    kind: str
-    severity: str
-    rows: int
-    evidence: str
-    repair: str
-    examples: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class AuditCheck:
-    """One check of the data audit and its answer; ``sampled_rows`` is None when every row was looked at."""
-
-    check: str
-    answer: Answer
-    summary: str
-    findings: tuple[AuditFinding, ...]
-    sampled_rows: int | None
-
-
-@dataclass(frozen=True)
-class RepairCount:
-    """How many rows of one split a repair plan, or a person's answer, changed in one way."""
-
-    split: str
-    check: str
-    action: str
-    rows: int
-
-
-@dataclass(frozen=True)
-class DataCare:
-    """What the audit of the data found, and what the repair plan did. ``plan`` is the name of its file."""
-
-    checks: tuple[AuditCheck, ...]
-    plan: str | None
-    repairs: tuple[RepairCount, ...]
-
-
-@dataclass(frozen=True)
 class FoldScore:
     """One recipe in one fold: what it chose on the other folds, and its score on this fold's rows.
 
@@ -363,3 +321,4 @@ class RunSummary:
     crossfit: Crossfit | None = None
     people: People | None = None
     data_curve: DataCurve | None = None
+    version_story: VersionStory | None = None

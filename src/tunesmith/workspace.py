@@ -9,6 +9,7 @@
                   endpoints/              what endpoints answered on validation, and what it cost
                   sealed/                 what was scored on the sealed test
                   review/<pairs>/         pairs.jsonl, and one file of judgements for each reviewer
+                  exports.jsonl           what was exported of the frozen versions, when and where to
                   task.yaml, origin.json  the task as it was last run, and where its file lies
                   report.html, summary.json
 """
@@ -74,6 +75,11 @@ class TaskFolder:
     def curation(self) -> Path:
         """What the repair plan that was last applied did."""
         return self.path / "curation"
+
+    @property
+    def exports(self) -> Path:
+        """One line for each export of rows: when, of what, and where to."""
+        return self.path / "exports.jsonl"
 
     @property
     def report(self) -> Path:

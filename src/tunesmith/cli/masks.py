@@ -11,12 +11,10 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tunesmith.stages.masks import MaskedRow
+    from tunesmith.data_records import MaskedRow
 
 LEARNED_STYLE = "bold green"
 OPEN, CLOSE = "⟦", "⟧"
-# Characters that would steer a terminal are shown as their pictures.
-_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 
 
 def print_masked(head: str, rows: Sequence[MaskedRow]) -> None:
@@ -24,6 +22,8 @@ def print_masked(head: str, rows: Sequence[MaskedRow]) -> None:
 
     Colour only on a terminal that takes it; with NO_COLOR, in pipes and files brackets stand around them.
     """
+    from tunesmith.stages.masks import visible
+
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     coloured = console.is_terminal and not console.no_color and console.color_system is not None
     legend = Text("learned", LEARNED_STYLE) if coloured else Text(f"{OPEN}learned{CLOSE}")
@@ -33,7 +33,7 @@ def print_masked(head: str, rows: Sequence[MaskedRow]) -> None:
         console.print(Text(f"\n{row.source}  {row.tokens:,} tokens, {row.learned_tokens:,} learned{note}"))
         shown = Text()
         for part in row.parts:
-            text = part.text.translate(_VISIBLE)
+            text = visible(part.text)
             if part.learned and coloured:
                 shown.append(text, LEARNED_STYLE)
             else:

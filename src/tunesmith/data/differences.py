@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,12 @@ from tunesmith.data.versions import read_repairs, read_split
 from tunesmith.records import Dataset, Row
 
 SPLITS: tuple[Literal["train", "validation"], ...] = ("train", "validation")
+# Of the words of both texts, so many must be in each for the one to be the other, edited.
+FEWEST_SHARED_WORDS = 0.5
+
+
+_NOT_BEFORE = "not in the source before, or in no split of it"
+_NO_MORE = "not in the source any more, or in no split of it"
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ def compare(first: Dataset, second: Dataset) -> Difference:
     """What changed in train and validation from one version to another.
 
     The reasons come from the repair plans' records of both versions; a row without one was read from
-    another source, or drawn otherwise.
+    another source, edited in it, or drawn otherwise.
     """
     old = {row.id: (name, row) for name in SPLITS for row in read_split(first, name)}
     new = {row.id: (name, row) for name in SPLITS for row in read_split(second, name)}
@@ -51,18 +58,24 @@ def compare(first: Dataset, second: Dataset) -> Difference:
     moved = "drawn for another split"
     if settings := _other_settings(first, second):
         moved += f" (other settings: {', '.join(settings)})"
+    reasons = undone | why
+    edited = _edited(
+        [row for name, (_, row) in old.items() if name not in new and name not in reasons],
+        [row for name, (_, row) in new.items() if name not in old and name not in reasons],
+    )
+    was = set(edited.values())
     found = []
-    for row_id in sorted(old.keys() | new.keys()):
-        before, after = old.get(row_id), new.get(row_id)
-        reason = why.get(row_id) or undone.get(row_id)
+    for row_id in sorted((old.keys() | new.keys()) - was):
+        before, after = old.get(edited.get(row_id, row_id)), new.get(row_id)
+        reason = reasons.get(row_id)
         if before is None and after is not None:
-            found.append(_difference(after, "came", None, _told(after[1]), reason or "not there before"))
+            found.append(_difference(after, "came", None, _told(after[1]), reason or _NOT_BEFORE))
         elif after is None and before is not None:
-            reason = reason or "not in the source any more, or in no split of it"
-            found.append(_difference(before, "went", _told(before[1]), None, reason))
+            found.append(_difference(before, "went", _told(before[1]), None, reason or _NO_MORE))
         elif before is not None and after is not None:
             if _content(before[1]) != _content(after[1]):
-                told = reason or "the source changed"
+                what = "answer" if before[1].messages == after[1].messages else "text"
+                told = reason or f"its {what} is another one in the source"
                 found.append(_difference(after, "changed", _told(before[1]), _told(after[1]), told))
             elif reason and before[1].fields != after[1].fields:
                 values = [
@@ -82,6 +95,37 @@ def compare(first: Dataset, second: Dataset) -> Difference:
     )
 
 
+def _edited(went: Sequence[Row], came: Sequence[Row]) -> dict[str, str]:
+    """From the id of a row that came to that of the row that it was before it was edited in the source.
+
+    An id is the hash of a row's content, so an edited row has another. Two rows are taken for one where the
+    input is the same, or else where both were read from the same place and share half of their words; and
+    only where no further row could be meant.
+    """
+    found: dict[str, str] = {}
+    keys: tuple[Callable[[Row], str], ...] = (lambda row: row.text, lambda row: row.source)
+    for key in keys:
+        taken = set(found.values())
+        before = _alone([row for row in went if row.id not in taken], key)
+        after = _alone([row for row in came if row.id not in found], key)
+        for name in before.keys() & after.keys():
+            if _shared_words(before[name].text, after[name].text) >= FEWEST_SHARED_WORDS:
+                found[after[name].id] = before[name].id
+    return found
+
+
+def _alone(rows: Sequence[Row], key: Callable[[Row], str]) -> Mapping[str, Row]:
+    grouped: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        grouped[key(row)].append(row)
+    return {name: members[0] for name, members in grouped.items() if len(members) == 1}
+
+
+def _shared_words(first: str, second: str) -> float:
+    one, two = set(first.lower().split()), set(second.lower().split())
+    return len(one & two) / len(one | two) if one | two else 1.0
+
+
 def _other_settings(first: Dataset, second: Dataset) -> list[str]:
     """The settings of the split that the versions do not share."""
     old, new = first.manifest.recipe, second.manifest.recipe
@@ -94,7 +138,7 @@ def _content(row: Row) -> tuple[object, str, str | None]:
 
 
 def _told(row: Row) -> str:
-    return f"{row.text} -> {row.target}" + ("" if row.rejected is None else f" (not: {row.rejected})")
+    return f"{row.text} → {row.target}" + ("" if row.rejected is None else f" (not: {row.rejected})")
 
 
 def _difference(

@@ -137,7 +137,7 @@ def _keys(session: Session, benchmarks: Sequence[Path]) -> _Keys:
         "secrets": asked.phone_regions,
         "lengths": [_base_folder(session), task.instruction],
         "leaks": [content_hash([path.name, file_sha256(path)]) for path in benchmarks if path.is_file()],
-        "names of people": recognisers(),
+        "names of people": [recognisers(), asked.languages],
         "relevance": [*told, asked.examples],
         "domains": asked.domain,
         "language": asked.languages,

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.data.audit.findings import PRIVATE_CHECKS
+from tunesmith.data_records import AuditCheck, AuditFinding, DataCare, RepairCount
 from tunesmith.records import Dataset, Row
-from tunesmith.run_records import AuditCheck, AuditFinding, DataCare, RepairCount
 from tunesmith.stages.audit import stored_audit
 from tunesmith.stages.data import source_spec
 from tunesmith.stages.session import Session
@@ -50,6 +50,15 @@ def care_of_data(session: Session, dataset: Dataset) -> DataCare | None:
     return cached(folder, DataCare, gathered)[0]
 
 
+def private_rows(session: Session) -> frozenset[str]:
+    """The ids of rows in which the audit, as far as it was run, found private data, secrets or names."""
+    private = [result for result in stored_audit(session) if result.check in PRIVATE_CHECKS]
+    rows = _read(session, private)
+    return frozenset(
+        rows[index].id for result in private for finding in result.findings for index in finding.rows
+    )
+
+
 def _read(session: Session, results: Sequence[CheckResult]) -> Sequence[Row]:
     """The rows that findings count, in their order; none where there is no finding to show."""
     from tunesmith.data.sources import read_source
@@ -88,9 +97,10 @@ def _examples(
     found = [rows[index] for index in finding.rows if rows[index].id in trained][:EXAMPLES]
     if check in PRIVATE_CHECKS:
         return tuple((row.source, "") for row in found)
-    return tuple((row.source, f"{_excerpt(row.text)} → {_excerpt(row.target)}") for row in found)
+    return tuple((row.source, f"{excerpt(row.text)} → {excerpt(row.target)}") for row in found)
 
 
-def _excerpt(text: str) -> str:
+def excerpt(text: str) -> str:
+    """The beginning of a text, on one line."""
     line = " ".join(text.split())
     return line if len(line) <= EXCERPT_CHARACTERS else line[: EXCERPT_CHARACTERS - 1] + "…"

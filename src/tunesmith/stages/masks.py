@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from tunesmith.data_records import MaskedRow, Part
 from tunesmith.errors import UserError
 from tunesmith.records import Dataset, Row
 from tunesmith.stages.answering import cutting_of, judging_of
@@ -16,27 +16,9 @@ if TYPE_CHECKING:
     from tunesmith.models.rendering import Renderer, Tokens
 
 
+_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 # What becomes of a training row that is too long and not cut, by whether train.long_rows is error.
 _LONG = {True: "training will refuse it (train.long_rows)", False: "not trained on"}
-
-
-@dataclass(frozen=True)
-class Part:
-    """Neighbouring tokens as text, all of them learned or none."""
-
-    text: str
-    learned: bool
-
-
-@dataclass(frozen=True)
-class MaskedRow:
-    """One row as the model sees it, control tokens and all; ``note`` says where it is too long to train."""
-
-    source: str
-    tokens: int
-    learned_tokens: int
-    parts: tuple[Part, ...]
-    note: str = ""
 
 
 def dataset_to_show(session: Session, version: str | None) -> Dataset:
@@ -47,6 +29,11 @@ def dataset_to_show(session: Session, version: str | None) -> Dataset:
     if version is None and not any(session.folder.datasets.glob("*/manifest.json")):
         return make_dataset(session)[0]
     return find_version(session.folder, version)
+
+
+def visible(text: str) -> str:
+    """``text`` with control characters as their pictures: they would steer a terminal, and break a page."""
+    return text.translate(_VISIBLE)
 
 
 def masked_rows(session: Session, rows: Sequence[Row], trained: bool) -> list[MaskedRow]:

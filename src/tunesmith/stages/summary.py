@@ -20,6 +20,7 @@ from tunesmith.stages.plan import PlanResult
 from tunesmith.stages.session import Session, machine
 from tunesmith.stages.train import TrainResult
 from tunesmith.stages.verdict import VerdictResult
+from tunesmith.stages.version_story import story_of_version
 
 REPORTED_PACKAGES = (
     "tunesmith",
@@ -126,6 +127,7 @@ def summarise(
         label_scores=label_scores(judging, asked, _answers(train.validation)) if task.kind == "tag" else (),
         crossfit=verdict.crossfit,
         data_curve=data_curve,
+        version_story=story_of_version(session, dataset),
     )
     return _dated(session, with_people(task, session.folder, summary))
 

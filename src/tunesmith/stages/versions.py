@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tunesmith import ledger
+from tunesmith.data_records import ExportedFile
 from tunesmith.errors import UserError
-from tunesmith.files import content_hash
+from tunesmith.files import content_hash, file_sha256, record_parser, write_text
 from tunesmith.records import Dataset, Row, SplitName
 from tunesmith.workspace import TaskFolder
 
@@ -39,9 +42,7 @@ def find_version(folder: TaskFolder, version: str | None) -> Dataset:
     """
     from tunesmith.data.versions import load_dataset
 
-    frozen = [
-        str(line.data.get("dataset_version")) for line in ledger.read(folder.ledger) if line.event == "frozen"
-    ]
+    frozen = frozen_versions(folder)
     known = sorted(path.name for path in folder.datasets.glob("*") if (path / "manifest.json").is_file())
     if not known:
         raise UserError(
@@ -57,6 +58,12 @@ def find_version(folder: TaskFolder, version: str | None) -> Dataset:
             f"there are: {', '.join(known)}",
         )
     return load_dataset(folder.datasets / fitting[0])
+
+
+def frozen_versions(folder: TaskFolder) -> list[str]:
+    """The versions that the ledger names, in the order in which they were first frozen."""
+    lines = ledger.read(folder.ledger)
+    return [str(line.data.get("dataset_version")) for line in lines if line.event == "frozen"]
 
 
 def compare_versions(folder: TaskFolder, first: str, second: str) -> Difference:
@@ -101,10 +108,14 @@ def export_rows(
     seed: int = 0,
     spend_test: bool = False,
 ) -> Exported:
-    """Write a split's rows, or the best ``number`` of them by ``measure`` (see ``select_rows``)."""
+    """Write a split's rows, or the best ``number`` of them by ``measure`` (see ``select_rows``).
+
+    The file is noted among the task's exports, and the next report tells of it.
+    """
     from tunesmith.data.curation.subset import select_rows
     from tunesmith.data.exchange import write_csv, write_jsonl
 
+    noted = read_exports(folder)
     rows: Sequence[Row] = rows_of_split(folder, dataset, split, spend_test)
     if number is not None:
         rows = select_rows(rows, number, measure, seed)
@@ -118,4 +129,34 @@ def export_rows(
         raise UserError(
             f"{out}: cannot be written: {error.strerror}", "give a place you may write to with --out"
         ) from error
-    return Exported(str(out), dataset.manifest.version, split, len(rows), harmless)
+    version = dataset.manifest.version
+    chosen = "all" if number is None else f"by {measure}, seed {seed}"
+    export = ExportedFile(
+        datetime.now(UTC).isoformat(timespec="seconds"),
+        version,
+        split,
+        format,
+        len(rows),
+        chosen,
+        str(out),
+        str(Path.cwd()),
+        file_sha256(out),
+    )
+    write_text(folder.exports, "".join(json.dumps(asdict(line)) + "\n" for line in (*noted, export)))
+    return Exported(str(out), version, split, len(rows), harmless)
+
+
+def read_exports(folder: TaskFolder) -> list[ExportedFile]:
+    """Every export that was noted, the oldest first. Raises UserError for a line that is none."""
+    if not folder.exports.is_file():
+        return []
+    found = []
+    for number, line in enumerate(folder.exports.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            found.append(record_parser(ExportedFile).validate_json(line))
+        except ValueError as error:
+            raise UserError(
+                f"{folder.exports}, line {number}: no note of an export",
+                "remove that line; only reports read it",
+            ) from error
+    return found

@@ -37,6 +37,7 @@ VOCABULARY_PARTS = 100_000
 _ROWS_AT_ONCE = 50_000
 _WORD = re.compile(r"\w\w+")
 
+LANGUAGE_SAMPLE = 1_000
 # Letters from which a language can be told; py3langid is unsure below about five words.
 FEWEST_LETTERS = 30
 CERTAIN = 0.8
@@ -242,10 +243,21 @@ def check_language(data: AuditData, languages: Sequence[str] = ()) -> CheckResul
     return answered(check, summary, findings)
 
 
-def _languages(data: AuditData) -> Iterator[tuple[int, str | None, float]]:
+def usual_language(data: AuditData) -> tuple[str, ...]:
+    """The language (ISO 639-1) of most of 1,000 inputs, evenly spaced; none where it cannot be told."""
+    some = range(0, len(data.rows), max(1, len(data.rows) // LANGUAGE_SAMPLE))
+    guessed = Counter(
+        language
+        for _, language, probability in _languages(data, some)
+        if language is not None and probability >= CERTAIN
+    )
+    return tuple(language for language, _ in guessed.most_common(1))
+
+
+def _languages(data: AuditData, rows: Sequence[int] | None = None) -> Iterator[tuple[int, str | None, float]]:
     """Each row with the language of its input and the probability; None where there are too few letters."""
     identifier = _identifier()
-    for index in range(len(data.rows)):
+    for index in range(len(data.rows)) if rows is None else rows:
         text = last_user_text(data, index)
         letters = sum(map(str.isalpha, text[:2000]))
         # Chinese, Japanese and Korean say with one character what others say with several letters.
