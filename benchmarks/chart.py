@@ -76,7 +76,8 @@ def comparisons() -> list[Comparison]:
         for peer, values in result["ours_over_theirs"].items():
             aim = next((aim for name, aim in GENERATION.items() if peer.startswith(name)), None)
             ours, theirs = result["runs"]["tunesmith bf16"]["median"], result["runs"][peer]["median"]
-            found.append(Comparison("generation", peer, ours, theirs, "tokens/s", tuple(values["runs"]), aim))
+            paired = tuple(ratio for ratio in values["runs"] if ratio is not None)
+            found.append(Comparison("generation", peer, ours, theirs, "tokens/s", paired, aim))
     result = _read("label_scoring.json")
     if result is not None:
         rates = result["median_prompts_per_second"]

@@ -133,14 +133,13 @@ def main() -> None:
             wanted = ("tunesmith", *options.against)
             measured = {name: rate for name, rate in measured.items() if name.startswith(wanted)}
         our_rate(ours["bf16"], prompts, 2)  # first use of its memory
-        rates: dict[str, list[float]] = {
-            name: list(before["runs"][name]["runs"]) if before else [] for name in measured
-        }
+        rates = rates_so_far(before["runs"] if before else {}, list(measured))
         for run in range(options.runs):
-            for name, measure in measured.items():
-                rates[name].append(measure())
+            for name, known in rates.items():
+                known.append(measured[name]() if name in measured else None)
                 gc.collect()
-            print_line(f"run {run + 1}: " + ", ".join(f"{name} {rates[name][-1]:,.0f}" for name in rates))
+            shown = ", ".join(f"{name} {rates[name][-1]:,.0f}" for name in measured)
+            print_line(f"run {run + 1}: {shown}")
             # After every run, so that one that is cut short loses nothing.
             write_json(options.output, facts | {"runs": summaries(rates), "ours_over_theirs": ratios(rates)})
     print_line(json.dumps(ratios(rates), indent=1))
@@ -254,27 +253,41 @@ def other_interpreters_peers(
     }
 
 
-def summaries(rates: dict[str, list[float]]) -> dict[str, Any]:
+def rates_so_far(before: dict[str, Any], measured: Sequence[str]) -> dict[str, list[float | None]]:
+    """Of every contestant, ours first, its rate in each run; None for runs without it."""
+    names = dict.fromkeys([*measured, *before])
+    runs = max((len(known["runs"]) for known in before.values()), default=0)
+    return {name: list(before[name]["runs"]) if name in before else [None] * runs for name in names}
+
+
+def summaries(rates: dict[str, list[float | None]]) -> dict[str, Any]:
     """Of every contestant."""
     return {name: summary(values) for name, values in rates.items()}
 
 
-def ratios(rates: dict[str, list[float]]) -> dict[str, Any]:
+def ratios(rates: dict[str, list[float | None]]) -> dict[str, Any]:
     """Our rate over each peer's, run by run."""
     mine, *others = rates
     return {
-        name: summary([ours / theirs for ours, theirs in zip(rates[mine], rates[name], strict=True)])
+        name: summary(
+            [
+                ours / theirs if ours is not None and theirs is not None else None
+                for ours, theirs in zip(rates[mine], rates[name], strict=True)
+            ]
+        )
         for name in others
     }
 
 
-def summary(values: Sequence[float]) -> dict[str, Any]:
-    """Median, least and most of paired runs, and the runs themselves."""
+def summary(values: Sequence[float | None]) -> dict[str, Any]:
+    """Median, least and most of paired runs, how many they were, and the runs themselves."""
+    known = [value for value in values if value is not None]
     return {
-        "median": round(statistics.median(values), 2),
-        "least": round(min(values), 2),
-        "most": round(max(values), 2),
-        "runs": [round(value, 2) for value in values],
+        "median": round(statistics.median(known), 2),
+        "least": round(min(known), 2),
+        "most": round(max(known), 2),
+        "paired_runs": len(known),
+        "runs": [None if value is None else round(value, 2) for value in values],
     }
 
 
