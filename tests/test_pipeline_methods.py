@@ -141,7 +141,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(home: Path, tra
 def test_what_does_not_fit_the_memory_is_refused_before_the_base_is_loaded(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tunesmith.stages.plan.available_mb", lambda: 20.0)
+    monkeypatch.setattr("tunesmith.stages.plan_methods.available_mb", lambda: 20.0)
     monkeypatch.setattr("tunesmith.models.loading.load_base", None)  # loading would be a TypeError
     with pytest.raises(UserError, match=r"full of this base needs at least [\d.]+ GiB of memory"):
         run_stages(session_of(home, "method: full, seed: 7"), "plan")

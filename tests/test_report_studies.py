@@ -9,7 +9,9 @@ from rich.console import Console
 
 from report_samples import gain, share, summary
 from tunesmith.curve_records import DataCurve, DataPoint
+from tunesmith.evaluation.costs import decision_table
 from tunesmith.evaluation.seeds import seed_check
+from tunesmith.method_records import MethodComparison, MethodLine
 from tunesmith.records import Estimate
 from tunesmith.report.page import write_report
 from tunesmith.report.terminal import print_summary
@@ -58,6 +60,62 @@ def studied() -> RunSummary:
         ),
         verdict=replace(run.verdict, checks=checks),
     )
+
+
+def compared() -> RunSummary:
+    """A run whose method was put beside full fine-tuning."""
+    run = summary()
+    lora = MethodLine(
+        method="lora",
+        name="<base> + LoRA",
+        chosen=True,
+        learning_rate=1e-3,
+        trainable_parameters=1000,
+        steps=40,
+        best_step=40,
+        train_seconds=30.0,
+        memory_mb=900.0,
+        latency=Estimate(0.02, 0.01, 0.03, 8, 8, 0.95, "t"),
+        score=share(0.88, 400, 300),
+        gain=None,
+        forgetting=Estimate(0.002, 0.001, 0.003, 177, 155, 0.95, "t"),
+        loss_gap=Estimate(0.12, 0.05, 0.19, 464, 364, 0.95, "MOVER"),
+        adapter_sha256="a",
+    )
+    full = replace(
+        lora,
+        method="full",
+        name="<base> + full fine-tuning",
+        chosen=False,
+        learning_rate=5e-5,
+        gain=gain("<base> + LoRA", 0.02, 15, 7),
+        forgetting=None,
+    )
+    costs = decision_table(
+        run.opponents, run.tuned_validation, run.training, (), (), (), None, None, ["QLoRA (qlora)"]
+    )
+    return replace(
+        run,
+        methods=MethodComparison("accuracy", 0, 3, 2.0, (lora, full)),
+        costs=costs,
+    )
+
+
+def test_the_decision_table_shows_other_methods_and_how_to_measure_those_that_were_not(
+    tmp_path: Path,
+) -> None:
+    write_report(compared(), tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8").replace("\u00a0", " ")
+    assert "&lt;base&gt; + LoRA<small>the chosen method, learning rate 0.001" in page
+    assert "&lt;base&gt; + full fine-tuning<small>learning rate 5e-05" in page
+    assert '<td class="num" data-label="its gain over the chosen one">+2.0 points' in page
+    assert '<td class="num" data-label="forgetting">unmeasured</td>' in page
+    assert "+0.120<small>[0.050, 0.190]</small>" in page
+    assert "the sealed test is opened for the chosen method only" in page
+    assert "The chosen one is the best of 3 seeds" in page
+    assert "Not trained here: QLoRA (qlora); what train.compare_methods names is trained" in page
+    write_report(summary(), tmp_path / "report.html")
+    assert "Method of tuning" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_page_tells_the_spread_over_seeds_and_what_training_together_did(tmp_path: Path) -> None:

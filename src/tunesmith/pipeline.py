@@ -16,6 +16,7 @@ from tunesmith.records import Dataset
 from tunesmith.report import terminal
 from tunesmith.report.fold_terminal import fold_line, fold_lines
 from tunesmith.report.guard_terminal import closing_lines, guard_lines
+from tunesmith.report.method_terminal import method_lines
 from tunesmith.run_records import PilotPower, RunSummary
 from tunesmith.stages.answering import check_judging
 from tunesmith.stages.crossfit import judge_folds, make_folds
@@ -24,6 +25,7 @@ from tunesmith.stages.data_curve import measure_data_curve
 from tunesmith.stages.entailing import check_entailment
 from tunesmith.stages.guards import GuardsResult, measure_guards
 from tunesmith.stages.harness import check_tasks
+from tunesmith.stages.methods import check_methods, compare_methods
 from tunesmith.stages.opponents import OpponentsResult, measure_opponents
 from tunesmith.stages.pilot import run_pilot
 from tunesmith.stages.plan import PlanResult, make_plan
@@ -70,6 +72,7 @@ def run_stages(session: Session, upto: Stage) -> Run:
     check_tracking(session)
     if upto != "data":
         check_training(session)
+        check_methods(session)
         own_probes_sha256(session)  # a broken file is told before any work is done
         check_entailment(session)
         check_tasks(session)
@@ -107,6 +110,9 @@ def run_stages(session: Session, upto: Stage) -> Run:
     data_curve = measure_data_curve(session, dataset, plan.plan, train)
     if data_curve is not None:
         _tell(session, terminal.data_curve_lines(data_curve))
+    methods = compare_methods(session, dataset, plan.plan, train)
+    if methods is not None:
+        _tell(session, method_lines(methods))
     folds = []
     for fold in make_folds(session, dataset, plan.plan):
         folds.append(fold)
@@ -132,7 +138,7 @@ def run_stages(session: Session, upto: Stage) -> Run:
         return Run(dataset, data, plan, opponents, train, verdict, guards=guards, pilot=pilot)
 
     summary = summarise(
-        session, dataset, data, plan, opponents, train, verdict, guards, changes, pilot, data_curve
+        session, dataset, data, plan, opponents, train, verdict, guards, changes, pilot, data_curve, methods
     )
     write_summary(session, summary)
     if track_run(session, dataset, summary):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tunesmith.plan_records import PlannedMethod
 from tunesmith.power_records import JointPower, PowerPoint
 
 Role = Literal["system", "user", "assistant"]
@@ -312,6 +313,7 @@ class Plan:
     strong_opponents: tuple[str, ...] = ()
     crossfit: CrossfitPlan | None = None
     rows_needed: tuple[int, int] | None = None  # of the test; None without a formula
+    methods: tuple[PlannedMethod, ...] = ()  # trained for comparison; counted in what training takes
 
 
 @dataclass(frozen=True)

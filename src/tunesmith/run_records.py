@@ -8,6 +8,7 @@ from typing import Literal
 from tunesmith.curve_records import DataCurve
 from tunesmith.data_records import DataCare, VersionStory
 from tunesmith.guard_records import Costs, Guarded, SliceScore
+from tunesmith.method_records import MethodComparison
 from tunesmith.people_records import People
 from tunesmith.records import (
     Cost,
@@ -166,6 +167,7 @@ class Training:
     """How a tuned candidate came to be. With full fine-tuning ``adapter_folder`` holds the whole model.
 
     ``long_rows`` are training rows that were dropped or cut; ``seeds`` is there where several were tried.
+    ``loss_gap`` is the validation loss less that on training rows at ``best_step``, in nats per token.
     """
 
     train: tuple[TrainPoint, ...]
@@ -188,6 +190,7 @@ class Training:
     course: WatchedCourse | None = None
     agreement: Agreement | None = None
     seeds: SeedStudy | None = None
+    loss_gap: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -322,3 +325,4 @@ class RunSummary:
     people: People | None = None
     data_curve: DataCurve | None = None
     version_story: VersionStory | None = None
+    methods: MethodComparison | None = None

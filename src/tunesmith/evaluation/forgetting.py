@@ -179,6 +179,12 @@ def measure_forgetting(
     return (*measured, *by_domain, whole)
 
 
+def all_text_change(base: GeneralScores, tuned_bits: Sequence[float]) -> Estimate:
+    """The relative rise of the summed bits for all of ``base``'s texts, described (95 %)."""
+    groups = _documents(base, range(len(base.texts)))
+    return relative_change_interval(tuned_bits, base.text_bits, groups)
+
+
 def measure_own_probes(
     items: Sequence[ProbeItem], base: ProbeScores, tuned: ProbeScores, margin: float, level: float = 0.90
 ) -> Forgetting:
@@ -260,7 +266,7 @@ def _text_change(
     level: float,
 ) -> Forgetting:
     sizes = [base.texts[index].byte_count for index in chosen]
-    groups = [f"{base.texts[index].domain}/{base.texts[index].source}" for index in chosen]
+    groups = _documents(base, chosen)
     base_bits = [base.text_bits[index] for index in chosen]
     tuned_bits = [tuned.text_bits[index] for index in chosen]
     return Forgetting(
@@ -272,6 +278,11 @@ def _text_change(
         change=relative_change_interval(tuned_bits, base_bits, groups, level),
         margin=margin,
     )
+
+
+def _documents(scores: GeneralScores, chosen: Sequence[int]) -> list[str]:
+    """What a text was taken from: passages of one document are one group."""
+    return [f"{scores.texts[index].domain}/{scores.texts[index].source}" for index in chosen]
 
 
 def _probe_change(

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from tunesmith.curve_records import DataCurve
 from tunesmith.guard_records import PromptedTuned
+from tunesmith.method_records import MethodComparison
 from tunesmith.records import AuditAnswer, Estimate, Forgetting, PairedGain, Plan, SplitName, Verdict
 from tunesmith.run_records import Agreement, Interference, LongRow, SeedStudy
 from tunesmith.stats.paired import FEWEST_GROUPS
@@ -149,6 +150,39 @@ def data_curve(curve: DataCurve) -> str:
     return (
         f"{told}; twice the rows would bring about {number(100 * more.value, 1)} points "
         f"{bounds(more.low, more.high)}, if the curve goes on as a power law"
+    )
+
+
+def forgotten(change: Estimate) -> str:
+    """A relative change of the bits for general text: ``+1.2 % [0.8, 1.6]``, more is worse."""
+    return f"{signed(100 * change.value)}\u00a0% {bounds(change.low, change.high)}"
+
+
+def loss_gap(gap: Estimate) -> str:
+    """By how much the loss is lower on training rows, in nats per token."""
+    return f"{signed(gap.value, 3)} [{number(gap.low, 3)}, {number(gap.high, 3)}]"
+
+
+def methods_compared(comparison: MethodComparison) -> str:
+    """What methods were compared on, how it was measured, and what it does not tell."""
+    first = comparison.lines[0]
+    best = (
+        f" The chosen one is the best of {comparison.seeds} seeds, each other one a single seed: that alone "
+        "can make a small difference."
+        if comparison.seeds > 1
+        else ""
+    )
+    timed = f", asked alone (n = {number(first.latency.rows)})" if first.latency else ""
+    text = next((line.forgetting for line in comparison.lines if line.forgetting), None)
+    texts = f" (n = {sample(text.rows, text.groups)})" if text else ""
+    gap = f" (n = {number(first.loss_gap.rows)} rows of both)" if first.loss_gap else ""
+    return (
+        f"Each was trained here on the same rows, seed {comparison.seed} and at most "
+        f"{comparison.epochs:g} epochs, at its own learning rate, which was not searched. Scores and paired "
+        f"gains are of validation, {sample(first.score.rows, first.score.groups)}, "
+        f"{level(first.score.level)} intervals; the sealed test is opened for the chosen method only.{best} "
+        f"Time of a request{timed}; general text: change of bits per byte since the base{texts}; loss gap: "
+        f"by how many nats per token the loss is lower on training rows than on validation{gap}."
     )
 
 

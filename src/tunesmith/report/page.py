@@ -77,6 +77,7 @@ def write_report(summary: RunSummary, path: Path) -> None:
         "seeds": numbers.seeds,
         "interference": numbers.interference,
         "data_curve": numbers.data_curve,
+        "methods_compared": numbers.methods_compared,
         "bounds": numbers.bounds,
         "level": numbers.level,
         "duration": numbers.duration,

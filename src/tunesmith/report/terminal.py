@@ -15,6 +15,7 @@ from rich.text import Text
 
 from tunesmith.curve_records import DataCurve
 from tunesmith.evaluation.forgetting import LM_EVAL, OWN_PROBES
+from tunesmith.plan_records import PlannedMethod
 from tunesmith.power_records import JointPower, PowerPoint
 from tunesmith.records import (
     Candidate,
@@ -127,6 +128,8 @@ def plan_lines(plan: Plan) -> RenderableType:
         f"{numbers.memory(plan.available_memory_mb)} memory; {plan.precision}, "
         f"{numbers.number(plan.tokens_per_second)} tokens/s",
     ]
+    if plan.methods:
+        lines.append(f"of these for comparison: {'; '.join(map(_planned_method, plan.methods))}")
     if plan.crossfit is not None and not plan.crossfit.chosen:
         lines.append(_proposal(plan, plan.crossfit))
     if not plan.strong_opponents:
@@ -140,6 +143,13 @@ def plan_lines(plan: Plan) -> RenderableType:
             f"to fit the memory: {numbers.number(plan.micro_batch_tokens)} tokens, or a row, at a time{again}"
         )
     return stage_block("plan", lines)
+
+
+def _planned_method(method: PlannedMethod) -> str:
+    return (
+        f"{method.method} (learning rate {method.learning_rate:g}), about "
+        f"{numbers.duration(method.estimated_seconds)}, {numbers.memory(method.estimated_peak_memory_mb)}"
+    )
 
 
 def _proposal(plan: Plan, proposed: CrossfitPlan) -> str:

@@ -59,15 +59,17 @@ def crossfit_plan(
     folds: Sequence[Dataset],
     power: tuple[PowerPoint, ...],
     train_seconds: float,
+    compared_seconds: float = 0.0,
 ) -> CrossfitPlan | None:
     """Cross-fitting as the task asks for it, else as a proposal; None where it is not one.
 
     It is proposed under 1,500 groups where the test was drawn at random, and a smaller gain could be shown
-    with it. ``power`` and ``train_seconds`` are those of the task as it is.
+    with it. ``power`` and ``train_seconds`` are those of the task as it is; methods are compared on all rows
+    alone, so ``compared_seconds`` are spent once.
     """
     if folds:
         test = judged_counts(dataset, folds)
-        return CrossfitPlan(len(folds), test.rows, test.groups, True, power, train_seconds)
+        return CrossfitPlan(len(folds), test.rows, test.groups, True, power, train_seconds + compared_seconds)
     task, splits = session.task, dataset.manifest.splits
     rows, groups = (sum(getattr(split, name) for split in splits.values()) for name in ("rows", "groups"))
     asked, data = task.split, task.data
@@ -83,4 +85,4 @@ def crossfit_plan(
         return None
     whole = rows - splits["validation"].rows
     seconds = train_seconds * number * whole / splits["train"].rows
-    return CrossfitPlan(number, rows, groups, False, possible, seconds)
+    return CrossfitPlan(number, rows, groups, False, possible, seconds + compared_seconds)

@@ -94,6 +94,11 @@ def tuned_general_scores(loaded: LoadedModel, base: GeneralScores, report: Repor
     return score_general(base.texts, lambda asked: _log_probs(loaded, asked, report))
 
 
+def tuned_text_bits(loaded: LoadedModel, base: GeneralScores, report: Report) -> list[float]:
+    """The bits that the tuned model needs for each text its base was scored on, without the probes."""
+    return score_texts(base.texts, lambda asked: _log_probs(loaded, asked, report))
+
+
 def general_text_change(loaded: LoadedModel) -> Callable[[], Estimate]:
     """How many more bits than now the model will need for some general texts, relative to now.
 

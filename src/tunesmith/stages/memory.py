@@ -5,6 +5,10 @@ from __future__ import annotations
 import resource
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # takes seconds to import
+    import torch
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
@@ -28,6 +32,23 @@ def peak_mb() -> float:
         pass
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / 2**20 if sys.platform == "darwin" else most / 1024
+
+
+def start_measuring(device: torch.device) -> None:
+    """Let :func:`held_mb` begin anew for models on ``device``."""
+    from tunesmith.engine import devices
+
+    if device.type == "cuda":
+        devices.start_measuring(device)
+    else:
+        reset_peak()
+
+
+def held_mb(device: torch.device) -> float:
+    """The most memory (MiB) held since :func:`start_measuring`: by tensors on a GPU, else by the process."""
+    from tunesmith.engine import devices
+
+    return devices.allocated_peak_mb(device) if device.type == "cuda" else peak_mb()
 
 
 def resident_mb() -> float:

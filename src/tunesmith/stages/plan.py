@@ -27,8 +27,9 @@ from tunesmith.stages.crossfit_plan import crossfit_plan, judged_counts, raised_
 from tunesmith.stages.embedding import embedding_seconds, embeddings_sha256
 from tunesmith.stages.label_prompts import prompt_tokens
 from tunesmith.stages.label_training import METRIC_ROWS
-from tunesmith.stages.memory import available_mb, peak_mb, reset_peak, resident_mb
+from tunesmith.stages.memory import available_mb, held_mb, resident_mb, start_measuring
 from tunesmith.stages.opponents import classical_seconds, strong_opponents
+from tunesmith.stages.plan_methods import memory_for, planned_methods
 from tunesmith.stages.plan_power import planned_guards, planned_pilot
 from tunesmith.stages.reasoning import reasoned_seconds, reasons
 from tunesmith.stages.session import Session, machine
@@ -53,9 +54,11 @@ PACKAGES = (
     "tunesmith.evaluation",
     "tunesmith.data.audit.groups",
     "tunesmith.records",
+    "tunesmith.plan_records",
     "tunesmith.power_records",
     "tunesmith.stages.plan",
     "tunesmith.stages.crossfit_plan",
+    "tunesmith.stages.plan_methods",
     "tunesmith.stages.plan_power",
     "tunesmith.stages.answering",
     "tunesmith.stages.label_prompts",
@@ -100,7 +103,7 @@ def make_plan(session: Session, dataset: Dataset) -> PlanResult:
 def _plan(session: Session, dataset: Dataset) -> PlanResult:
     from tunesmith.data.versions import load_folds, read_split
     from tunesmith.data.windowed import in_windows
-    from tunesmith.engine.devices import allocated_peak_mb, find_device, free_mb, start_measuring
+    from tunesmith.engine.devices import find_device, free_mb
     from tunesmith.engine.precision import probe_precision
     from tunesmith.evaluation.judging import check_scope, learned_rows, questions, taught_rows
     from tunesmith.models.rendering import check_rendering
@@ -141,15 +144,14 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     validation_tokens = _checked(session, renderer, taught, "validation")
     # Folds train on rows of either split. What other families hold is not planned: it is measured alone.
     held = [*train_tokens, *(validation_tokens if folds else ())]
-    memory = _memory(session, held, probe.precision) if renderer.family == "decoder" else None
+    decoder = renderer.family == "decoder"
+    memory = memory_for(session, session.task.train, held, probe.precision) if decoder else None
     on_gpu = device.type == "cuda"
     before_mb = 0.0 if on_gpu else resident_mb()
     loaded = _loaded(session, renderer, probe.precision)
-    reset_peak()
-    if on_gpu:
-        start_measuring(device)
+    start_measuring(device)
     seconds = _measure(session, loaded, held, train, validation, judging, memory)
-    probed_mb = (allocated_peak_mb(device) if on_gpu else peak_mb()) - before_mb
+    probed_mb = held_mb(device) - before_mb
     peak = before_mb + probed_mb
     if memory is not None:
         peak = before_mb + after_probe(memory.plan, round(probed_mb * MIB)) / MIB
@@ -166,13 +168,26 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     sizes = _relative_sizes(session, probe.precision)
     reasoning_sizes = _reasoning_sizes(session)
     times = rounds(dataset, folds)
-    one_training = (
-        trained * seconds.trained_token
-        + validations * validated * seconds.validated_token
-        + (len(asked) + measured_rows) * seconds.tuned_row
+
+    def one_training(trained_token: float, validated_token: float) -> float:
+        """Answering is a forward pass, like validation, so it is as many times slower."""
+        tuned_row = seconds.tuned_row * validated_token / seconds.validated_token
+        asking = (len(asked) + measured_rows) * tuned_row
+        return trained * trained_token + validations * validated * validated_token + asking
+
+    own_training = one_training(seconds.trained_token, seconds.validated_token)
+    del loaded  # one base in memory at a time
+    methods = planned_methods(
+        session,
+        judging.labels,
+        train_tokens,
+        probe.precision,
+        decoder,
+        lambda rates: one_training(1 / rates.train_tokens_per_second, 1 / rates.validation_tokens_per_second),
     )
     smaller = sum(SMALLER) / QUARTERS if settings.learning_curve else 0.0
-    train_seconds = (len(settings.seeds or [settings.seed]) * times + smaller) * one_training
+    train_seconds = (len(settings.seeds or [settings.seed]) * times + smaller) * own_training
+    compared_seconds = sum(method.estimated_seconds for method in methods)
     plan = Plan(
         test_rows=test.rows,
         test_groups=test.groups,
@@ -184,7 +199,7 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         matmul_gflops=probe.bf16_gflops if probe.precision == "bf16" else probe.fp32_gflops,
         tokens_per_second=1 / seconds.trained_token,
         train_tokens=trained,
-        estimated_train_seconds=train_seconds,
+        estimated_train_seconds=train_seconds + compared_seconds,
         estimated_opponents_seconds=times
         * (
             len(asked) * sum(seconds.prompt_rows) * sum(sizes)
@@ -200,15 +215,16 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
             + seconds.tuned_row
         )
         + seconds.general,
-        estimated_peak_memory_mb=peak,
+        estimated_peak_memory_mb=max([peak, *(method.estimated_peak_memory_mb for method in methods)]),
         available_memory_mb=free_mb(device) if on_gpu else available_mb(),
         micro_batch_tokens=memory.micro_batch_tokens if memory else TOKENS_PER_MICRO_BATCH,
         recompute=memory is not None and memory.recompute,
         guards=planned_guards(session, test, asked.rows),
         metric=metric,
         strong_opponents=strong_opponents(session),
-        crossfit=crossfit_plan(session, dataset, folds, power, train_seconds),
+        crossfit=crossfit_plan(session, dataset, folds, power, train_seconds, compared_seconds),
         rows_needed=_rows_needed(power, variance, goal.gain, alpha),
+        methods=methods,
     )
     pilot = planned_pilot(session, dataset, folds, train, validation)
     return PlanResult(plan, time.perf_counter() - started, pilot)
@@ -268,25 +284,6 @@ def _loaded(session: Session, renderer: Renderer, precision: str) -> LoadedModel
     from tunesmith.models.loading import LoadedModel
 
     return renderer if isinstance(renderer, LoadedModel) else session.load_again(precision)
-
-
-def _memory(session: Session, rows: list[Tokens], precision: str) -> MemoryChoice:
-    """How the run is made to fit this machine's memory, before anything is loaded."""
-    from tunesmith.engine.devices import find_device, free_mb
-    from tunesmith.training.batches import sharing_of
-    from tunesmith.training.memory import read_shape
-    from tunesmith.training.memory_choice import choose_memory
-
-    device = find_device(session.task.train.device)
-    return choose_memory(
-        read_shape(Path(session.base().folder)),
-        session.task.train,
-        2 if precision == "bf16" else 4,
-        rows,
-        sharing_of(rows),
-        free_mb(device) if device.type == "cuda" else available_mb(),
-        device.type,
-    )
 
 
 def _checked(session: Session, loaded: Renderer, rows: list[Row], name: str) -> list[Tokens]:

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from tunesmith.curve_records import DataCurve
 from tunesmith.files import file_sha256, read_record, write_json
+from tunesmith.method_records import MethodComparison
 from tunesmith.records import Dataset, FileHash, Scorecard
 from tunesmith.run_records import Interference, PilotPower, RunSummary
 from tunesmith.stages.answering import judging_of
@@ -50,6 +51,7 @@ def summarise(
     interference: tuple[Interference, ...] = (),
     pilot: PilotPower | None = None,
     data_curve: DataCurve | None = None,
+    methods: MethodComparison | None = None,
 ) -> RunSummary:
     """Gather the run; the date is that of the first time this very result was gathered."""
     from tunesmith.data.versions import read_split
@@ -76,7 +78,7 @@ def summarise(
         verdict.forgetting,
         guards.guarded.gap,
         task.cost,
-        [title for method, title in TUNING_METHODS.items() if method != task.train.method],
+        _not_run(task.train.method, methods),
         "accuracy" if labelled else judging.metric,
     )
     base = session.base()
@@ -128,6 +130,7 @@ def summarise(
         crossfit=verdict.crossfit,
         data_curve=data_curve,
         version_story=story_of_version(session, dataset),
+        methods=methods,
     )
     return _dated(session, with_people(task, session.folder, summary))
 
@@ -177,6 +180,12 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _not_run(method: str, methods: MethodComparison | None) -> list[str]:
+    """The ways of tuning that were not measured, as train.compare_methods names them."""
+    ran = {method, *(line.method for line in methods.lines)} if methods else {method}
+    return [f"{title} ({name})" for name, title in TUNING_METHODS.items() if name not in ran]
 
 
 def _size_bytes(session: Session) -> int:

@@ -13,7 +13,7 @@ from tunesmith.data.portions import QUARTERS, first_quarters
 from tunesmith.errors import UserError
 from tunesmith.files import file_sha256, read_record
 from tunesmith.records import Cost, Dataset, FileHash, Plan, Row, Scorecard
-from tunesmith.run_records import Agreement, TaskPart, Training, WatchedCourse
+from tunesmith.run_records import Agreement, TaskPart, Training
 from tunesmith.stages.answering import (
     cutting_of,
     judging_identity,
@@ -23,10 +23,11 @@ from tunesmith.stages.answering import (
     writing_of,
 )
 from tunesmith.stages.label_training import tuned_label_card, watched_label_metric
-from tunesmith.stages.memory import peak_mb, reset_peak
+from tunesmith.stages.memory import held_mb, start_measuring
 from tunesmith.stages.passages import documents_sha256, library_of
 from tunesmith.stages.session import Session, machine, usable_cores
 from tunesmith.stages.together import gather, other_datasets, score_parts
+from tunesmith.stats.watch import WatchedLosses, judge_course, loss_gap
 from tunesmith.workspace import RESULT, adapter_folder, cached, checkpoints, stage_key
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -68,6 +69,8 @@ PACKAGES = (
     "tunesmith.run_records",
 )
 
+# Settings of what is trained beside the task's own model; they decide nothing about it.
+BESIDE = {"learning_curve", "compare_methods", "compare_learning_rates"}
 # Rows on which our log-probabilities are compared with those of what was saved.
 COMPARED_ROWS = 8
 
@@ -139,7 +142,7 @@ def _stage_folder(session: Session, dataset: Dataset, plan: Plan, quarters: int 
     inputs = {
         "dataset": dataset.manifest.version,
         "instruction": task.instruction,
-        "train": task.train.model_dump(exclude={"learning_curve"}),
+        "train": task.train.model_dump(exclude=BESIDE),
         "also": [(other.task.instruction, data.manifest.version) for other, data in other_datasets(session)],
         "judging": judging_identity(task),
         "passages": [task.opponents.retrieval.model_dump(), documents_sha256(task)]
@@ -177,6 +180,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path, quarter
     from tunesmith.engine.adapters import continue_from, make_trainable
     from tunesmith.engine.added_tokens import grow
     from tunesmith.engine.classifier_head import with_head
+    from tunesmith.engine.devices import find_device
     from tunesmith.engine.lora import trained_weights
     from tunesmith.evaluation.judging import learned_rows, questions, taught_rows
     from tunesmith.evaluation.memorisation import planted_rows
@@ -200,7 +204,8 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path, quarter
     session.release()
     loaded = with_head(session.load_again(plan.precision), judging.labels, settings.seed)
     loaded = grow(loaded, settings.add_tokens or ())
-    reset_peak()
+    device = find_device(settings.device)
+    start_measuring(device)
     make_trainable(loaded.model, settings, loaded.head, len(loaded.tokenizer))
     if settings.start_from is not None:
         continue_from(loaded.model, task.resolve(settings.start_from), loaded.base.sha256, settings)
@@ -239,7 +244,9 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path, quarter
         )
     every = max(1, len(watched) // COMPARED_ROWS)
     trained, adapter_sha256, agreement = _save(loaded, folder, validated[::every][:COMPARED_ROWS])
-    trained_seconds = fitted.seconds
+    # Before the model is asked anything, which measures anew.
+    trained_cost = Cost(fitted.seconds, len(trained_on.rows), fitted.trained_tokens, held_mb(device))
+    validation_losses, training_losses = _watched_losses(fitted, trained_on, watched, validated)
 
     cards = []
     retrieval = task.opponents.retrieval
@@ -268,12 +275,13 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path, quarter
         precision=plan.precision,
         threads=torch.get_num_threads(),
         fast_paths=fitted.fast_paths,
-        cost=Cost(trained_seconds, len(trained_on.rows), fitted.trained_tokens, peak_mb()),
+        cost=trained_cost,
         adapter_folder=str(trained),
         adapter_sha256=adapter_sha256,
         long_rows=trained_on.long,
-        course=_course(fitted, trained_on, watched, validated),
+        course=judge_course([point.step for point in fitted.validation], validation_losses, training_losses),
         agreement=agreement,
+        loss_gap=loss_gap(validation_losses, training_losses, _best_place(fitted)),
     )
     files = tuple(
         FileHash(f"{trained.name}/{path.name}", file_sha256(path), path.stat().st_size)
@@ -284,14 +292,12 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path, quarter
     return TrainResult(training, card, files, fitted.message, time.perf_counter() - started, together)
 
 
-def _course(
+def _watched_losses(
     fitted: Fit, trained_on: TrainingRows, validation: Sequence[Row], validated: Sequence[Tokens]
-) -> WatchedCourse:
-    from tunesmith.stats.watch import WatchedLosses, judge_course
-
+) -> tuple[WatchedLosses, WatchedLosses]:
+    """Those of the validation rows, and of the training rows that were watched."""
     watched = fitted.watched_rows
-    return judge_course(
-        [point.step for point in fitted.validation],
+    return (
         WatchedLosses(
             fitted.validation_losses,
             [sum(row.learn) for row in validated],
@@ -303,6 +309,11 @@ def _course(
             [trained_on.rows[row].group for row in watched],
         ),
     )
+
+
+def _best_place(fitted: Fit) -> int:
+    """Which validation the kept checkpoint was scored at."""
+    return next(place for place, point in enumerate(fitted.validation) if point.step == fitted.best_step)
 
 
 def _save(loaded: LoadedModel, folder: Path, rows: Sequence[Tokens]) -> tuple[Path, str, Agreement]:

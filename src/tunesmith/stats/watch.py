@@ -14,11 +14,13 @@ relevant from ``RELEVANT_SHARE`` of the lowest loss on, and from ``RELEVANT_NATS
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from tunesmith.errors import UserError
 from tunesmith.records import Estimate
 from tunesmith.run_records import Course, WatchedCourse
 from tunesmith.stats.intervals import ratio_interval
@@ -43,6 +45,33 @@ class WatchedLosses:
         """The change of the loss per token from validation ``since`` to the last, in nats."""
         difference = np.asarray(self.losses[-1]) - np.asarray(self.losses[since])
         return ratio_interval(difference, np.asarray(self.tokens, dtype=np.float64), self.groups, level)
+
+    def level_at(self, at: int) -> Estimate:
+        """The loss per token at validation ``at``, in nats. UserError with fewer than two groups."""
+        tokens = np.asarray(self.tokens, dtype=np.float64)
+        return ratio_interval(np.asarray(self.losses[at]), tokens, self.groups, LEVEL)
+
+
+def loss_gap(validation: WatchedLosses, training: WatchedLosses, at: int) -> Estimate | None:
+    """The loss of validation rows less that of training rows at validation ``at``, in nats per token.
+
+    The two are of different groups, so their intervals are joined as those of independent estimates (MOVER:
+    Zou and Donner 2008, doi:10.1002/sim.3095). None where either holds fewer than two groups.
+    """
+    try:
+        own, learned = validation.level_at(at), training.level_at(at)
+    except UserError:
+        return None
+    value = own.value - learned.value
+    return Estimate(
+        value,
+        value - math.hypot(own.value - own.low, learned.high - learned.value),
+        value + math.hypot(own.high - own.value, learned.value - learned.low),
+        own.rows + learned.rows,
+        own.groups + learned.groups,
+        LEVEL,
+        "difference of two linearised cluster-t intervals (MOVER)",
+    )
 
 
 def judge_course(

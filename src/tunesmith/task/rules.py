@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from tunesmith.task.compared_methods import broken_method_rules
 from tunesmith.task.embedding_rules import broken_embedding_rules
 from tunesmith.task.kinds import GOAL_METRICS, GROUNDED_KINDS, KINDS, LABELLED, SMALLER_IS_BETTER, VOTED_KINDS
 from tunesmith.task.lines import Where
@@ -66,6 +67,7 @@ def broken_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:
     if isinstance(train, Mapping):
         yield from _broken_watch_rules(train)
         yield from _broken_train_rules(train)
+        yield from broken_method_rules(train)
 
 
 def _broken_kind_rules(task: Mapping[str, Any]) -> Iterator[tuple[Where, str]]:

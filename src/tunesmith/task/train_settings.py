@@ -10,10 +10,29 @@ from pydantic import Field, model_validator
 from tunesmith.task.sections import DEVICE, Count, Positive, Section, Share, Text
 
 # Weights that are all trained need smaller steps than a new adapter.
+ADAPTER_LEARNING_RATE = 1e-3
 FULL_LEARNING_RATE = 5e-5
 
 TrainMethod = Literal["lora", "rslora", "dora", "qlora", "full"]
+# At one rank rslora is lora with another alpha, so there is nothing to compare.
+ComparedMethod = Literal["lora", "dora", "qlora", "full"]
 Mixing = Literal["proportional", "temperature", "equal"]
+LearningRate = Annotated[float, Field(gt=0, lt=1)]
+
+
+class ComparedRates(Section):
+    """Peak learning rates of the methods in compare_methods, in place of what they take by themselves."""
+
+    lora: LearningRate | None = Field(
+        default=None, description="The peak learning rate of low-rank adapters."
+    )
+    dora: LearningRate | None = Field(
+        default=None, description="The peak learning rate of weight-decomposed adapters."
+    )
+    qlora: LearningRate | None = Field(
+        default=None, description="The peak learning rate of adapters on a base in 4 bits."
+    )
+    full: LearningRate | None = Field(default=None, description="The peak learning rate of full fine-tuning.")
 
 
 class TrainSettings(Section):
@@ -67,8 +86,8 @@ class TrainSettings(Section):
         description="Where the models of this task compute: cpu, cuda, or cuda:1 for the second GPU.",
         examples=["cuda"],
     )
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=1e-3,
+    learning_rate: LearningRate = Field(
+        default=ADAPTER_LEARNING_RATE,
         description="Peak learning rate. Lower it (3e-4, 1e-4) when the loss jumps or for larger bases. With "
         f"method full it is {FULL_LEARNING_RATE:g} unless you give one.",
     )
@@ -168,6 +187,20 @@ class TrainSettings(Section):
         default=False,
         description="Also train on a quarter and on half of the training rows, and tell what the other half "
         "brought and what twice the rows would bring. Takes about as long as training once more.",
+    )
+    compare_methods: Annotated[tuple[ComparedMethod, ...], Field(strict=False)] = Field(
+        default=(),
+        description="Also train by these methods, on the same rows, seed and epochs, and put them beside "
+        "`method` in the decision table: time, memory, score, gain and forgetting, on validation. The sealed "
+        "test is opened for `method` alone. Each takes a whole training. Learning rates: full "
+        f"{FULL_LEARNING_RATE:g}; adapters that of learning_rate, or {ADAPTER_LEARNING_RATE:g} where method "
+        "is full.",
+        examples=[["qlora", "full"]],
+    )
+    compare_learning_rates: ComparedRates | None = Field(
+        default=None,
+        description="Peak learning rates for compare_methods, where those are not to be taken.",
+        examples=[{"full": 1e-4}],
     )
     also: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
         default=(),
