@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunesmith.method_records import MethodComparison, MethodLine
+from tunesmith.records import Estimate
 from tunesmith.report import numbers
 from tunesmith.report.terminal import stage_block
 from tunesmith.task.kinds import metric_title
@@ -30,12 +31,17 @@ def _cells(line: MethodLine, metric: str) -> tuple[str, ...]:
         f"{line.method} (learning rate {line.learning_rate:g}){chosen}",
         numbers.duration(line.train_seconds),
         numbers.memory(line.memory_mb),
-        numbers.milliseconds(line.latency.value) if line.latency else "unmeasured",
+        _request(line.latency) if line.latency else "unmeasured",
         numbers.estimate(line.score, metric),
         numbers.gain(line.gain, metric) if line.gain else "–",
         numbers.forgotten(line.forgetting) if line.forgetting else "unmeasured",
         numbers.loss_gap(line.loss_gap) if line.loss_gap else "unmeasured",
     )
+
+
+def _request(latency: Estimate) -> str:
+    low, high = (numbers.number(1000 * bound) for bound in (latency.low, latency.high))
+    return f"{numbers.number(1000 * latency.value)} ms [{low}, {high}]"
 
 
 def _plain(text: str) -> Text:

@@ -128,10 +128,15 @@ def own_probe_scores(loaded: LoadedModel, items: Sequence[ProbeItem], report: Re
 
 def scored_tokens(loaded: LoadedModel) -> int:
     """About how many tokens one model is scored on, its base's samples apart."""
-    texts = [text.text for text in general_texts()]
+    texts = []
     for item in probe_items():
         texts += [item.prompt, *item.options]
-    return sum(map(len, encode_all(loaded, texts)))
+    return text_tokens(loaded) + sum(map(len, encode_all(loaded, texts)))
+
+
+def text_tokens(loaded: LoadedModel) -> int:
+    """Those of the general texts alone."""
+    return sum(map(len, encode_all(loaded, [text.text for text in general_texts()])))
 
 
 def _log_probs(loaded: LoadedModel, asked: Sequence[ScoredText], report: Report) -> Sequence[float]:

@@ -5,6 +5,7 @@ The sealed test is opened for the chosen method alone, and nothing here reaches 
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -83,12 +84,13 @@ def compare_methods(
     others = compared_settings(settings, seed)
     if not others:
         return None
-    session.release()  # or its base would count as memory of the first training
     own = with_seed(session, seed)
     chosen = train if seeds is None else train_adapter(own, dataset, plan)
     lines = [_line(own, dataset, plan, chosen, None)]
     planned = {method.method: method for method in plan.methods}
     for other in others:
+        session.release()
+        gc.collect()  # models lie in cycles, and what is left of them would count as this training's memory
         beside = _with_settings(session, other)
         fitted = _fitted(plan, planned.get(other.method))
         result = train_adapter(beside, dataset, fitted)
@@ -168,7 +170,9 @@ def _measure(session: Session, dataset: Dataset, plan: Plan, result: TrainResult
     candidate = result.validation.candidate
     ask = asker(session, dataset, plan, result.training, candidate)
     timed = drawn(read_split(dataset, "validation"), TIMED_ROWS if labelled else TIMED_TEXTS)
-    return MethodMeasured(latency(candidate, ask, timed), _forgetting(session, plan, result))
+    measured = MethodMeasured(latency(candidate, ask, timed), _forgetting(session, plan, result))
+    session.release()  # the next method is trained in the memory that this one leaves
+    return measured
 
 
 def _forgetting(session: Session, plan: Plan, result: TrainResult) -> Estimate | None:

@@ -183,11 +183,15 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         train_tokens,
         probe.precision,
         decoder,
-        lambda rates: one_training(1 / rates.train_tokens_per_second, 1 / rates.validation_tokens_per_second),
+        lambda trained_token, validated_token: (
+            one_training(trained_token, validated_token)
+            + seconds.general_texts * validated_token / seconds.validated_token
+        ),
     )
     smaller = sum(SMALLER) / QUARTERS if settings.learning_curve else 0.0
     train_seconds = (len(settings.seeds or [settings.seed]) * times + smaller) * own_training
     compared_seconds = sum(method.estimated_seconds for method in methods)
+    compared_seconds += seconds.general_texts if methods else 0.0  # of the chosen one
     plan = Plan(
         test_rows=test.rows,
         test_groups=test.groups,
@@ -297,7 +301,8 @@ def _checked(session: Session, loaded: Renderer, rows: list[Row], name: str) -> 
 
 @dataclass(frozen=True)
 class _Seconds:
-    """Measured on this machine, per unit; ``classical`` and ``general`` are for all of it."""
+    """Measured on this machine, per unit; ``classical`` and ``general`` are for all of it, ``general_texts``
+    for those texts once."""
 
     trained_token: float
     validated_token: float
@@ -306,6 +311,7 @@ class _Seconds:
     reasoned_row: float
     classical: float
     general: float
+    general_texts: float
 
 
 def _measure(
@@ -321,7 +327,7 @@ def _measure(
     from tunesmith.engine.adapters import continue_from, make_trainable
     from tunesmith.engine.added_tokens import grow
     from tunesmith.engine.forward import common_prefix
-    from tunesmith.stages.general import scored_tokens
+    from tunesmith.stages.general import scored_tokens, text_tokens
     from tunesmith.training.measure import measure_steps
 
     task = session.task
@@ -352,4 +358,5 @@ def _measure(
         classical=(classical_seconds(task.kind, train) if task.opponents.classical else 0.0)
         + embedding_seconds(session, train, validation),
         general=2 * scored_tokens(loaded) / read if loaded.family == "decoder" else 0.0,
+        general_texts=text_tokens(loaded) / read if loaded.family == "decoder" else 0.0,
     )

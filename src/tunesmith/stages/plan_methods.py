@@ -16,7 +16,6 @@ from tunesmith.task.compared_methods import compared_settings
 if TYPE_CHECKING:  # torch takes seconds to import
     from tunesmith.models.rendering import Tokens
     from tunesmith.task.train_settings import TrainSettings
-    from tunesmith.training.measure import StepRates
     from tunesmith.training.memory_choice import MemoryChoice
 
 
@@ -48,11 +47,12 @@ def planned_methods(
     rows: list[Tokens],
     precision: str,
     decoder: bool,
-    seconds_of: Callable[[StepRates], float],
+    seconds_of: Callable[[float, float], float],
 ) -> tuple[PlannedMethod, ...]:
     """Each compared method, probed by a few steps on a copy of the base of its own; none where none is asked.
 
-    ``rows`` are those of training as rendered; ``seconds_of`` makes a whole training of the rates measured.
+    ``rows`` are those of training as rendered; ``seconds_of`` makes all that a method takes of the seconds
+    for a token that is trained on and for one of validation.
     Raises UserError where a method does not fit the memory or the base.
     """
     return tuple(
@@ -68,7 +68,7 @@ def _planned(
     rows: list[Tokens],
     precision: str,
     decoder: bool,
-    seconds_of: Callable[[StepRates], float],
+    seconds_of: Callable[[float, float], float],
 ) -> PlannedMethod:
     from tunesmith.engine.adapters import make_trainable
     from tunesmith.engine.added_tokens import grow
@@ -105,6 +105,8 @@ def _planned(
         learning_rate=settings.learning_rate,
         micro_batch_tokens=memory.micro_batch_tokens if memory else TOKENS_PER_MICRO_BATCH,
         recompute=recompute,
-        estimated_seconds=seconds_of(rates),
+        estimated_seconds=seconds_of(
+            1 / rates.train_tokens_per_second, 1 / rates.validation_tokens_per_second
+        ),
         estimated_peak_memory_mb=peak,
     )
