@@ -5,7 +5,6 @@ The sealed test is opened for the chosen method alone, and nothing here reaches 
 
 from __future__ import annotations
 
-import gc
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -90,7 +89,6 @@ def compare_methods(
     planned = {method.method: method for method in plan.methods}
     for other in others:
         session.release()
-        gc.collect()  # models lie in cycles, and what is left of them would count as this training's memory
         beside = _with_settings(session, other)
         fitted = _fitted(plan, planned.get(other.method))
         result = train_adapter(beside, dataset, fitted)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import UserError
 from tunesmith.plan_records import PlannedMethod
-from tunesmith.stages.memory import available_mb, held_mb, resident_mb, start_measuring
+from tunesmith.stages.memory import available_mb, give_back, held_mb, resident_mb, start_measuring
 from tunesmith.stages.session import Session
 from tunesmith.task.compared_methods import compared_settings
 
@@ -78,7 +77,7 @@ def _planned(
     from tunesmith.training.measure import measure_steps
     from tunesmith.training.memory import MIB, after_probe
 
-    gc.collect()  # the model probed before may lie in cycles, and its memory would count here
+    give_back()  # of the model probed before
     device = find_device(settings.device)
     memory = None
     if decoder:

@@ -23,7 +23,7 @@ from tunesmith.stages.answering import (
     writing_of,
 )
 from tunesmith.stages.label_training import tuned_label_card, watched_label_metric
-from tunesmith.stages.memory import held_mb, start_measuring
+from tunesmith.stages.memory import give_back, held_mb, start_measuring
 from tunesmith.stages.passages import documents_sha256, library_of
 from tunesmith.stages.session import Session, machine, usable_cores
 from tunesmith.stages.together import gather, other_datasets, score_parts
@@ -202,6 +202,7 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path, quarter
     train += planted_rows(task.guards.canaries)
     # A copy of its own: an adapter that a stage before left behind must play no part.
     session.release()
+    give_back()  # what earlier stages held is no memory of this training
     loaded = with_head(session.load_again(plan.precision), judging.labels, settings.seed)
     loaded = grow(loaded, settings.add_tokens or ())
     device = find_device(settings.device)
