@@ -27,6 +27,7 @@ from tunesmith.errors import UserError
 from tunesmith.models import embedding
 from tunesmith.models.catalog import Base
 from tunesmith.models.embedding import Embedder
+from tunesmith.models.sentence_files import How, Pooling, read_pooling
 from tunesmith.progress import silent
 from tunesmith.records import Message, Row
 from tunesmith.run_records import Training
@@ -58,21 +59,25 @@ def embedder(encoder: Path, tmp_path: Path) -> Embedder:
     return embedder_in(encoder, tmp_path / "kept")
 
 
-def by_hand(encoder: Path, text: str) -> Any:
-    """Pieces of a text read one by one, without padding: the mean over all their tokens, of length 1."""
+def by_hand(encoder: Path, text: str, how: str = "mean", most: int | None = None) -> Any:
+    """Pieces of a text read one by one, without padding: pooled over all their tokens, of length 1."""
     untyped: Any = BertModel
     model = untyped.from_pretrained(encoder).eval()
     tokenizer: Any = AutoTokenizer.from_pretrained(encoder)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    room = model.config.max_position_embeddings - 2
+    room = (most or model.config.max_position_embeddings) - 2
     pieces = [ids[start : start + room] for start in range(0, max(1, len(ids)), room)]
     said = []
     for piece in pieces:
         tokens = torch.tensor([[tokenizer.bos_token_id, *piece, tokenizer.eos_token_id]])
         with torch.no_grad():
             said.append(model(input_ids=tokens).last_hidden_state[0])
-    mean = torch.cat(said).mean(dim=0)
-    return (mean / mean.norm()).numpy()
+    pooled = torch.cat(said).mean(dim=0)
+    if how == "max":
+        pooled = torch.cat(said).amax(dim=0)
+    elif how == "cls":
+        pooled = torch.stack([piece[0] for piece in said]).mean(dim=0)
+    return (pooled / pooled.norm()).numpy()
 
 
 # --- vectors ---
@@ -87,6 +92,71 @@ def test_a_vector_is_the_mean_over_all_tokens_of_a_text_of_any_length_and_paddin
     monkeypatch.setattr(embedding, "TOKENS_PER_BATCH", 1)
     np.testing.assert_allclose(embedder.embed(TEXTS), together, atol=2e-6)
     assert embedder.embed([]).shape == (0, 64)
+
+
+def write_sentence_files(folder: Path, pooling: object, last: str = "Normalize") -> Path:
+    """What sentence-transformers writes beside an encoder; ``last`` is the kind of its last step."""
+    names = {"0": ("", "Transformer"), "1": ("1_Pooling", "Pooling"), "2": ("2_Last", last)}
+    modules = [
+        {"idx": int(name), "name": name, "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for name, (path, kind) in names.items()
+    ]
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling), encoding="utf-8")
+    (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("pooling", "how"),
+    [
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": False}, "mean"),
+        ({"pooling_mode_mean_sqrt_len_tokens": True}, "mean"),
+        ({"pooling_mode": "max", "include_prompt": True}, "max"),
+        ({"pooling_mode": ["cls"]}, "cls"),
+    ],
+)
+def test_tokens_are_pooled_as_the_files_of_sentence_transformers_say(
+    encoder: Path, tmp_path: Path, pooling: object, how: str
+) -> None:
+    folder = write_sentence_files(tmp_path, pooling)
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 20, "do_lower_case": true}')
+    prompts = {"prompts": {"query": "find: "}, "default_prompt_name": "query"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts), encoding="utf-8")
+    found = read_pooling(folder, "it")
+    assert found == Pooling(cast(How, how), 20, "find: ", lower=True)
+    told = Embedder(Base("mini", str(encoder), "0" * 64, "", ""), "cpu", tmp_path / "kept", found)
+    texts = ["My Parcel is late", *TEXTS[2:]]
+    for text, vector in zip(texts, told.embed(texts), strict=True):
+        np.testing.assert_allclose(vector, by_hand(encoder, f"find: {text.lower()}", how, 20), atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "last", "told"),
+    [
+        (
+            {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True},
+            "Normalize",
+            "mean_tokens and ",
+        ),
+        ({"pooling_mode": "lasttoken"}, "Normalize", "asks for lasttoken pooling"),
+        ({}, "Normalize", "asks for no pooling"),
+        ({"pooling_mode": "mean"}, "Dense", "a step that is not made here: Dense"),
+        ({"pooling_mode": "mean", "include_prompt": False}, "Normalize", "out of the pooling"),
+    ],
+)
+def test_what_the_files_ask_for_and_cannot_be_done_is_refused(
+    tmp_path: Path, pooling: object, last: str, told: str
+) -> None:
+    folder = write_sentence_files(tmp_path, pooling, last)
+    prompts = {"prompts": {"query": "find: "}, "default_prompt_name": "query"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts), encoding="utf-8")
+    with pytest.raises(UserError, match=told):
+        read_pooling(folder, "opponents.embeddings")
+    (folder / "modules.json").write_text("[", encoding="utf-8")
+    with pytest.raises(UserError, match=r"modules.json is not JSON"):
+        read_pooling(folder, "opponents.embeddings")
 
 
 def test_vectors_of_known_texts_are_kept_by_content_and_read_back_without_the_model(
@@ -208,6 +278,20 @@ def test_the_model_is_found_once_and_named_by_its_content(encoder: Path, tmp_pat
     sha256 = embeddings_sha256(session)
     assert sha256 is not None
     assert sha256 != embeddings_sha256(session_of(tmp_path, f"{{embeddings: {other}}}"))
+
+
+def test_another_pooling_is_another_model_and_a_folder_called_model_is_named_by_its_package(
+    tmp_path: Path,
+) -> None:
+    folder = make_tiny_bert(tmp_path / "a_package" / "model")
+    found = []
+    for how in ("mean", "cls"):
+        write_sentence_files(folder, {"pooling_mode": how})
+        embedder = embedder_of(session_of(tmp_path, f"{{embeddings: {folder}}}"))
+        assert embedder is not None
+        assert embedder.base.name == "a_package"
+        found.append(embedder.base.sha256)
+    assert found[0] != found[1]
 
 
 def test_what_is_no_encoder_is_refused_with_the_setting_that_names_it(

@@ -1,7 +1,4 @@
-"""Texts as vectors, by an encoder that the task names: the mean of what it says of their tokens, of length 1.
-
-Mean pooling, as in Sentence-BERT (Reimers and Gurevych 2019, arXiv 1908.10084).
-"""
+"""Texts as vectors of length 1, by an encoder that the task names, pooled as its files say."""
 
 from __future__ import annotations
 
@@ -21,7 +18,9 @@ from tunesmith.files import atomic_path, content_hash
 from tunesmith.models.catalog import Base
 from tunesmith.models.families import encoder_context, family_of
 from tunesmith.models.loading import first_line, quiet_transformers
+from tunesmith.models.sentence_files import How, Pooling
 
+PLAIN = Pooling()
 TOKENS_PER_BATCH = 4096
 _POSITIONS = 512  # of a model that names none
 
@@ -31,11 +30,13 @@ Vectors = NDArray[np.float32]
 class Embedder:
     """An encoder on disk, in memory from its first text to :meth:`release`, in fp32.
 
-    ``kept`` is a folder for the vectors of texts that are asked for again and again.
+    ``kept`` is a folder for the vectors of texts that are asked for again and again. The hash of ``base``
+    names ``pooling`` as well.
     """
 
-    def __init__(self, base: Base, device: str, kept: Path) -> None:
+    def __init__(self, base: Base, device: str, kept: Path, pooling: Pooling = PLAIN) -> None:
         self.base = base
+        self._pooling = pooling
         self._device = device
         self._kept = kept
         self._loaded: tuple[Any, Any, int] | None = None
@@ -43,10 +44,15 @@ class Embedder:
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors [texts, width]. A text longer than the model reads is cut into pieces, and the mean
-        is over the tokens of all of them; padding never counts."""
+        (or the largest) is over the tokens of all of them, with cls over their first ones; padding never
+        counts."""
         if self._loaded is None:
             self._loaded = _load(self.base, self._device)
-        return _embedded(*self._loaded, texts)
+        model, tokenizer, limit = self._loaded
+        pooling = self._pooling
+        limit = min(limit, pooling.most_tokens or limit)
+        read = [pooling.prompt + (text.lower() if pooling.lower else text) for text in texts]
+        return _embedded(model, tokenizer, limit, read, pooling.how)
 
     def known(self, texts: Sequence[str]) -> Vectors:
         """The same of texts that do not change from call to call (training rows, passages), kept on disk."""
@@ -124,8 +130,9 @@ def _load(base: Base, device: str) -> tuple[Any, Any, int]:
 
 
 @torch.inference_mode()
-def _embedded(model: Any, tokenizer: Any, limit: int, texts: Sequence[str]) -> Vectors:
-    vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
+def _embedded(model: Any, tokenizer: Any, limit: int, texts: Sequence[str], how: How) -> Vectors:
+    start = -np.inf if how == "max" else 0.0
+    vectors = np.full((len(texts), model.config.hidden_size), start, dtype=np.float32)
     if not texts:
         return vectors
     cut = tokenizer(list(texts), truncation=True, max_length=limit, return_overflowing_tokens=True)
@@ -140,9 +147,15 @@ def _embedded(model: Any, tokenizer: Any, limit: int, texts: Sequence[str]) -> V
             mask[place, : len(pieces[index])] = 1
         tokens, mask = tokens.to(model.device), mask.to(model.device)
         said = model(input_ids=tokens, attention_mask=mask).last_hidden_state
-        sums = (said * mask[:, :, None]).sum(dim=1).float().cpu().numpy()
+        places = [text_of[index] for index in batch]
+        if how == "max":
+            masked = said.masked_fill(mask[:, :, None] == 0, -torch.inf)
+            np.maximum.at(vectors, places, masked.amax(dim=1).float().cpu().numpy())
+            continue
         # A mean is a sum of another length, and the length is 1 in the end.
-        np.add.at(vectors, [text_of[index] for index in batch], sums)
+        summed = said[:, 0] if how == "cls" else (said * mask[:, :, None]).sum(dim=1)
+        np.add.at(vectors, places, summed.float().cpu().numpy())
+    vectors[np.isneginf(vectors)] = 0.0  # of a text without tokens
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     scaled: Vectors = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
     return scaled

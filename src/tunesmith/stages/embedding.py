@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import UserError
+from tunesmith.files import content_hash
 from tunesmith.models.size import count_parameters
 from tunesmith.records import Row
 from tunesmith.stages.memory import available_mb
@@ -18,6 +20,8 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 SETTING = "opponents.embeddings"
 PROBED_ROWS = 16
+# Packages keep a model in a folder of such a name; the folder around it tells which one it is.
+UNTELLING = ("model", "models")
 # fp32, with what a batch needs beside the weights.
 _BYTES_PER_WEIGHT = 4 * 1.25
 
@@ -31,7 +35,8 @@ def embedder_of(session: Session) -> Embedder | None:
     if named is None:
         return None
     if session.embedder is None:
-        from tunesmith.models.embedding import Embedder, check_encoder
+        from tunesmith.models.embedding import PLAIN, Embedder, check_encoder
+        from tunesmith.models.sentence_files import read_pooling
 
         try:
             base = session.find_base(named)
@@ -47,7 +52,12 @@ def embedder_of(session: Session) -> Embedder | None:
                 f"{free / 1024:,.1f} GiB are free",
                 "free memory, name a smaller model, or leave it out",
             )
-        session.embedder = Embedder(base, session.task.train.device, session.folder.embeddings)
+        pooling = read_pooling(Path(base.folder), SETTING)
+        if pooling != PLAIN:  # it decides the vectors as much as the weights do
+            base = replace(base, sha256=content_hash([base.sha256, asdict(pooling)]))
+        if base.name in UNTELLING:
+            base = replace(base, name=Path(base.folder).parent.name)
+        session.embedder = Embedder(base, session.task.train.device, session.folder.embeddings, pooling)
     return session.embedder
 
 
