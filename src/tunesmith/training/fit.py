@@ -171,7 +171,7 @@ def fit(
                 if _is_better(seen, progress, settings):
                     score = None if seen.metric is None else seen.metric.value
                     progress = replace(progress, best_step=seen.step, best_loss=seen.loss, best_metric=score)
-                    best = [parameter.detach().clone() for parameter in parameters]
+                    _keep(parameters, best)
             progress = replace(progress, seconds=time.perf_counter() - started)
             stop = interrupted.is_set()
             if validates or stop or point.step % STEPS_BETWEEN_CHECKPOINTS == 0:
@@ -205,6 +205,16 @@ def fit(
         _fast_paths(loaded, loss_of, sharing),
         message,
     )
+
+
+@torch.no_grad()
+def _keep(parameters: Sequence[Tensor], best: list[Tensor]) -> None:
+    """Copy ``parameters`` over those in ``best``, in place: a second copy beside the first takes memory."""
+    if not best:
+        best += [parameter.detach().clone() for parameter in parameters]
+        return
+    for kept, parameter in zip(best, parameters, strict=True):
+        kept.copy_(parameter)
 
 
 def _step(
