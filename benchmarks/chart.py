@@ -74,10 +74,14 @@ def comparisons() -> list[Comparison]:
         rates, values = result["median_tokens_per_second"], tuple(result["shared_over_apart"])
         work, peer = "LoRA, 17 rows a document", "the same loop, rows apart"
         found.append(Comparison(work, peer, rates["shared"], rates["apart"], "tokens/s", values, 5.0))
-    result = _read("generation.json")
-    if result is not None:
+    for name in ("generation.json", "generation-openvino.json"):
+        result = _read(name)
+        if result is None:
+            continue
         for peer, values in result["ours_over_theirs"].items():
-            aim = next((aim for name, aim in GENERATION.items() if peer.startswith(name)), None)
+            if name == "generation.json" and peer.startswith("openvino"):
+                continue  # measured again in the other one
+            aim = next((aim for known, aim in GENERATION.items() if peer.startswith(known)), None)
             ours, theirs = result["runs"]["tunesmith bf16"]["median"], result["runs"][peer]["median"]
             paired = tuple(ratio for ratio in values["runs"] if ratio is not None)
             found.append(Comparison("generation", peer, ours, theirs, "tokens/s", paired, aim))

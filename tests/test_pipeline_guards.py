@@ -164,7 +164,7 @@ def test_the_report_and_the_terminal_show_guards_costs_and_the_next_step(
     shown = " ".join(stream.getvalue().split())
     assert "spoiled inputs, mean" in shown
     assert "fine-tuning" in shown
-    assert "Not run: QLoRA, full fine-tuning" in page
+    assert "Not trained here: QLoRA (qlora), full fine-tuning (full)" in page
 
 
 def test_an_attack_that_does_not_fit_the_model_is_unmeasured_and_the_others_are_measured() -> None:
