@@ -60,9 +60,11 @@ class KeptRun:
     peak_memory_mb: float
     machine: dict[str, str]
     versions: dict[str, str]
+    # Where other work took part of the machine, so that the time that went by says little.
+    processor_minutes: float | None = None
 
 
-def kept(summary: RunSummary, how: str, commit: str) -> KeptRun:
+def kept(summary: RunSummary, how: str, commit: str, processor_minutes: float | None) -> KeptRun:
     """What the table needs of a finished run."""
     metric = summary.verdict.metric
     on_test = {card.candidate.name: card.metrics[metric] for card in summary.test_scorecards}
@@ -92,6 +94,7 @@ def kept(summary: RunSummary, how: str, commit: str) -> KeptRun:
         peak_memory_mb=max(card.cost.peak_memory_mb for card in cards),
         machine=summary.machine,
         versions=summary.versions,
+        processor_minutes=processor_minutes,
     )
 
 
@@ -125,7 +128,7 @@ def _line(run: KeptRun) -> str:
         f"{_shown(opponent, run)} ({against.opponent})",
         numbers.gain(against, run.metric),
         f"**{run.decision}**",
-        _minutes(run),
+        _minutes(run) if run.processor_minutes is None else f"{run.processor_minutes:.0f} (processor)",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -170,13 +173,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--keep", type=Path, metavar="RUN", help="a finished run's folder, to be kept")
     parser.add_argument("--how", default="alone on the machine", help="what else the machine did in that run")
+    parser.add_argument("--processor-minutes", type=float, help="of a run beside other work")
     asked = parser.parse_args()
     if asked.keep:
         head = ["git", "rev-parse", "--short", "HEAD"]
         commit = subprocess.run(
             head, cwd=asked.keep, capture_output=True, text=True, check=True
         ).stdout.strip()
-        run = kept(read_record(asked.keep / "summary.json", RunSummary), asked.how, commit)
+        run = kept(
+            read_record(asked.keep / "summary.json", RunSummary), asked.how, commit, asked.processor_minutes
+        )
         write_json(RESULTS / f"{run.task}.json", run)
     write_text(PAGE, page([read_record(path, KeptRun) for path in sorted(RESULTS.glob("*.json"))]))
 

@@ -58,8 +58,8 @@ def _too_little(metric: str, gap: Estimate | None, behind: Estimate | None) -> S
     if gap is None or behind is None or gap.low > 0:
         return None
     advice = (
-        "It writes worse than its best opponent, and no better on rows that it was taught. Train for more "
-        "epochs, with a higher rank or learning rate, or start from a larger base."
+        "On validation it writes worse than its best opponent, and no better on rows that it was taught. "
+        "Train for more epochs, with a higher rank or learning rate, or start from a larger base."
     )
     evidence = (
         f"{metric_title(metric)} below the best opponent's on validation: {in_points(behind)}; of training "
