@@ -64,7 +64,7 @@ class KeptRun:
     processor_minutes: float | None = None
 
 
-def kept(summary: RunSummary, how: str, commit: str, processor_minutes: float | None) -> KeptRun:
+def kept(summary: RunSummary, how: str, commit: str, processor_minutes: float | None = None) -> KeptRun:
     """What the table needs of a finished run."""
     metric = summary.verdict.metric
     on_test = {card.candidate.name: card.metrics[metric] for card in summary.test_scorecards}
