@@ -18,8 +18,6 @@ from unittest.mock import patch
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
 from report_samples import hostile_summary, share, summary, thin_summary
@@ -353,20 +351,6 @@ def test_the_decision_stands_out_in_the_terminal(decision: Decision) -> None:
     assert re.search(rf"\x1b\[[0-9;]*7[0-9;]*m {decision} \x1b", stream.getvalue())  # 7: reverse video
 
 
-@given(st.floats(-1e6, 1e6), st.integers(0, 3))
-def test_numbers_have_real_minus_signs_and_no_signed_zero(value: float, digits: int) -> None:
-    text = numbers.number(value, digits)
-    assert "-" not in text
-    plain = float(text.replace("−", "-").replace(",", ""))
-    assert abs(plain - value) <= 0.5 * 10**-digits + 1e-9
-    assert plain != 0 or text[0] == "0"
-
-
-@given(st.floats(0, 1e6))
-def test_durations_never_show_sixty_of_a_unit(seconds: float) -> None:
-    assert not re.search(r"\b60 (s|min)\b", numbers.duration(seconds))
-
-
 def test_the_sample_of_a_table_is_that_of_candidates_asked_every_row(tmp_path: Path) -> None:
     run = summary()
     first, *others = run.test_scorecards
@@ -375,19 +359,6 @@ def test_the_sample_of_a_table_is_that_of_candidates_asked_every_row(tmp_path: P
     html = rendered(replace(run, test_scorecards=(first, behind)), tmp_path)
     assert "7 rows: clearly behind on validation" in html
     assert "Sealed test: n = 7 rows" not in html
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [(0, "0"), (9.58e-4, "0.000958"), (-6.684, "−6.68"), (1371.4, "1,371"), (0.0996, "0.0996")],
-)
-def test_prices_show_three_digits_and_no_exponent(value: float, shown: str) -> None:
-    assert numbers.digits(value) == shown
-
-
-def test_few_trained_parameters_are_counted_and_not_rounded_away() -> None:
-    assert numbers.parameters(7_936) == "7,936"
-    assert numbers.parameters(4_884_480) == "4.9 M"
 
 
 def test_learned_tokens_are_marked_changes_are_told_and_exports_are_listed() -> None:
