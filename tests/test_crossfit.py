@@ -22,6 +22,7 @@ from tunesmith.report.terminal import plan_lines
 from tunesmith.run_records import PilotPower, RunSummary
 from tunesmith.stages.ask import ask
 from tunesmith.stages.crossfit_plan import crossfit_plan, power_with_raised_variance
+from tunesmith.stages.plan_power import pilot_power_of
 from tunesmith.stages.session import Session
 from tunesmith.stages.verdict import SealedAnswers
 from tunesmith.stats.crossfit import inflation
@@ -152,7 +153,8 @@ def test_the_plan_is_of_all_rows_with_the_raised_error_and_proposes_folds_where_
     other = session.beside(session.task.model_copy(update={"split": drawn}), session.folder)
     few = replace(run.dataset, manifest=replace(load_folds(run.dataset)[0].manifest, folds=()))
     power = power_points(15, 1.0, 0.02, plan.alpha_one_sided, "estimate")
-    proposed = crossfit_plan(other, few, (), power, 60.0)
+    nothing = pilot_power_of(other, few, [], [])
+    proposed = crossfit_plan(other, few, (), power, nothing, 60.0)
     assert proposed is not None
     assert not proposed.chosen
     assert proposed.rows == ROWS
@@ -162,7 +164,7 @@ def test_the_plan_is_of_all_rows_with_the_raised_error_and_proposes_folds_where_
         shown.print(plan_lines(replace(plan, crossfit=proposed)))
     assert "With split.test: crossfit every row would be judged" in caught.get()
     enough = power_points(3000, 1.0, 0.02, plan.alpha_one_sided, "estimate")
-    assert crossfit_plan(other, few, (), enough, 60.0) is None  # nothing would be gained
+    assert crossfit_plan(other, few, (), enough, nothing, 60.0) is None  # nothing would be gained
 
 
 def test_a_pilots_power_is_that_of_fewer_groups_where_the_error_is_raised() -> None:
@@ -182,7 +184,6 @@ def test_a_pilots_power_is_that_of_fewer_groups_where_the_error_is_raised() -> N
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (("kind: classify", "kind: generate"), "split.test: crossfit judges kind: classify"),
         (("folds: 3, ", "folds: 3, train: 100, "), "split.train: not together with split.test: crossfit"),
         (("test: crossfit, ", "test: 0.3, "), "split.folds: only with split.test: crossfit"),
         (("target: label}", "target: label, plan: plan.yaml}"), "data.plan: not together"),

@@ -376,4 +376,4 @@ def test_prompts_race_and_one_clearly_behind_is_no_finalist(
     (stopped,) = (card for card in result.scorecards if card.candidate.id in result.test_rows)
     assert (stopped.candidate.kind, stopped.stopped_after_rows) == ("prompt", 52)
     assert stopped.candidate.id in result.finalists
-    assert result.leader().kind == "classical"
+    assert result.leader("accuracy").kind == "classical"

@@ -91,7 +91,7 @@ def new(
     if label_lists:
         seen = replace(seen, labels=dict(label_rows(pair.target for pair in found).most_common()))
     test_path = _from_folder(test, task_file.parent) if test else None
-    few = few_rows(seen, chosen)
+    few = few_rows(seen)
     text = begin_task(
         name,
         _from_folder(data, task_file.parent),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from tunesmith.data.label_sets import rarest_labels, target_labels
 from tunesmith.data.splits import Split, SplitSpec, split_rows
 from tunesmith.errors import UserError
 from tunesmith.records import Row
@@ -28,6 +29,8 @@ class Folds:
 def split_folds(rows: Sequence[Row], spec: SplitSpec) -> Folds:
     """Deal whole groups into ``spec.folds`` folds, stratified by label, and draw each one's splits.
 
+    A row of several labels counts with the rarest of them, as in ``split_rows``; free texts have no strata.
+
     Every row that ``rows_per_group`` keeps is in the test of exactly one fold, conflicts included. ``whole``
     names as unmeasured the labels that no fold both learns and is judged on. Errors as in ``split_rows``, and
     UserError for fewer than 50 groups in all or fewer than two labels that are measured.
@@ -43,11 +46,12 @@ def split_folds(rows: Sequence[Row], spec: SplitSpec) -> Folds:
             "groups every gain is unmeasured",
             f"collect rows in at least {FEWEST_GROUPS} groups that are not near-duplicates",
         )
+    drawn_by = rarest_labels(kept) if spec.label_sets else {}
     fold_of = outer_folds(
         [row.group for row in kept],
         spec.folds,
         spec.seed,
-        [row.target for row in kept] if spec.labelled else None,
+        [drawn_by.get(row.target, row.target) for row in kept] if spec.labelled else None,
     )
     parts = []
     for fold in range(spec.folds):
@@ -56,7 +60,9 @@ def split_folds(rows: Sequence[Row], spec: SplitSpec) -> Folds:
         parts.append(split_rows([row for row in rows if row.id not in judged], spec, test))
     if not spec.labelled:
         return Folds(whole, tuple(parts))
-    measured = {row.target for part in parts for row in part.test if row.target in part.labels}
+    measured = {
+        label for part in parts for label in target_labels(part.test, spec.label_sets) if label in part.labels
+    }
     if len(measured) < 2:
         raise UserError(
             f"split.test: crossfit: {len(measured)} labels are in the rows of a fold and in those that it is "

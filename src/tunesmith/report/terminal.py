@@ -153,10 +153,15 @@ def _planned_method(method: PlannedMethod) -> str:
 
 
 def _proposal(plan: Plan, proposed: CrossfitPlan) -> str:
+    smallest = (
+        f"{_smallest_gains(proposed.power)} points"
+        if proposed.smallest_gain is None
+        else f"{numbers.points(proposed.smallest_gain, plan.metric)} of {metric_title(plan.metric)}"
+    )
     return (
         f"few rows: {numbers.number(proposed.groups)} groups. With split.test: crossfit every row would be "
         f"judged, by models that did not learn from its group: 80 % chance of TRAIN from "
-        f"{_smallest_gains(proposed.power)} points on, and the model to be used learns from all rows. "
+        f"{smallest} on, and the model to be used learns from all rows. "
         f"It takes about {numbers.duration(proposed.train_seconds)} of training in {proposed.folds} folds, "
         f"in place of {numbers.duration(plan.estimated_train_seconds)}"
     )

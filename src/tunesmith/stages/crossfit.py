@@ -22,6 +22,7 @@ from tunesmith.stages.harness import task_scores_of, tasks_sha256
 from tunesmith.stages.opponents import Family, OpponentsResult, family_of, measure_opponents
 from tunesmith.stages.recipes import (
     FoldModels,
+    Opened,
     answer_folds,
     joined_card,
     joined_gain,
@@ -73,7 +74,8 @@ def judge_folds(
     against that leader. Bounds of gains, and intervals of scores, are those of cross-fitting
     (``stats/crossfit.py``).
     """
-    leading = family_of(opponents.leader(), session.base().name)
+    judging = judging_of(session.task, dataset.manifest.labels)
+    leading = family_of(opponents.leader(judging.metric, judging.sign), session.base().name)
     inputs = {
         "dataset": dataset.manifest.version,
         "contest": _contest(session, folds, train),
@@ -138,25 +140,26 @@ def _decide(
     tasks = task_scores_of(session, plan, train)
     contest = _contest(session, folds, train)
     versions = [fold.dataset for fold in folds]
-    recipes = recipes_of(folds, train, session.base().name)
+    recipes = recipes_of(folds, train, session.base().name, task.kind == "classify")
     names = [recipe.candidate.name for recipe in recipes]
-    opened, opening = open_folds(dataset, versions, session.folder.ledger, contest, names)
+    test_rows, opening = open_folds(dataset, versions, session.folder.ledger, contest, names)
     alpha = alpha_for_opening(opening, goal.alpha)
     forgetting, forgotten = forgetting_of(session, general, own, tasks, opening)
 
-    answered = [answer_folds(session, plan, folds, recipe, opened) for recipe in recipes]
     judging = judging_of(task, dataset.manifest.labels)
+    opened = Opened(tuple(questions(judging, rows) for rows in test_rows))
+    answered = [answer_folds(session, plan, folds, recipe, opened) for recipe in recipes]
     cards = [joined_card(judging, one, opened) for one in answered]
     tuned, *opponents = answered
     gains = [joined_gain(judging, tuned, one, opened, alpha) for one in opponents]
     # Chosen on validation, as for the model to be used.
     leader = next(one for one in opponents if one.recipe.family == family)
-    rows = [row for members in opened for row in members]
-    asked = questions(judging, rows)
-    slicer = make_slicer(learned_rows(judging, read_split(dataset, "train")), margins.slices)
+    asked = opened.joined()
+    train_rows = learned_rows(judging, read_split(dataset, "train"))
+    slicer = make_slicer(train_rows, margins.slices, turns=task.kind == "chat")
     slices = score_slices(
-        slicer.masks(rows),
-        [row.group for row in rows],
+        slicer.masks(asked.rows),
+        [row.group for row in asked.rows],
         row_scores_of(judging, asked, tuned.joined()),
         row_scores_of(judging, asked, leader.joined()),
         leader.recipe.candidate.name,
@@ -166,7 +169,7 @@ def _decide(
     slices = tuple(
         replace(one, gain=raised_gain(one.gain, len(folds), one.gain.groups + 1, 1.0)) for one in slices
     )
-    parts = zip((dataset, *versions), ([], *opened), strict=True)
+    parts = zip((dataset, *versions), ([], *test_rows), strict=True)
     guards = (
         leak_check(sum(leaking_rows(session, version, members) for version, members in parts)),
         *forgotten,
@@ -187,7 +190,7 @@ def _decide(
         strong_opponents=plan.strong_opponents,
         rows_called="rows",
     )
-    sentence = f"{verdict.sentence} {_how(len(folds), len(rows))}"
+    sentence = f"{verdict.sentence} {_how(len(folds), sum(map(len, test_rows)))}"
     crossfit = Crossfit(told_folds(judging, folds, answered, opened), inflation(len(folds)))
     result = VerdictResult(
         replace(verdict, sentence=sentence),

@@ -58,6 +58,7 @@ def crossfit_plan(
     dataset: Dataset,
     folds: Sequence[Dataset],
     power: tuple[PowerPoint, ...],
+    pilot_of: Callable[[int, float], PilotPower | None],
     train_seconds: float,
     compared_seconds: float = 0.0,
 ) -> CrossfitPlan | None:
@@ -65,7 +66,8 @@ def crossfit_plan(
 
     It is proposed under 1,500 groups where the test was drawn at random, and a smaller gain could be shown
     with it. ``power`` and ``train_seconds`` are those of the task as it is; methods are compared on all rows
-    alone, so ``compared_seconds`` are spent once.
+    alone, so ``compared_seconds`` are spent once. ``pilot_of`` tells of a metric without a formula, by groups
+    and variance.
     """
     if folds:
         test = judged_counts(dataset, folds)
@@ -74,15 +76,24 @@ def crossfit_plan(
     rows, groups = (sum(getattr(split, name) for split in splits.values()) for name in ("rows", "groups"))
     asked, data = task.split, task.data
     drawn = asked.test is not None and asked.time is None
-    simple = not (data.plan or data.train_extra or task.train.also)
-    if groups >= FEW_GROUPS or not (power and drawn and simple and task.kind == "classify"):
+    simple = not (data.plan or data.train_extra or data.window_words or task.train.also)
+    if groups >= FEW_GROUPS or not (drawn and simple):
         return None
     number = CROSSFIT_FOLDS
-    goal = task.goal
-    variance = rows / groups * inflation(number) ** 2
-    possible = power_points(rows, variance, goal.gain, alpha_for_opening(1, goal.alpha), goal.rule)
-    if possible[-1].smallest_gain_with_80_percent >= power[-1].smallest_gain_with_80_percent:
+    goal, raised = task.goal, inflation(number) ** 2
+    possible: tuple[PowerPoint, ...] = ()
+    if task.metric == "accuracy":
+        variance = rows / groups * raised
+        possible = power_points(rows, variance, goal.gain, alpha_for_opening(1, goal.alpha), goal.rule)
+        now, then = (points[-1].smallest_gain_with_80_percent for points in (power, possible))
+    else:
+        pilots = pilot_of(splits["test"].groups, 1.0), pilot_of(groups, raised)
+        if pilots[0] is None or pilots[1] is None:
+            return None
+        now, then = (pilot.smallest_gain_with_80_percent for pilot in pilots if pilot is not None)
+    if then >= now:
         return None
     whole = rows - splits["validation"].rows
     seconds = train_seconds * number * whole / splits["train"].rows
-    return CrossfitPlan(number, rows, groups, False, possible, seconds + compared_seconds)
+    smallest = None if possible else then
+    return CrossfitPlan(number, rows, groups, False, possible, seconds + compared_seconds, smallest)

@@ -117,7 +117,7 @@ def _measure(
     guards = session.task.guards
     judging = judging_of(session.task, dataset.manifest.labels)
     training, validation = read_split(dataset, "train"), read_split(dataset, "validation")
-    leader = opponents.leader()
+    leader = opponents.leader(judging.metric, judging.sign)
     card = next(card for card in opponents.scorecards if card.candidate.id == leader.id)
     groups = [row.group for row in validation]
     own, other = scores_of(train.validation), scores_of(card)

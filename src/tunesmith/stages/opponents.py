@@ -76,7 +76,7 @@ class OpponentsResult:
         by_id = {card.candidate.id: card.candidate for card in self.scorecards}
         return tuple(by_id[finalist] for finalist in self.finalists)
 
-    def leader(self, metric: str = "accuracy", sign: int = 1) -> Candidate:
+    def leader(self, metric: str, sign: int = 1) -> Candidate:
         """The finalist that does best on validation: guards are judged against it. ``sign`` −1: less is
         better."""
         cards = [card for card in self.scorecards if card.candidate.id in self.finalists]

@@ -30,7 +30,7 @@ from tunesmith.stages.label_training import METRIC_ROWS
 from tunesmith.stages.memory import available_mb, held_mb, resident_mb, start_measuring
 from tunesmith.stages.opponents import classical_seconds, strong_opponents
 from tunesmith.stages.plan_methods import memory_for, planned_methods
-from tunesmith.stages.plan_power import planned_guards, planned_pilot
+from tunesmith.stages.plan_power import pilot_power_of, planned_guards
 from tunesmith.stages.reasoning import reasoned_seconds, reasons
 from tunesmith.stages.session import Session, machine
 from tunesmith.stages.text_speed import seconds_by_row
@@ -192,6 +192,7 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     train_seconds = (len(settings.seeds or [settings.seed]) * times + smaller) * own_training
     compared_seconds = sum(method.estimated_seconds for method in methods)
     compared_seconds += seconds.general_texts if methods else 0.0  # of the chosen one
+    pilot_of = pilot_power_of(session, dataset, train, validation)
     plan = Plan(
         test_rows=test.rows,
         test_groups=test.groups,
@@ -226,11 +227,11 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
         guards=planned_guards(session, test, asked.rows),
         metric=metric,
         strong_opponents=strong_opponents(session),
-        crossfit=crossfit_plan(session, dataset, folds, power, train_seconds, compared_seconds),
+        crossfit=crossfit_plan(session, dataset, folds, power, pilot_of, train_seconds, compared_seconds),
         rows_needed=_rows_needed(power, variance, goal.gain, alpha),
         methods=methods,
     )
-    pilot = planned_pilot(session, dataset, folds, train, validation)
+    pilot = pilot_of(test.groups, raised_variance(folds))
     return PlanResult(plan, time.perf_counter() - started, pilot)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tunesmith.power_records import JointPower
 from tunesmith.records import Dataset, Row, SplitCounts
 from tunesmith.run_records import PilotPower
 from tunesmith.stages.asking import drawn
-from tunesmith.stages.crossfit_plan import judged_counts, power_with_raised_variance, raised_variance
+from tunesmith.stages.crossfit_plan import power_with_raised_variance
 from tunesmith.stages.harness import task_sizes
 from tunesmith.stages.session import Session
 from tunesmith.stats.levels import alpha_for_opening
@@ -146,14 +146,14 @@ def _answers(session: Session) -> Spreads:
     return ANSWER_SPREADS if session.task.kind == "classify" else SCORE_SPREADS
 
 
-def planned_pilot(
-    session: Session,
-    dataset: Dataset,
-    folds: Sequence[Dataset],
-    train: Sequence[Row],
-    validation: Sequence[Row],
-) -> PilotPower | None:
-    """What the test can tell in a metric without a formula, from two opponents that need no model.
+PowerOf = Callable[[int, float], PilotPower | None]
+
+
+def pilot_power_of(
+    session: Session, dataset: Dataset, train: Sequence[Row], validation: Sequence[Row]
+) -> PowerOf:
+    """What a test can tell in a metric without a formula, from two opponents that need no model: by its
+    groups, and by how many times a gain's variance is that of one test (1 where there are no folds).
 
     Each answers with the nearest row of one half of the training rows. Two such differ more than the tuned
     model and a good opponent do, so the gains that can be told are rather smaller than this says; the
@@ -167,7 +167,7 @@ def planned_pilot(
 
     task = session.task
     if task.metric == "accuracy" or len(train) < 2:
-        return None
+        return lambda groups, variance: None
     judging = judging_of(task, dataset.manifest.labels)
     asked = questions(judging, validation)
     asked = asked.take(range(min(len(asked), MOST_PILOT_ROWS)))
@@ -176,13 +176,17 @@ def planned_pilot(
     for number, half in enumerate((known[::2], known[1::2]), start=1):
         near = most_similar(half, asked.rows, 1)
         if not all(near):  # no row of another group
-            return None
+            return lambda groups, variance: None
         answers[f"the nearest row of training half {number}"] = [rows[0][0].target for rows in near]
     alpha = alpha_for_opening(1, task.goal.alpha)
-    return power_with_raised_variance(
-        lambda groups: power_of_answers(
-            judging, asked, answers, groups, task.goal.gain, alpha, task.goal.rule
-        ),
-        judged_counts(dataset, folds).groups,
-        raised_variance(folds),
-    )
+
+    def power_of(groups: int, variance: float) -> PilotPower | None:
+        return power_with_raised_variance(
+            lambda fewer: power_of_answers(
+                judging, asked, answers, fewer, task.goal.gain, alpha, task.goal.rule
+            ),
+            groups,
+            variance,
+        )
+
+    return power_of

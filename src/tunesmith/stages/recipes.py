@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tunesmith.data.questions import Questions
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash
 from tunesmith.records import (
@@ -18,7 +20,6 @@ from tunesmith.records import (
     Estimate,
     PairedGain,
     Plan,
-    Row,
     Scorecard,
     Settings,
 )
@@ -31,13 +32,6 @@ from tunesmith.stats.crossfit import count_folds, crossfit_gain, raised_estimate
 
 if TYPE_CHECKING:
     from tunesmith.evaluation.judging import Judging
-
-RECIPES: dict[Family, str] = {
-    "constant": "most frequent label",
-    "classical": "best classical model",
-    "other base": "best prompt on another base",
-    "endpoint": "best endpoint",
-}
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Answered:
-    """A recipe's answers to the rows of each fold, each by what it made of the other folds."""
+    """A recipe's answers to the questions of each fold, each by what it made of the other folds."""
 
     recipe: Recipe
     answers: tuple[tuple[str, ...], ...]
@@ -75,8 +69,11 @@ class Answered:
         return [answer for answers in self.answers for answer in answers]
 
 
-def recipes_of(folds: Sequence[FoldModels], train: TrainResult, base: str) -> tuple[Recipe, ...]:
-    """The tuned recipe, then one for each family of finalists. ``train`` is the model made of all rows.
+def recipes_of(
+    folds: Sequence[FoldModels], train: TrainResult, base: str, labelled: bool
+) -> tuple[Recipe, ...]:
+    """The tuned recipe, then one for each family of finalists. ``train`` is the model made of all rows,
+    ``labelled`` whether answers are labels.
 
     Raises ValueError where the folds do not have the same families: the task decides them.
     """
@@ -87,9 +84,7 @@ def recipes_of(folds: Sequence[FoldModels], train: TrainResult, base: str) -> tu
     recipes = []
     for family in families:
         of_folds = tuple(candidates[family] for candidates in by_family)
-        name = f"best prompt on {base}" if family == "prompt" else RECIPES.get(family, "")
-        if family == "tuned":
-            name = f"{train.validation.candidate.name}, cross-fitted"
+        name = _recipe_name(family, base, labelled) or f"{train.validation.candidate.name}, cross-fitted"
         chosen: Settings = {f"fold {place}": one.name for place, one in enumerate(of_folds, start=1)}
         kind: CandidateKind = of_folds[0].kind
         identity = content_hash(["crossfit", family, [one.id for one in of_folds]])
@@ -98,31 +93,59 @@ def recipes_of(folds: Sequence[FoldModels], train: TrainResult, base: str) -> tu
     return tuple(recipes)
 
 
+def _recipe_name(family: Family, base: str, labelled: bool) -> str | None:
+    """None for the tuned one, which is called after its method."""
+    names: dict[Family, str] = {
+        "constant": "most frequent label" if labelled else "one constant answer",
+        "classical": "best classical model" if labelled else "best way without a language model",
+        "prompt": f"best prompt on {base}",
+        "other base": "best prompt on another base",
+        "endpoint": "best endpoint",
+    }
+    return names.get(family)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What is asked in each fold, once its rows were opened. Rows with one input are of one group, so that
+    all references of a question are in its own fold."""
+
+    of_folds: tuple[Questions, ...]
+
+    def joined(self) -> Questions:
+        """All questions, fold after fold."""
+        return Questions(
+            tuple(row for asked in self.of_folds for row in asked.rows),
+            tuple(right for asked in self.of_folds for right in asked.references),
+        )
+
+    def fold_of(self) -> NDArray[np.intp]:
+        """The fold of each question, shape (questions,)."""
+        return np.repeat(np.arange(len(self.of_folds)), [len(asked) for asked in self.of_folds])
+
+
 def answer_folds(
-    session: Session, plan: Plan, folds: Sequence[FoldModels], recipe: Recipe, opened: Sequence[Sequence[Row]]
+    session: Session, plan: Plan, folds: Sequence[FoldModels], recipe: Recipe, opened: Opened
 ) -> Answered:
-    """A recipe's answers to the opened rows of each fold; those that are kept are not given again."""
+    """A recipe's answers to the questions of each fold; those that are kept are not given again."""
     answers, cost = [], Cost(0.0, 0, 0, 0.0)
-    for fold, candidate, rows in zip(folds, recipe.of_folds, opened, strict=True):
-        sealed = sealed_answers(session, fold.dataset, plan, fold.train, candidate, rows)
+    for fold, candidate, asked in zip(folds, recipe.of_folds, opened.of_folds, strict=True):
+        sealed = sealed_answers(session, fold.dataset, plan, fold.train, candidate, asked.rows)
         answers.append(sealed.answers)
         cost = cost.plus(sealed.cost)
     return Answered(recipe, tuple(answers), cost)
 
 
-def joined_card(judging: Judging, answered: Answered, opened: Sequence[Sequence[Row]]) -> Scorecard:
+def joined_card(judging: Judging, answered: Answered, opened: Opened) -> Scorecard:
     """The scorecard of all answers together, its intervals widened for cross-fitting."""
     from tunesmith.candidates.answers import Answers
-    from tunesmith.evaluation.judging import judged, questions
+    from tunesmith.evaluation.judging import judged
 
-    rows = [row for members in opened for row in members]
     answers = Answers(answered.joined(), None, answered.cost.tokens, answered.cost.spend)
-    card = judged(
-        judging, answered.recipe.candidate, "test", questions(judging, rows), answers, answered.cost
-    )
+    card = judged(judging, answered.recipe.candidate, "test", opened.joined(), answers, answered.cost)
 
     def widened(metrics: dict[str, Estimate]) -> dict[str, Estimate]:
-        return {name: raised_estimate(value, len(opened)) for name, value in metrics.items()}
+        return {name: raised_estimate(value, len(opened.of_folds)) for name, value in metrics.items()}
 
     return replace(
         card,
@@ -135,21 +158,20 @@ def joined_gain(
     judging: Judging,
     tuned: Answered,
     opponent: Answered,
-    opened: Sequence[Sequence[Row]],
+    opened: Opened,
     alpha_one_sided: float,
 ) -> PairedGain:
     """The gain of the tuned recipe in the goal's metric, with the corrected variance of cross-fitting."""
-    from tunesmith.evaluation.judging import goal_gain, questions
+    from tunesmith.evaluation.judging import goal_gain
     from tunesmith.evaluation.scorecards import correctness
 
-    rows = [row for members in opened for row in members]
-    groups = [row.group for row in rows]
-    fold_of = np.repeat(np.arange(len(opened)), [len(members) for members in opened])
+    asked, fold_of = opened.joined(), opened.fold_of()
+    groups = [row.group for row in asked.rows]
     own, other, name = tuned.joined(), opponent.joined(), opponent.recipe.candidate.name
     if judging.metric == "accuracy":
-        right = correctness(rows, own), correctness(rows, other)
+        right = correctness(asked.rows, own), correctness(asked.rows, other)
         return crossfit_gain(*right, groups, fold_of, name, alpha_one_sided)
-    plain = goal_gain(judging, questions(judging, rows), own, other, name, alpha_one_sided)
+    plain = goal_gain(judging, asked, own, other, name, alpha_one_sided)
     return raised_gain(plain, count_folds(groups, fold_of))
 
 
@@ -157,7 +179,7 @@ def told_folds(
     judging: Judging,
     folds: Sequence[FoldModels],
     answered: Sequence[Answered],
-    opened: Sequence[Sequence[Row]],
+    opened: Opened,
 ) -> tuple[Fold, ...]:
     """For each fold its sizes, what every recipe chose, and its score in the goal's metric there."""
     return tuple(
@@ -172,23 +194,23 @@ def told_folds(
                 FoldScore(
                     one.recipe.candidate.name,
                     one.recipe.of_folds[place].name,
-                    _score(judging, rows, one.answers[place]),
+                    _score(judging, asked, one.answers[place]),
                 )
                 for one in answered
             ),
             opponents_seconds=fold.opponents.seconds,
             train_seconds=fold.train.seconds,
         )
-        for place, (fold, rows) in enumerate(zip(folds, opened, strict=True))
+        for place, (fold, asked) in enumerate(zip(folds, opened.of_folds, strict=True))
     )
 
 
-def _score(judging: Judging, rows: Sequence[Row], answers: Sequence[str]) -> Estimate | None:
+def _score(judging: Judging, asked: Questions, answers: Sequence[str]) -> Estimate | None:
     """None where this fold's rows do not have what the metric is about."""
-    from tunesmith.evaluation.judging import goal_estimate, questions
+    from tunesmith.evaluation.judging import goal_estimate
 
     try:
-        return goal_estimate(judging, questions(judging, rows), list(answers))
+        return goal_estimate(judging, asked, list(answers))
     except UserError as error:
         if error.exit_code != 3:
             raise

@@ -194,7 +194,7 @@ def _decide(
         )
         for finalist in finalists
     ]
-    leader = opponents.leader() if labelled else opponents.leader(judging.metric, judging.sign)
+    leader = opponents.leader(judging.metric, judging.sign)
     some = asked.take(chosen[leader.id])
     of_tuned = [given[tuned.id][index] for index in chosen[leader.id]]
     slices = score_slices(

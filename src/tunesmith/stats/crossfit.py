@@ -75,8 +75,7 @@ def inflation(folds: int) -> float:
     Two training sets share (K − 2)/(K − 1) of their rows, so the folds' results hang together and the spread
     of rows alone is too small. Nadeau and Bengio (2003) replace the variance S²/J of J resampled tests by
     S²·(1/J + test share/training share); with J = K, shares 1/K and (K − 1)/K this is S²/K·(1 + K/(K − 1)).
-    (Simulated, 80 groups, 5 folds, two equal recipes that learn: a plain 95 % interval holds the true gain of
-    0 in 86 to 97 % of projects, 1-nearest-neighbour being the worst; this one in 98 to 100 %.)
+    (Simulated with recipes that learn, in three metrics: docs/few-rows-simulated.md.)
     """
     return math.sqrt(1 + folds / (folds - 1))
 
@@ -109,8 +108,7 @@ def raised_gain(
 
     Its bounds move outwards by t·error·(inflation − 1), with Student's t of ``degrees_of_freedom`` (groups
     − 1 where left out), and end at ±``span``. ``design_effect`` is raised by inflation², so that rows needed
-    are those that cross-fitting needs. (Nadeau and Bengio's correction is for any mean loss; simulated here
-    with shares of right answers only.)
+    are those that cross-fitting needs.
     """
     factor = inflation(folds)
     raised = replace(gain, design_effect=gain.design_effect * factor**2, mcnemar_p=None)

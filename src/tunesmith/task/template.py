@@ -190,9 +190,9 @@ def _quoted(text: str) -> str:
     return quoted.rstrip("\n")
 
 
-def few_rows(seen: Seen, kind: Kind) -> str | None:
+def few_rows(seen: Seen) -> str | None:
     """The proposal to cross-fit, with its reason and its price; None where there are rows for a test."""
-    if kind != "classify" or seen.test_rows is not None or seen.rows >= FEW_GROUPS:
+    if seen.test_rows is not None or seen.rows >= FEW_GROUPS:
         return None
     return (
         f"{seen.rows:,} rows are few: a test takes from training what it needs itself. Consider split.test: "
@@ -229,7 +229,7 @@ def _notes(seen: Seen, columns: Columns, kind: Kind) -> dict[str, str]:
     lengths += f"has {seen.longest_words:,}."
     split = _split(seen, kind)
     sizes = {part: size if isinstance(size, int) else round(size * seen.rows) for part, size in split.items()}
-    few = few_rows(seen, kind)
+    few = few_rows(seen)
     left = f"Here: {seen.rows - sum(sizes.values()):,} rows are left for training, less those set aside"
     notes = {
         "instruction": "A first draft: say it in the words of your task.",
