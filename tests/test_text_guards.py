@@ -241,3 +241,20 @@ def test_the_trouble_that_was_planted_is_the_next_step() -> None:
     sound = diagnose_texts("rouge_l", 60, small, (), None, (), copied, (), 60)
     assert {step.answer for step in sound} == {"passed", "unmeasured"}  # no slice was tested
     assert {step.name: step.answer for step in sound}["stock phrases"] == "passed"
+
+
+@pytest.mark.parametrize(("copied_words", "answer"), [(3, "passed"), (12, "failed")])
+def test_only_long_runs_of_training_answers_are_a_trouble(copied_words: int, answer: str) -> None:
+    """Three words more than right answers share with training rows are a phrase, and no copy."""
+    taught = [" ".join(f"w{number}x{place}" for place in range(12)) for number in range(60)]
+    right = [" ".join(f"r{number}y{place}" for place in range(12)) for number in range(60)]
+    given = [
+        " ".join([*one.split()[:copied_words], *(f"n{place}" for place in range(12 - copied_words))])
+        for one in taught
+    ]
+    rows = [replace(row, target=text) for row, text in zip(ASKED.rows, right, strict=True)]
+    copied = copying(rows, [(text,) for text in right], given, taught)
+    assert copied is not None
+    assert copied.excess.low > 0
+    steps = diagnose_texts("rouge_l", 60, None, (), None, (), copied, (), 60)
+    assert {step.name: step.answer for step in steps}["answers copied from training rows"] == answer

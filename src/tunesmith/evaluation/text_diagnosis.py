@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunesmith.evaluation.diagnosis import WORTH_A_STEP, found_at, hard_slices, in_points, troubles_first
+from tunesmith.evaluation.memorisation import WORTH_A_LOOK
 from tunesmith.guard_records import Copying, GroundingScore, SliceScore, Step, StockPhrase
 from tunesmith.records import Answer, Estimate
 from tunesmith.run_records import WatchedCourse
@@ -97,18 +98,27 @@ def _unsupported(score: GroundingScore) -> Step:
 
 
 def _copied(copying: Copying | None) -> Step | None:
+    """Runs of fewer than eight words are common phrases, however surely they are longer than those of right
+    answers."""
     if copying is None:
         return None
     advice = (
         "Its answers repeat training answers word by word in longer runs than right answers do. Train for "
         "fewer epochs, and look for training answers that occur many times."
     )
-    own, usual = copying.tuned, copying.references
+    own, usual, whole, right = copying.tuned, copying.references, copying.whole, copying.whole_references
     evidence = (
         f"longest run in a training answer: {own.value:.1f} [{own.low:.1f}, {own.high:.1f}] words on "
         f"average, of right answers {usual.value:.1f} [{usual.low:.1f}, {usual.high:.1f}]"
     )
-    return Step("answers copied from training rows", advice, evidence, _above_zero(copying.excess), None)
+    if whole is not None:
+        among = f", of right answers {right.value:.1%}" if right is not None else ""
+        evidence += f"; {whole.value:.1%} of its longer answers are one such run{among}"
+    more_whole = whole is not None and whole.low > (right.high if right is not None else 0.0)
+    longer = copying.excess.low > 0 and own.high >= WORTH_A_LOOK
+    short = own.high < WORTH_A_LOOK or copying.excess.high <= 0
+    answer: Answer = "failed" if longer or more_whole else "passed" if short else "unmeasured"
+    return Step("answers copied from training rows", advice, evidence, answer, None)
 
 
 def _phrases(phrases: Sequence[StockPhrase] | None, groups: int) -> Step | None:
