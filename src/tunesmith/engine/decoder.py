@@ -6,8 +6,9 @@ products with the adapters inside, fused norms, and only what the adapters' grad
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,7 +21,7 @@ from tunesmith.engine.devices import fused
 from tunesmith.engine.full import trains_all_weights
 from tunesmith.engine.lora import LoraLinear
 from tunesmith.engine.packing import Packing
-from tunesmith.engine.products import Product
+from tunesmith.engine.products import FrozenProduct, Product
 from tunesmith.engine.recompute import recomputes
 from tunesmith.engine.segment_attention import SegmentsAttended
 from tunesmith.engine.whole import TrainedModule
@@ -28,6 +29,13 @@ from tunesmith.models.quantised import QuantisedLinear
 
 # Model types whose layers are RMSNorm, rotary attention, RMSNorm, SwiGLU and nothing else.
 FAMILIES = ("llama", "mistral", "qwen2")
+
+
+# Of Q, K and V; of the attention's output; of gate and up; of down.
+Products = (
+    tuple[Product, Product, Product, Product]
+    | tuple[FrozenProduct, FrozenProduct, FrozenProduct, FrozenProduct]
+)
 
 
 @dataclass(frozen=True)
@@ -105,10 +113,17 @@ def why_not_decoded(model: PreTrainedModel) -> str | None:
     return None
 
 
-def decode(model: PreTrainedModel, ids: Tensor, packed: Packed, wanted: Tensor) -> Tensor:
+def decode(
+    model: PreTrainedModel,
+    ids: Tensor,
+    packed: Packed,
+    wanted: Tensor,
+    frozen: Sequence[Products] | None = None,
+) -> Tensor:
     """Final hidden states [wanted, width] of packed token ``ids`` [tokens].
 
-    Differentiable in the adapters' weights unless keys are cached.
+    Differentiable in the adapters' weights unless keys are cached. ``frozen`` are the layers' products as
+    they are to be multiplied, for many calls in which no weight changes.
     """
     base: Any = model.base_model
     hidden = base.embed_tokens(ids)
@@ -119,13 +134,19 @@ def decode(model: PreTrainedModel, ids: Tensor, packed: Packed, wanted: Tensor) 
     apply: Any = _DecoderLayer.apply
     for index, module in enumerate(base.layers):
         layer = _layer(module)
-        for product in layer.products:
-            product.refresh()
+        if frozen is None:
+            for product in layer.products:
+                product.refresh()
         masters = [master for product in layer.products for master in product.masters]
         if torch.is_grad_enabled() and packed.cache is None:
             hidden = apply(hidden, layer, packed.packing, recomputes(module), *rotation, *masters)
         else:
-            hidden, _ = _forward(layer, index, hidden, packed, *rotation)
+            products = layer.products if frozen is None else frozen[index]
+            # Of the last layer only these are wanted; keys are formed of all.
+            some = wanted if index == len(base.layers) - 1 else None
+            hidden, _ = _forward(layer, index, hidden, packed, *rotation, products=products, wanted=some)
+            if some is not None:
+                return cast("Tensor", base.norm(hidden))
     final: Tensor = base.norm(hidden[wanted])
     return final
 
@@ -171,26 +192,31 @@ def _forward(
     cos: Tensor,
     sin: Tensor,
     keep: bool = False,
+    products: Products | None = None,
+    wanted: Tensor | None = None,
 ) -> tuple[Tensor, _Kept]:
-    qkv_input = _normed(hidden, layer.first_norm, layer.qkv)
-    qkv = layer.qkv.forward(qkv_input)
-    heads = qkv.view(len(qkv), -1, layer.head_dim)
+    """The layer's output, of the ``wanted`` tokens alone where these are given, and what backward needs."""
+    qkv, output, gate_up, down = products or layer.products
+    qkv_input = normed(hidden, layer.first_norm, qkv)
+    heads = qkv.forward(qkv_input).view(len(hidden), -1, layer.head_dim)
     queries, keys, _ = (outputs // layer.head_dim for outputs in layer.qkv.outputs)
     rotated = fused(_rotated, heads)(heads[:, : queries + keys], cos, sin)
     key, value = rotated[:, queries:], heads[:, queries + keys :]
     if packed.cache is not None:
         key, value = extend_cache(packed.cache, index, key, value)
     attended, blocks = attend(rotated[:, :queries], key, value, packed.packing, layer.scaling, keep=keep)
-    output_input = layer.output.room(attended)
-    output_input[:, : layer.output.inputs] = attended
-    middle = layer.output.forward(output_input).add_(hidden)
-    gate_up_input = _normed(middle, layer.second_norm, layer.gate_up)
-    gate_up = layer.gate_up.forward(gate_up_input)
-    down_input = _activated(gate_up, layer.down)
-    output = layer.down.forward(down_input)
-    down_low = down_input[:, layer.down.inputs :].contiguous()
-    kept = _Kept(hidden, qkv_input, output_input, middle, gate_up_input, gate_up, down_low, blocks)
-    return output.add_(middle), kept
+    if wanted is not None:
+        attended, hidden = attended[wanted], hidden[wanted]
+    output_input = output.room(attended)
+    output_input[:, : output.inputs] = attended
+    middle = output.forward(output_input).add_(hidden)
+    gate_up_input = normed(middle, layer.second_norm, gate_up)
+    both = gate_up.forward(gate_up_input)
+    down_input = activated(both, down)
+    result = down.forward(down_input).add_(middle)
+    down_low = down_input[:, down.inputs :].contiguous()
+    kept = _Kept(hidden, qkv_input, output_input, middle, gate_up_input, both, down_low, blocks)
+    return result, kept
 
 
 def _backward(
@@ -280,7 +306,7 @@ def _swiglu_backward(gradient: Tensor, gate_up: Tensor) -> Tensor:
     return torch.cat([of_gate, gradient * F.silu(gate)], dim=1)
 
 
-def _activated(gate_up: Tensor, product: Product) -> Tensor:
+def activated(gate_up: Tensor, product: Product | FrozenProduct) -> Tensor:
     """The activations, in ``product``'s room."""
     room = product.room(gate_up)
     wanted = room[:, : product.inputs]
@@ -292,7 +318,7 @@ def _activated(gate_up: Tensor, product: Product) -> Tensor:
     return room
 
 
-def _normed(hidden: Tensor, norm: Any, product: Product) -> Tensor:
+def normed(hidden: Tensor, norm: Any, product: Product | FrozenProduct) -> Tensor:
     """RMSNorm (Zhang and Sennrich 2019, arXiv 1910.07467) of ``hidden``, in ``product``'s room."""
     room = product.room(hidden)
     wanted = room[:, : product.inputs]

@@ -125,18 +125,14 @@ def generate(
             read = rows
             hidden = reader.step(torch.tensor([row.tokens[-1] for row in rows]))
         _answer(reader.logits(hidden), read, decoding, text_of, grammar)
-        # From the last to the first, so that the row that fills a gap is one that goes on.
-        for place in range(len(rows) - 1, -1, -1):
-            row = rows[place]
-            if row.ended is None:
-                continue
-            done[row.prompt] = _finished(row, text_of)
-            ended += 1
-            if place < len(rows) - 1:
-                reader.move(len(rows) - 1, place)
-                rows[place] = rows[-1]
-            rows.pop()
-        reader.truncate(len(rows))
+        staying = [place for place, row in enumerate(rows) if row.ended is None]
+        if len(staying) < len(rows):
+            for row in rows:
+                if row.ended is not None:
+                    done[row.prompt] = _finished(row, text_of)
+            ended += len(rows) - len(staying)
+            reader.keep(staying)
+            rows = [rows[place] for place in staying]
         if advance is not None:
             advance(ended, len(prompts))
     return [answer for answer in done if answer is not None]

@@ -86,13 +86,11 @@ class PoolReader:
         """[rows, vocabulary] of final hidden states [rows, width]."""
         return own_logits(self.model, hidden)
 
-    def move(self, source: int, target: int) -> None:
-        """The row in place ``source`` takes the place ``target``."""
-        self.places[target], self.lengths[target] = self.places[source], self.lengths[source]
-
-    def truncate(self, active: int) -> None:
-        """Only the first ``active`` rows are still read."""
-        self.active = active
+    def keep(self, places: Sequence[int]) -> None:
+        """Only the active rows at these ``places`` go on, in this order."""
+        self.active = len(places)
+        self.places[: self.active] = self.places[list(places)]
+        self.lengths[: self.active] = self.lengths[list(places)]
 
     def _drop_dead_keys(self) -> None:
         own = np.arange(self.places.shape[1]) < self.lengths[: self.active, None]
