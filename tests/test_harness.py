@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from tunesmith.models.rendering import encode
 from tunesmith.progress import silent
 from tunesmith.records import Verdict
 from tunesmith.report.terminal import verdict_lines
-from tunesmith.stages.harness import check_installed, score_tasks, task_sizes, tasks_sha256
+from tunesmith.stages.harness import check_installed, planned_seconds, score_tasks, task_sizes, tasks_sha256
 from tunesmith.stages.harness_model import (
     Lengths,
     log_likelihoods,
@@ -28,6 +29,7 @@ from tunesmith.stages.harness_model import (
     written_texts,
 )
 from tunesmith.task import Task, load_task
+from tunesmith.task.guard_settings import GuardsSettings
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +233,10 @@ def test_the_packages_tasks_are_scored_by_our_engine_item_by_item(
     again = score_tasks(loaded, task, asked, lengths, silent)
     assert again == [choosing, ending, writing]
     assert task_sizes(task) == {"choosing": 8, "ending": 8, "writing": 8}
+    started = time.perf_counter()
+    planned = planned_seconds(loaded, task)
+    assert 0 < planned <= 2 * (time.perf_counter() - started)  # all 8 items were timed, for two models
+    assert planned_seconds(loaded, task.model_copy(update={"guards": GuardsSettings()})) == 0
 
 
 def test_the_files_in_the_folder_of_data_name_what_is_measured(own_tasks: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install 'tunesmith[lm-eval]'"
 FEW_SHOT_SEED = 1234  # the harness's own
+TIMED_ITEMS = 16  # for the plan
 
 
 def check_installed(task: Task) -> None:
@@ -61,6 +63,23 @@ def task_sizes(task: Task) -> dict[str, int]:
         name: min(len(found.eval_docs), asked.limit or len(found.eval_docs))
         for name, found in _loaded_tasks(task, asked).items()
     }
+
+
+def planned_seconds(loaded: LoadedModel, task: Task) -> float:
+    """About how long the tasks take, asked of base and tuned model: timed on a few items of each."""
+    from tunesmith.progress import silent
+    from tunesmith.stages.harness_model import Lengths
+
+    asked = task.guards.lm_eval
+    seconds = 0.0
+    if asked is None:
+        return seconds
+    for name, items in task_sizes(task).items():
+        some = asked.model_copy(update={"tasks": [name], "limit": min(items, TIMED_ITEMS)})
+        started = time.perf_counter()
+        score_tasks(loaded, task, some, Lengths(), silent)
+        seconds += 2 * (time.perf_counter() - started) * items / min(items, TIMED_ITEMS)
+    return seconds
 
 
 def tasks_sha256(task: Task) -> str | None:

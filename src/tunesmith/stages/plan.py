@@ -61,6 +61,8 @@ PACKAGES = (
     "tunesmith.stages.plan_methods",
     "tunesmith.stages.plan_power",
     "tunesmith.stages.answering",
+    "tunesmith.stages.harness",
+    "tunesmith.stages.harness_model",
     "tunesmith.stages.label_prompts",
     "tunesmith.stages.text_speed",
 )
@@ -329,6 +331,7 @@ def _measure(
     from tunesmith.engine.added_tokens import grow
     from tunesmith.engine.forward import common_prefix
     from tunesmith.stages.general import scored_tokens, text_tokens
+    from tunesmith.stages.harness import planned_seconds
     from tunesmith.training.measure import measure_steps
 
     task = session.task
@@ -358,6 +361,7 @@ def _measure(
         else 0.0,
         classical=(classical_seconds(task.kind, train) if task.opponents.classical else 0.0)
         + embedding_seconds(session, train, validation),
-        general=2 * scored_tokens(loaded) / read if loaded.family == "decoder" else 0.0,
+        general=(2 * scored_tokens(loaded) / read if loaded.family == "decoder" else 0.0)
+        + planned_seconds(loaded, task),
         general_texts=text_tokens(loaded) / read if loaded.family == "decoder" else 0.0,
     )
