@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
 from engine_tiny import END, PAD, VOCABULARY, log_probability, random_rows, randomise_adapters, tiny_model
+from tunesmith.engine import decoding as decoding_rows
 from tunesmith.engine.generation import Decoding, generate, sample
 from tunesmith.engine.lora import attach_lora, lora_disabled
 from tunesmith.errors import UserError
@@ -46,12 +48,15 @@ def own_greedy(model: PreTrainedModel, prompt: list[int], new_tokens: int) -> li
     return answer[: answer.index(END)] if END in answer else answer
 
 
-@pytest.mark.parametrize("prefix", [0, 7])
+@pytest.mark.parametrize(("prefix", "copied"), [(0, 64), (7, 64), (7, 0)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_greedy_answers_equal_transformers_generate_token_for_token(family: str, prefix: int) -> None:
+def test_greedy_answers_equal_transformers_generate_token_for_token(
+    family: str, prefix: int, copied: int
+) -> None:
     model = tiny_model(family)
     prompts = random_rows([3, 9, 6, 12, 5, 20, 4], prefix=prefix)
-    answers = generate(model, prompts, Decoding(12, END), rows_at_once=3)
+    with patch.multiple(decoding_rows, BLOCK_ROWS=2, COPIED_PREFIX_TOKENS=copied):
+        answers = generate(model, prompts, Decoding(12, END), rows_at_once=3)
     assert [list(answer.tokens) for answer in answers] == [own_greedy(model, row, 12) for row in prompts]
 
 
@@ -60,17 +65,20 @@ def test_greedy_answers_equal_transformers_generate_token_for_token(family: str,
     lengths=st.lists(st.integers(1, 30), min_size=1, max_size=9),
     prefix=st.integers(0, 12),
     rows=st.integers(1, 5),
+    block=st.integers(1, 3),
+    copied=st.sampled_from([0, 64]),
     family=st.sampled_from(["llama", "qwen3"]),
     seed=st.integers(0, 5),
 )
-def test_answers_do_not_depend_on_how_many_rows_are_read_at_once(
-    lengths: list[int], prefix: int, rows: int, family: str, seed: int
+def test_answers_do_not_depend_on_how_many_rows_are_read_at_once_or_how_they_lie(
+    lengths: list[int], prefix: int, rows: int, block: int, copied: int, family: str, seed: int
 ) -> None:
     model = tiny_model(family)
     prompts = random_rows(lengths, prefix=prefix, seed=seed)
     decoding = Decoding(9, END, temperature=1.2, top_k=20, top_p=0.9, seed=seed)
     together = generate(model, prompts, decoding)
-    few = generate(model, prompts, decoding, rows_at_once=rows)
+    with patch.multiple(decoding_rows, BLOCK_ROWS=block, COPIED_PREFIX_TOKENS=copied):
+        few = generate(model, prompts, decoding, rows_at_once=rows)
     assert [answer.tokens for answer in few] == [answer.tokens for answer in together]
 
 
