@@ -31,7 +31,7 @@ class _FusedCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        of_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        of_weight: Tensor | None = None
         of_bias = None
         if bias is not None and ctx.needs_input_grad[2]:
             of_bias = torch.zeros_like(bias, dtype=torch.float32)
@@ -46,7 +46,7 @@ class _FusedCrossEntropy(torch.autograd.Function):
                 losses = (1 - smoothing) * losses - smoothing * log_probabilities.mean(dim=1, keepdim=True)
             counts = None if position_weights is None else position_weights[rows, None]
             total += (losses if counts is None else losses * counts).sum()
-            if gradient is None and of_weight is None and of_bias is None:
+            if not any(ctx.needs_input_grad[:3]):
                 continue
             # p − the target distribution: 1 − smoothing on the target, smoothing/V everywhere.
             of_logits = log_probabilities.exp_()
@@ -61,8 +61,14 @@ class _FusedCrossEntropy(torch.autograd.Function):
             of_logits = of_logits.to(weight.dtype)
             if gradient is not None:
                 gradient[rows] = of_logits @ weight
-            if of_weight is not None:
-                of_weight += of_logits.T @ hidden[rows]
+            if ctx.needs_input_grad[1]:
+                of_chunk = of_logits.T @ hidden[rows]
+                if of_weight is not None:
+                    of_weight += of_chunk
+                elif len(hidden) <= POSITIONS_PER_CHUNK:  # nothing will be added to it
+                    of_weight = of_chunk
+                else:
+                    of_weight = of_chunk.float()
         ctx.save_for_backward(gradient, of_weight, of_bias)
         ctx.dtype = weight.dtype
         return total
@@ -73,7 +79,7 @@ class _FusedCrossEntropy(torch.autograd.Function):
         scale = output_gradients[0]
         return (
             None if gradient is None else gradient * scale.to(gradient.dtype),
-            None if of_weight is None else (of_weight * scale).to(ctx.dtype),
+            None if of_weight is None else of_weight.mul_(scale).to(ctx.dtype),
             None if of_bias is None else (of_bias * scale).to(ctx.dtype),
             None,
             None,
