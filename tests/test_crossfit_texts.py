@@ -83,6 +83,8 @@ def test_every_input_is_answered_once_and_judged_by_all_its_right_answers(
     assert sum(len(one.answers) for one in sealed) == 2 * INPUTS
     (gain,) = run.verdict.verdict.gains
     assert (gain.rows, gain.groups) == (INPUTS, INPUTS)
+    assert gain.low is not None
+    assert gain.low >= -1  # chrF lies between 0 and 1
     judged = [fold.manifest.splits["test"].rows for fold in load_folds(run.dataset)]
     assert sum(judged) == 160
     # References that lay in another fold would leave each of these inputs one only.

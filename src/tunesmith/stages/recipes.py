@@ -162,7 +162,7 @@ def joined_gain(
     alpha_one_sided: float,
 ) -> PairedGain:
     """The gain of the tuned recipe in the goal's metric, with the corrected variance of cross-fitting."""
-    from tunesmith.evaluation.judging import goal_gain
+    from tunesmith.evaluation.judging import goal_gain, measured_goal
     from tunesmith.evaluation.scorecards import correctness
 
     asked, fold_of = opened.joined(), opened.fold_of()
@@ -172,7 +172,10 @@ def joined_gain(
         right = correctness(asked.rows, own), correctness(asked.rows, other)
         return crossfit_gain(*right, groups, fold_of, name, alpha_one_sided)
     plain = goal_gain(judging, asked, own, other, name, alpha_one_sided)
-    return raised_gain(plain, count_folds(groups, fold_of))
+    measured = measured_goal(judging, asked, own)
+    ends = measured.low, measured.high
+    span = None if ends[0] is None or ends[1] is None else ends[1] - ends[0]
+    return raised_gain(plain, count_folds(groups, fold_of), span=span)
 
 
 def told_folds(
