@@ -235,7 +235,7 @@ def test_the_packages_tasks_are_scored_by_our_engine_item_by_item(
     assert task_sizes(task) == {"choosing": 8, "ending": 8, "writing": 8}
     started = time.perf_counter()
     planned = planned_seconds(loaded, task)
-    assert 0 < planned <= 2 * (time.perf_counter() - started)  # all 8 items were timed, for two models
+    assert 0 < planned < 2 * (time.perf_counter() - started)  # all 8 items were timed, for two models
     assert planned_seconds(loaded, task.model_copy(update={"guards": GuardsSettings()})) == 0
 
 

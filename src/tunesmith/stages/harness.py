@@ -66,19 +66,24 @@ def task_sizes(task: Task) -> dict[str, int]:
 
 
 def planned_seconds(loaded: LoadedModel, task: Task) -> float:
-    """About how long the tasks take, asked of base and tuned model: timed on a few items of each."""
+    """About how long the tasks take, asked of base and tuned model: timed on one item and on a few."""
     from tunesmith.progress import silent
     from tunesmith.stages.harness_model import Lengths
 
     asked = task.guards.lm_eval
-    seconds = 0.0
     if asked is None:
-        return seconds
-    for name, items in task_sizes(task).items():
-        some = asked.model_copy(update={"tasks": [name], "limit": min(items, TIMED_ITEMS)})
-        started = time.perf_counter()
-        score_tasks(loaded, task, some, Lengths(), silent)
-        seconds += 2 * (time.perf_counter() - started) * items / min(items, TIMED_ITEMS)
+        return 0.0
+    seconds = 0.0
+    for name, found in _loaded_tasks(task, asked).items():
+        items = min(len(found.eval_docs), asked.limit or len(found.eval_docs))
+        some = min(items, TIMED_ITEMS)
+        spent = []
+        for limit in (some, 1, some):  # the first warms up
+            started = time.perf_counter()
+            _score(loaded, {name: found}, limit, Lengths(), silent)
+            spent.append(time.perf_counter() - started)
+        of_each = max(0.0, spent[2] - spent[1]) / max(1, some - 1)
+        seconds += 2 * (spent[1] + of_each * (items - 1))
     return seconds
 
 
@@ -123,19 +128,22 @@ def score_tasks(
     loaded: LoadedModel, task: Task, asked: LmEvalSettings, lengths: Lengths, report: Report
 ) -> list[TaskScores]:
     """One model's score on every item of every task, in the order of the settings."""
+    return _score(loaded, _loaded_tasks(task, asked), asked.limit, lengths, report)
+
+
+def _score(
+    loaded: LoadedModel, tasks: dict[str, Any], limit: int | None, lengths: Lengths, report: Report
+) -> list[TaskScores]:
     from lm_eval.evaluator import evaluate
 
     from tunesmith.evaluation.harness import TaskScores
 
-    tasks = _loaded_tasks(task, asked)
     for found in tasks.values():
         if found.get_config("num_fewshot") is None:
             found.set_config(key="num_fewshot", value=0)
         found.set_fewshot_seed(seed=FEW_SHOT_SEED)
     model = _model(loaded, {name for name, found in tasks.items() if _asks_greedy(found)}, lengths, report)
-    results = evaluate(
-        model, {"tasks": tasks, "groups": {}, "group_map": {}}, limit=asked.limit, bootstrap_iters=0
-    )
+    results = evaluate(model, {"tasks": tasks, "groups": {}, "group_map": {}}, limit=limit, bootstrap_iters=0)
     scored = []
     for name, found in tasks.items():
         metric = _metric(found, name)
