@@ -73,15 +73,17 @@ def in_batches(rows: Sequence[Sequence[int]], extra: Sequence[int], tokens_per_b
     """Row indices in batches of like length, rows of one opening together where they fit.
 
     A row costs its tokens and ``extra``; padded to the longest, a batch costs at most ``tokens_per_batch``,
-    or is a single row.
+    or is a single row, or rows of one long opening that cost at most half of it without the opening: a
+    document that nearly fills a batch is not read again for every row.
     """
     pieces: list[tuple[list[int], int, int]] = []
     for members, shared in shared_openings(rows):
         piece: list[int] = []
         widest = 0
+        budget = max(tokens_per_batch, shared + tokens_per_batch // 2)
         for index in members:
             cost = max(widest, len(rows[index]) - shared + extra[index])
-            if piece and shared + cost * (len(piece) + 1) > tokens_per_batch:
+            if piece and shared + cost * (len(piece) + 1) > budget:
                 pieces.append((piece, shared, widest))
                 piece, cost = [], len(rows[index]) - shared + extra[index]
             piece.append(index)
