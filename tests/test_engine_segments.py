@@ -47,7 +47,7 @@ def test_batches_hold_every_row_once_and_keep_to_the_budget(rows: list[list[int]
     for batch in batches:
         chosen = [rows[index] for index in batch]
         tokens = sum(map(len, cut_at_shared_openings(chosen).own))
-        [(members, shared), *others] = shared_openings(chosen)
+        [(_, shared), *others] = shared_openings(chosen)
         one_document = not others and tokens - shared <= budget // 2
         assert tokens <= budget or len(batch) == 1 or one_document
 

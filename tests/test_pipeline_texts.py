@@ -305,3 +305,11 @@ def test_a_schema_or_a_metric_that_cannot_be_used_is_told_before_any_work(home: 
         session = _session(home, "extract", "Name it.", extra=extra, metric=metric)
         with pytest.raises(UserError, match=told):
             run_stages(session, "data")
+
+
+def test_a_limit_too_short_for_the_schema_is_told_by_the_plan(home: Path) -> None:
+    session = _session(home, "extract", "Name it.", extra="json_schema: schema.json\n", zero_shot=False)
+    session.task = session.task.model_copy(update={"max_new_tokens": 3})
+    with pytest.raises(UserError, match="shortest answer the schema allows takes") as told:
+        run_stages(session, "plan")
+    assert "max_new_tokens" in str(told.value.fix)

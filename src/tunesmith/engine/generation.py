@@ -154,6 +154,16 @@ def sample(
     return [list(answer.tokens) for answer in generate(model, prompts, decoding)]
 
 
+def check_answer_fits(grammar: TokenFilter | None, max_new_tokens: int) -> None:
+    """UserError where no text of ``grammar`` is as short as ``max_new_tokens``."""
+    if grammar is not None and grammar.fewest_tokens > max_new_tokens:
+        raise UserError(
+            f"generation: the shortest answer the schema allows takes {grammar.fewest_tokens:,} tokens, but "
+            f"max_new_tokens is {max_new_tokens:,}",
+            fix=f"set max_new_tokens to {grammar.fewest_tokens:,} or more",
+        )
+
+
 def _check(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
@@ -178,12 +188,7 @@ def _check(
             f"tokens, but the model's context is {context:,}",
             fix="shorten the prompts, or set a smaller max_new_tokens",
         )
-    if grammar is not None and grammar.fewest_tokens > decoding.max_new_tokens:
-        raise UserError(
-            f"generation: the shortest answer the schema allows takes {grammar.fewest_tokens:,} tokens, but "
-            f"max_new_tokens is {decoding.max_new_tokens:,}",
-            fix=f"set max_new_tokens to {grammar.fewest_tokens:,} or more",
-        )
+    check_answer_fits(grammar, decoding.max_new_tokens)
     family = family_of(model.config)
     if family == "encoder":
         raise UserError(

@@ -30,14 +30,17 @@ def seconds_by_row(
 ) -> tuple[tuple[float, ...], float]:
     """Seconds for one row of each prompt, and of the tuned model, whose answers are as long as the targets.
 
-    An untuned base is taken to write up to the limit. ``rows`` are of validation.
+    An untuned base is taken to write up to the limit. ``rows`` are of validation. Raises UserError where the
+    limit is too short for any answer of the schema.
     """
     from tunesmith.candidates.forms import PromptForm, found_by_words, own_forms
     from tunesmith.candidates.texts import answer_by_tuned, prompt_lengths
+    from tunesmith.engine.generation import check_answer_fits
     from tunesmith.models.rendering import render_answer
 
     some = rows[:: max(1, len(rows) // PROBED_ANSWERS)][:PROBED_ANSWERS]
     writing = writing_of(session, loaded, judging, train)
+    check_answer_fits(writing.grammar, writing.max_new_tokens)
     started = time.perf_counter()
     # Held to no schema, which could not end so early.
     limit = min(PROBED_TOKENS, writing.max_new_tokens)
