@@ -25,6 +25,11 @@ def test_durations_never_show_sixty_of_a_unit(seconds: float) -> None:
     assert not re.search(r"\b60 (s|min)\b", numbers.duration(seconds))
 
 
+def test_an_estimate_under_the_smallest_unit_is_not_about_it() -> None:
+    assert numbers.about_duration(0.01) == "under 0.1 s"
+    assert numbers.about_duration(61.0) == "about 1 min 01 s"
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [(0, "0"), (9.58e-4, "0.000958"), (-6.684, "−6.68"), (1371.4, "1,371"), (0.0996, "0.0996")],

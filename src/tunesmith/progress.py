@@ -51,8 +51,9 @@ def progress_bar(console: Console, stage: str, what: str) -> Iterator[Report]:
             return
         last = now
         left = (now - started) / done * (total - done)
+        told = f"{left:.0f} s" if left < 120 else f"{left / 60:,.0f} min"
         console.print(
-            f"{stage:<10} {what}: {done:,} of {total:,}, {note + ', ' if note else ''}about {left:.0f} s left"
+            f"{stage:<10} {what}: {done:,} of {total:,}, {note + ', ' if note else ''}about {told} left"
         )
 
     yield say

@@ -221,6 +221,12 @@ def duration(seconds: float) -> str:
     return f"{number(whole // 3600)} h {whole % 3600 // 60:02d} min"
 
 
+def about_duration(seconds: float) -> str:
+    """An estimated time span."""
+    told = duration(seconds)
+    return told if told.startswith("under") else f"about {told}"
+
+
 def milliseconds(seconds: float) -> str:
     """A short time, for one row."""
     return "under 0.1 ms" if seconds < 0.00005 else f"{number(1000 * seconds, 1)} ms"

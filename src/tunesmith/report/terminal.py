@@ -121,7 +121,7 @@ def plan_lines(plan: Plan) -> RenderableType:
     if plan.guards:
         lines.append(_guards_line(plan.guards))
     lines += [
-        f"about {numbers.duration(plan.estimated_opponents_seconds)} for the opponents, "
+        f"{numbers.about_duration(plan.estimated_opponents_seconds)} for the opponents, "
         f"{numbers.duration(plan.estimated_train_seconds)} for training, "
         f"{numbers.duration(plan.estimated_verdict_seconds)} for the verdict",
         f"about {numbers.memory(plan.estimated_peak_memory_mb)} of "
@@ -147,8 +147,9 @@ def plan_lines(plan: Plan) -> RenderableType:
 
 def _planned_method(method: PlannedMethod) -> str:
     return (
-        f"{method.method} (learning rate {method.learning_rate:g}), about "
-        f"{numbers.duration(method.estimated_seconds)}, {numbers.memory(method.estimated_peak_memory_mb)}"
+        f"{method.method} (learning rate {method.learning_rate:g}), "
+        f"{numbers.about_duration(method.estimated_seconds)}, "
+        f"{numbers.memory(method.estimated_peak_memory_mb)}"
     )
 
 
@@ -162,7 +163,7 @@ def _proposal(plan: Plan, proposed: CrossfitPlan) -> str:
         f"few rows: {numbers.number(proposed.groups)} groups. With split.test: crossfit every row would be "
         f"judged, by models that did not learn from its group: 80 % chance of TRAIN from "
         f"{smallest} on, and the model to be used learns from all rows. "
-        f"It takes about {numbers.duration(proposed.train_seconds)} of training in {proposed.folds} folds, "
+        f"It takes {numbers.about_duration(proposed.train_seconds)} of training in {proposed.folds} folds, "
         f"in place of {numbers.duration(plan.estimated_train_seconds)}"
     )
 
