@@ -145,7 +145,8 @@ def _sentence(
             f"perhaps after {_rounded(low)} requests, perhaps never"
         )
     most = f"{_rounded(high)} at the latest" if high is not None else "perhaps never"
-    told = f"against {opponent}, fine-tuning pays by cost alone after {_rounded(requests)} requests ({least}, {most})"
+    after = f"{_rounded(requests)} requests ({least}, {most})"
+    told = f"against {opponent}, fine-tuning pays by cost alone after {after}"
     if prices is None or prices.requests_per_day is None:
         return told
     return f"{told}: {_days(requests / prices.requests_per_day)} at {_rounded(prices.requests_per_day)} a day"
