@@ -144,6 +144,27 @@ def test_planted_label_errors_lead_the_list_and_their_number_is_estimated() -> N
     assert len(likely.fixed) == len(likely.rows)
 
 
+def test_labels_of_the_test_say_nothing_about_other_rows() -> None:
+    noisy, _ = flipped(questions(600), 0.06, seed=3)
+    tested = frozenset(range(0, 600, 3))
+    changed = [
+        replace(row, target=noisy[(place + 3) % 600].target) if place in tested else row
+        for place, row in enumerate(noisy)
+    ]
+    told = []
+    for rows in (noisy, changed):
+        errors = find_label_errors(replace(audit_data(rows), tested=tested))
+        assert not isinstance(errors, str)
+        of_others = [place for place, row in enumerate(errors.rows) if row not in tested]
+        result = check_labels(replace(audit_data(rows), tested=tested))
+        likely = [row for row in found(result, "likely label errors").rows if row not in tested]
+        own = [(errors.rows[place], errors.preferred[place]) for place in of_others]
+        told.append((own, errors.wrong, errors.right, likely, result.answer))
+        assert errors.tested == len(tested)
+        assert set(errors.rows) & tested
+    assert told[0] == told[1]
+
+
 def test_right_labels_pass_and_the_summary_says_so() -> None:
     result = check_labels(audit_data(questions(900)))
     assert result.answer == "passed"

@@ -121,6 +121,18 @@ def test_rows_whose_label_no_longer_fits_are_filtered_out() -> None:
     assert len(keep_made(swaps, rows).rows) == len(made)
 
 
+def test_rows_held_out_judge_no_label_but_keep_their_copies_out() -> None:
+    rows = questions(240)
+    made, _ = planted(rows[:120])
+    wrong = next(iter(TOPICS))
+    held_out = [replace(row, target=wrong) for row in rows[120:]]
+    copy = replace(made[0], messages=held_out[0].messages)
+    kept = keep_made([*made, copy], rows[:120], held_out)
+    alone = keep_made(made, rows[:120])
+    assert kept.rows == alone.rows
+    assert kept.left_out == {**alone.left_out, "a copy": 1}
+
+
 def test_copies_are_filtered_out_and_free_text_is_not_judged() -> None:
     rows = questions(120)
     copy = MadeRow("paraphrase", "x", (Message("user", rows[5].text.upper() + "!"),), rows[5].target, "id5")

@@ -132,6 +132,7 @@ def _keys(session: Session, benchmarks: Sequence[Path]) -> _Keys:
         "files": source_identity(session),
     }
     own: dict[str, object] = {
+        "labels": task.split.model_dump(mode="json"),  # which rows are the test and teach nothing
         "unusable rows": task.data.unusable,
         "private data": asked.phone_regions,
         "secrets": asked.phone_regions,
@@ -245,4 +246,17 @@ def audit_data(session: Session, read: GroupedRows, benchmarks: Sequence[Path] =
         length_limit=partial(length_limit, session),
         unusable=read.source.unusable,
         leaves_out=session.task.data.unusable == "set_aside",
+        tested=_tested(read, rows),
     )
+
+
+def _tested(read: GroupedRows, rows: Sequence[Row]) -> frozenset[int]:
+    """Which of ``rows`` will be the test; none as long as the data cannot be split."""
+    from tunesmith.data.splits import split_rows
+
+    try:
+        split = split_rows(read.rows, read.spec, read.test_rows)
+    except UserError:
+        return frozenset()
+    ids = {row.id for row in split.test}
+    return frozenset(place for place, row in enumerate(rows) if row.id in ids)

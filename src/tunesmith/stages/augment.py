@@ -51,7 +51,7 @@ def augment(
     ``rules`` is a YAML file of paraphrases and templates, ``swaps`` are dimensions of the lexicon
     (gender, …), ``by_model`` is how many training rows the base itself rewrites. Validation and test rows
     are never made
-    from; they only keep copies of themselves out.
+    from, and their labels judge nothing; they only keep copies of themselves out.
 
     Raises UserError for files that cannot be used, and where nothing was asked for.
     """
@@ -72,8 +72,7 @@ def augment(
     refused: Counter[str] = Counter()
     if by_model:
         made += _rewritten(session, split.train, by_model, refused)
-    # What is compared with is everything, so that nothing made is a copy of a validation or test row either.
-    kept = keep_made(made, [*split.train, *split.validation, *split.test])
+    kept = keep_made(made, split.train, [*split.validation, *split.test])
     write_made(out, kept.rows)
     return Augmented(
         file=str(out),

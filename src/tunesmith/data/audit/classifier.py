@@ -79,16 +79,17 @@ def cross_validate(
     targets: Sequence[str],
     groups: Sequence[str],
     left_out: npt.NDArray[np.bool_] | None = None,
+    fold: npt.NDArray[np.intp] | None = None,
 ) -> CrossValidated:
     """Held-out probabilities of a multinomial logistic regression, five folds of whole groups.
 
     Rows that are ``left_out``, shape (rows,), are predicted but never trained on. A label that a fold's
-    training rows lack gets probability 0 there.
+    training rows lack gets probability 0 there. ``fold`` (rows,) : :func:`group_folds` unless given.
     """
     labels = tuple(sorted(set(targets)))
     number = {label: index for index, label in enumerate(labels)}
     codes = np.array([number[target] for target in targets], dtype=np.intp)
-    fold = group_folds(groups, targets, FOLDS)
+    fold = group_folds(groups, targets, FOLDS) if fold is None else fold
     probabilities = np.zeros((len(codes), len(labels)))
     for held_out in range(FOLDS):
         train, test = fold != held_out, fold == held_out

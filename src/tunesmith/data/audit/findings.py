@@ -39,7 +39,9 @@ def _no_base() -> str:
 class AuditData:
     """Rows to be checked. ``splits`` and every column of ``fields`` have one entry a row, in order.
 
-    ``splits`` is None for a row that was not given to a split; ``fields`` are the source's other columns
+    ``splits`` is None for a row that was not given to a split. ``tested`` are the indices of the rows that
+    will be tested on, given or drawn: no check learns from their targets what to say of other rows.
+    ``fields`` are the source's other columns
     (dates, customers, annotators), as text. ``benchmarks`` are rows by the name of their file, of which the
     data should hold none. ``description`` says what the task is about, ``similarity`` and
     ``shingle_words`` what a near-duplicate is. ``kept_together``: the groups of the rows are more than
@@ -62,6 +64,7 @@ class AuditData:
     length_limit: Callable[[], LengthLimit | str] = _no_base
     unusable: tuple[BadRecord, ...] = ()
     leaves_out: bool = False
+    tested: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tunesmith.data.audit.classifier import CrossValidated, cross_validate, text_features
+from tunesmith.data.audit.classifier import FOLDS, CrossValidated, cross_validate, group_folds, text_features
 from tunesmith.data.audit.findings import AuditData, CheckResult, Finding
 from tunesmith.data.audit.sampling import sample_rows, sample_told
 from tunesmith.records import Answer, Estimate
@@ -33,7 +33,7 @@ class LabelErrors:
     ``preferred`` is the label that the held-out predictions prefer for each. ``expected_errors[k]`` is how
     many of the first k + 1 are expected to be wrong, if the wrong labels of the data were drawn at random.
     ``wrong`` is the share of all labels looked at that can be such; ``there`` whether it is more than a
-    bound (see :func:`largest_share`).
+    bound (see :func:`largest_share`). ``tested`` rows are among those listed, not among those looked at.
     """
 
     rows: tuple[int, ...]
@@ -43,6 +43,7 @@ class LabelErrors:
     there: bool
     right: Estimate
     looked_at: int
+    tested: int
     left_out: int
     sampled_rows: int | None
 
@@ -55,50 +56,66 @@ def find_label_errors(data: AuditData, most_rows: int = MOST_ROWS) -> LabelError
     at random would score like the probabilities of the labels that rows do *not* carry. That distribution,
     known from the data, tells how many of the lowest scores random wrong labels can account for. Wrong labels
     that are plausible (two classes that people confuse) cannot be told from hard rows and are not counted.
+
+    Rows that will be tested on are ranked too, but teach nothing: what is said of the others, and how many
+    wrong labels there are, is the same whatever their labels.
     """
     sampled = sample_rows(data.rows, most_rows)
     groups_of_label: defaultdict[str, set[str]] = defaultdict(set)
     for index in sampled:
         row = data.rows[index]
-        groups_of_label[row.target].add(row.group or str(index))
+        if index not in data.tested:
+            groups_of_label[row.target].add(row.group or str(index))
     common = {label for label, groups in groups_of_label.items() if len(groups) >= MINIMUM_GROUPS}
     kept = [index for index in sampled if data.rows[index].target in common]
-    if len(kept) < LABELLED_SHARE * len(sampled):
+    tested = np.array([index in data.tested for index in kept], dtype=bool)
+    looked_at = len(kept) - int(tested.sum())
+    others = sum(index not in data.tested for index in sampled)
+    if looked_at < LABELLED_SHARE * others:
         return (
-            f"the targets are no labels: only {len(kept):,} of {len(sampled):,} rows have one that occurs in "
+            f"the targets are no labels: only {looked_at:,} of {others:,} rows have one that occurs in "
             f"{MINIMUM_GROUPS} groups or more"
         )
-    if len(common) < 2 or len(kept) < MINIMUM_ROWS:
+    if len(common) < 2 or looked_at < MINIMUM_ROWS:
         return (
             f"needs {MINIMUM_ROWS} rows and 2 labels that occur in {MINIMUM_GROUPS} groups or more; found "
-            f"{len(kept):,} rows and {len(common)} such labels"
+            f"{looked_at:,} rows and {len(common)} such labels"
         )
     vectors = text_features([data.rows[index] for index in kept])
     if vectors is None:
         return f"the inputs of {len(kept):,} rows hold no words and no characters in common"
     groups = [data.rows[index].group or str(index) for index in kept]
     targets = [data.rows[index].target for index in kept]
-    held_out = cross_validate(vectors, targets, groups)
+    fold = np.zeros(len(kept), dtype=np.intp)
+    for chosen in (~tested, tested):
+        places = np.flatnonzero(chosen)
+        fold[places] = group_folds([groups[at] for at in places], [targets[at] for at in places], FOLDS)
+    held_out = cross_validate(vectors, targets, groups, tested, fold)
     # Once more without the worst suspects, which taught the first models some of their wrong labels.
     suspicious = held_out.of_target < min(0.05, 0.5 / len(common))
-    held_out = cross_validate(vectors, targets, groups, left_out=suspicious)
-    order = _suspects(held_out)
+    held_out = cross_validate(vectors, targets, groups, tested | suspicious, fold)
     own = held_out.of_target
-    others = _others(held_out)
-    wrong, there = largest_share(own, others)
+    order = np.concatenate([_suspects(held_out, np.flatnonzero(chosen)) for chosen in (~tested, tested)])
+    order = order[np.argsort(own[order], kind="stable")]
+    scores, other_scores = np.sort(own[~tested]), np.sort(_others(held_out, ~tested))
+    wrong, there = largest_share(scores, other_scores)
     # Of all rows that score as low as each suspect, flagged or not, the share that wrong labels account for.
     errors = (
-        wrong.value * len(kept) * np.searchsorted(np.sort(others), own[order], side="right") / len(others)
+        wrong.value * looked_at * np.searchsorted(other_scores, own[order], side="right") / len(other_scores)
     )
-    precision = np.minimum(1.0, errors / np.searchsorted(np.sort(own), own[order], side="right"))
+    as_low = np.maximum(1, np.searchsorted(scores, own[order], side="right"))
+    precision = np.minimum(1.0, errors / as_low)
     return LabelErrors(
         rows=tuple(kept[index] for index in order),
         preferred=tuple(held_out.labels[label] for label in held_out.probabilities[order].argmax(axis=1)),
         expected_errors=tuple((precision * np.arange(1, len(order) + 1)).tolist()),
         wrong=wrong,
         there=there,
-        right=proportion_interval(held_out.right, groups),
-        looked_at=len(kept),
+        right=proportion_interval(
+            held_out.right[~tested], [groups[place] for place in np.flatnonzero(~tested)]
+        ),
+        looked_at=looked_at,
+        tested=len(kept) - looked_at,
         left_out=len(sampled) - len(kept),
         sampled_rows=len(sampled) if len(sampled) < len(data.rows) else None,
     )
@@ -129,18 +146,24 @@ def check_labels(data: AuditData, most_rows: int = MOST_ROWS) -> CheckResult:
     return CheckResult(CHECK, answer, told, tuple(findings), found.sampled_rows)
 
 
-def _suspects(held_out: CrossValidated) -> npt.NDArray[np.intp]:
+def _suspects(held_out: CrossValidated, places: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Those of the rows at ``places`` that speak against their label, judged by each other."""
     from cleanlab.filter import find_label_issues
 
+    if not len(places):
+        return places
     ranked: npt.NDArray[np.intp] = find_label_issues(
-        held_out.targets, held_out.probabilities, return_indices_ranked_by="self_confidence", n_jobs=1
+        held_out.targets[places],
+        held_out.probabilities[places],
+        return_indices_ranked_by="self_confidence",
+        n_jobs=1,
     )
-    return ranked
+    return places[ranked]
 
 
-def _others(held_out: CrossValidated) -> npt.NDArray[np.float64]:
+def _others(held_out: CrossValidated, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """The probabilities of all labels that rows do not carry: what a label drawn at random would get."""
-    others = np.ones(held_out.probabilities.shape, bool)
+    others = np.repeat(chosen[:, np.newaxis], len(held_out.labels), axis=1)
     others[np.arange(len(held_out.targets)), held_out.targets] = False
     scores: npt.NDArray[np.float64] = held_out.probabilities[others]
     return scores
@@ -195,4 +218,5 @@ def _summary(found: LabelErrors, answer: Answer) -> str:
             f"up to {wrong.high:.1%} could be wrong: it cannot tell errors from hard rows well enough to say"
         )
     left_out = f"; {found.left_out:,} rows of rare labels not looked at" if found.left_out else ""
-    return f"{classifier}; {told}{left_out}"
+    tested = f"; it judged {found.tested:,} test rows and learned from none" if found.tested else ""
+    return f"{classifier}; {told}{left_out}{tested}"

@@ -31,15 +31,16 @@ class Kept:
     judged: bool
 
 
-def keep_made(made: Sequence[MadeRow], rows: Sequence[Row]) -> Kept:
-    """``made`` without copies of ``rows`` (all rows of the data) or of each other after normalisation, and,
-    where targets are labels, without those that a classifier gives another label.
+def keep_made(made: Sequence[MadeRow], rows: Sequence[Row], held_out: Sequence[Row] = ()) -> Kept:
+    """``made`` without copies of other rows or of each other after normalisation, and, where targets are
+    labels, without those that a classifier gives another label.
 
-    The classifier (logistic regression on words and characters) never saw the group of the row that a made
-    row comes from. What is like a validation or test row is left out when the data are frozen.
+    The classifier (logistic regression on words and characters) learns from ``rows``, those of training, but
+    never from the group of the row that a made row comes from. Of ``held_out`` (validation and test) only the
+    texts are compared. What is merely like one of them is left out when the data are frozen.
     """
     left_out: Counter[str] = Counter()
-    seen = {words(compared_text(row)) for row in rows}
+    seen = {words(compared_text(row)) for row in (*rows, *held_out)}
     fresh = []
     for one in made:
         text = words(_text(one))
