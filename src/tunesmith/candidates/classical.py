@@ -26,7 +26,7 @@ from tunesmith.candidates.answers import Answers, Value, accuracy
 from tunesmith.candidates.calibration import fit_temperature
 from tunesmith.candidates.scope import InScope, Scoping, best_in_scope, scoped, threshold_of, with_none
 from tunesmith.candidates.transformations import UNCHANGED, Transformations, transformed
-from tunesmith.data.made import row_weight
+from tunesmith.data.made import learned_sha256, row_weight
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash
 from tunesmith.progress import Report, silent
@@ -282,9 +282,7 @@ def _fitted(
     settings: dict[str, Any] = {"features": features, "classifier": classifier, "C": c}
     if text.identity is not None:
         settings["transformations"] = text.identity[:16]
-    identity = content_hash(["classical", settings, sorted(row.id for row in train)])
-    if weighed:
-        identity = content_hash([identity, sorted((row.id, row_weight(row)) for row in train)])
+    identity = content_hash(["classical", settings, learned_sha256(train)])
     name = f"classical: {classifier} on {features}, C={c:g}"
     candidate = Candidate(identity, "classical", name, settings)
     return ClassicalModel(candidate, vectorizers, model, tuple(sorted(set(targets))), text)

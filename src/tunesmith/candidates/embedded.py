@@ -18,7 +18,7 @@ from tunesmith.candidates.answers import Answers, Value, accuracy, answers_from_
 from tunesmith.candidates.calibration import fit_temperature
 from tunesmith.candidates.one_vs_rest import THRESHOLDS, each_label_decisions, each_label_fitted, label_texts
 from tunesmith.candidates.scope import Scoping, best_in_scope, scoped, threshold_of, with_none
-from tunesmith.data.made import row_weight
+from tunesmith.data.made import learned_sha256, row_weight
 from tunesmith.files import content_hash
 from tunesmith.models.embedding import Embedder, Vectors
 from tunesmith.progress import Report, silent
@@ -112,9 +112,10 @@ def _fitted(
         "C": c,
         "several": several,
     }
-    learned = sorted([row.id, row.target, row_weight(row)] for row in train)
     name = f"classical: logistic regression on embeddings of {embedder.base.name}, C={c:g}"
-    candidate = Candidate(content_hash([METHOD, settings, learned]), "classical", name, settings)
+    candidate = Candidate(
+        content_hash([METHOD, settings, learned_sha256(train)]), "classical", name, settings
+    )
     if several:
         labels, each = each_label_fitted("logistic regression", c, train, vectors)
         return EmbeddedModel(candidate, embedder, labels, each, several)

@@ -21,6 +21,7 @@ from tunesmith.candidates.forms import (
 from tunesmith.candidates.replies import Asking, read_reply, reply_request, voted
 from tunesmith.candidates.retrieval import Library
 from tunesmith.candidates.shown import shown_with
+from tunesmith.data.made import learned_sha256
 from tunesmith.errors import UserError
 from tunesmith.files import content_hash
 from tunesmith.models.embedding import Embedder
@@ -66,12 +67,12 @@ def endpoint_candidate(prompting: EndpointPrompting, form: PromptForm) -> Candid
     }
     if endpoint.samples > 1:
         settings["samples"] = endpoint.samples
-    shown = sorted([row.id, row.target] for row in prompting.train) if form.examples else []
+    shown = [learned_sha256(prompting.train)] if form.examples else []
     schema = None if prompting.schema is None else text_request(prompting.schema, False)
     if form.passages and prompting.library is not None:
-        shown.append([prompting.library.sha256])
+        shown.append(prompting.library.sha256)
     if form.embeds and prompting.embedder is not None:
-        shown.append([prompting.embedder.base.sha256])
+        shown.append(prompting.embedder.base.sha256)
     labels = [*prompting.labels, *([["several"]] if prompting.several else [])]
     identity = content_hash(["endpoint", settings, labels, schema, shown])
     return Candidate(identity, "endpoint", f"{endpoint.name}, {form_name(form)}", settings, endpoint.model)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tunesmith.candidates.answers import Answers, Value, accuracy
 from tunesmith.candidates.nearest import most_similar
-from tunesmith.data.made import row_weight
+from tunesmith.data.made import learned_sha256, row_weight
 from tunesmith.files import content_hash
 from tunesmith.records import Candidate, Row
 
@@ -42,7 +42,6 @@ def _label(near: Sequence[tuple[Row, float]], train: Sequence[Row]) -> str:
 
 
 def _candidate(count: int, train: Sequence[Row]) -> Candidate:
-    learned = sorted([row.id, row.target, row_weight(row)] for row in train)
     name = f"{count} nearest training rows" if count > 1 else "nearest training row"
-    identity = content_hash([METHOD, count, learned])
+    identity = content_hash([METHOD, count, learned_sha256(train)])
     return Candidate(identity, "classical", name, {"method": METHOD, "neighbours": count})

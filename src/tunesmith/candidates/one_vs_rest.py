@@ -31,6 +31,7 @@ from tunesmith.candidates.classical import (
 )
 from tunesmith.candidates.transformations import UNCHANGED, Transformations
 from tunesmith.data.label_sets import label_set_text, labels_of, target_labels
+from tunesmith.data.made import learned_sha256
 from tunesmith.files import content_hash
 from tunesmith.progress import Report, silent
 from tunesmith.records import Candidate, Row, Settings
@@ -188,6 +189,6 @@ def _candidate(
     }
     if text.identity is not None:
         settings["transformations"] = text.identity[:16]
-    identity = content_hash(["labels one by one", settings, sorted(row.id for row in train)])
+    identity = content_hash(["labels one by one", settings, learned_sha256(train)])
     name = f"classical: one {kind} for each label on {features}, C={c:g}, above {threshold:g}"
     return Candidate(identity, "classical", name, settings)

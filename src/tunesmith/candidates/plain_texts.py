@@ -11,6 +11,7 @@ from tunesmith.candidates.answers import Answers
 from tunesmith.candidates.fields import FieldModels, can_learn_fields
 from tunesmith.candidates.nearest import most_similar
 from tunesmith.candidates.templates import Templates, can_learn_templates
+from tunesmith.data.made import learned_sha256
 from tunesmith.files import content_hash
 from tunesmith.records import Candidate, Row, Settings
 from tunesmith.task.kinds import Kind
@@ -87,7 +88,7 @@ def _nearest_targets(train: Sequence[Row], rows: Sequence[Row]) -> list[str]:
 
 
 def _candidates(variants: Sequence[Settings], train: Sequence[Row]) -> list[Candidate]:
-    learned = sorted([row.id, row.target] for row in train)
+    learned = learned_sha256(train)
     return [
         Candidate(content_hash(["plain text", settings, learned]), "classical", _name(settings), settings)
         for settings in variants

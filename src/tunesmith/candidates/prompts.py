@@ -29,6 +29,7 @@ from tunesmith.candidates.forms import (
 from tunesmith.candidates.retrieval import Library
 from tunesmith.candidates.scope import Scoping, best_in_scope, scoped, threshold_of, with_none
 from tunesmith.candidates.shown import ever_shorter, shown_with
+from tunesmith.data.made import learned_sha256
 from tunesmith.data.windowed import Cutting, cut_settings, in_windows, mean_scores
 from tunesmith.engine.pruning import Pruning
 from tunesmith.engine.scoring import LabelScores, score_labels
@@ -141,7 +142,7 @@ def choose_variant(
         settings |= cut_settings(prompting.cutting)
         if variant == "calibrated":
             settings["prior"] = prior
-        shown = sorted(row.id for row in prompting.train) if form.examples else []
+        shown = [learned_sha256(prompting.train)] if form.examples else []
         if form.passages and prompting.library is not None:
             shown.append(prompting.library.sha256)
         if form.embeds and prompting.embedder is not None:

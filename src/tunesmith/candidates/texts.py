@@ -27,6 +27,7 @@ from tunesmith.candidates.forms import (
 from tunesmith.candidates.retrieval import Library
 from tunesmith.candidates.shown import ever_shorter, shown_with
 from tunesmith.candidates.tuned_prompts import tuned_prompts
+from tunesmith.data.made import learned_sha256
 from tunesmith.data.windowed import Cutting, Windowed, cut_settings, in_windows, merged_answers
 from tunesmith.engine.constrained import TokenFilter, json_filter
 from tunesmith.engine.forward import common_prefix
@@ -92,7 +93,7 @@ def answer_limit(
 def prompt_candidate(writing: Writing, form: PromptForm) -> Candidate:
     """The untuned base under the prompts of ``form``."""
     settings = _settings(writing) | form_settings(form)
-    shown = sorted([row.id, row.target] for row in writing.train) if form.examples else []
+    shown = [learned_sha256(writing.train)] if form.examples else []
     base = writing.loaded.base
     found = [writing.library.sha256] if form.passages and writing.library is not None else []
     if form.embeds and writing.embedder is not None:

@@ -12,6 +12,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -20,7 +21,7 @@ from tunesmith.data.parsed import MADE_COLUMN, BadRecord, Record, place, refuse
 from tunesmith.data.splits import Split
 from tunesmith.data.windowed import Cutting, group_documents
 from tunesmith.errors import UserError
-from tunesmith.files import content_hash, write_text
+from tunesmith.files import canonical_json, content_hash, write_text
 from tunesmith.records import MadeRows, Message, Row, SetAside
 
 How = Literal["weak label", "paraphrase", "from attributes", "swap", "model"]
@@ -57,6 +58,18 @@ def row_weight(row: Row) -> float:
     """How much ``row`` counts in training beside others: what a made row's field ``weight`` says, else 1."""
     weight = row.field(WEIGHT) if how_made(row) is not None else None
     return 1.0 if weight is None else float(weight)
+
+
+def learned_sha256(rows: Sequence[Row]) -> str:
+    """Hash of all that can be learned from ``rows``, whatever their order: a repaired row keeps its id."""
+    return _learned_sha256(tuple(rows))
+
+
+@lru_cache(maxsize=8)
+def _learned_sha256(rows: tuple[Row, ...]) -> str:
+    return content_hash(
+        sorted(canonical_json([row.id, row.group, row.messages, row.target, row_weight(row)]) for row in rows)
+    )
 
 
 def count_made(rows: Sequence[Row]) -> tuple[MadeRows, ...]:
