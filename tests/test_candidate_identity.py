@@ -1,4 +1,4 @@
-"""Whoever learned from repaired rows is another candidate: what was sealed of the old one is not its answer."""
+"""Who learned from repaired rows is another candidate: what was sealed of the old one is not its answer."""
 
 from __future__ import annotations
 
