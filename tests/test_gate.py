@@ -15,14 +15,17 @@ import report_samples
 from tunesmith import ledger
 from tunesmith.cli import main
 from tunesmith.evaluation.verdict import decide
-from tunesmith.files import content_hash, file_sha256, write_json
+from tunesmith.files import content_hash, file_sha256, weights_sha256, write_json
+from tunesmith.pipeline import Run, run_stages
 from tunesmith.records import Check, Decision
 from tunesmith.stages.gate import check_gate
-from tunesmith.stages.verdict import VerdictResult, free_names
+from tunesmith.stages.session import Session
+from tunesmith.stages.verdict import VerdictResult
+from tunesmith.stages.verdict_line import asked_of, free_names
 from tunesmith.stats.levels import alpha_for_opening
 from tunesmith.task import load_task
 from tunesmith.task.guard_settings import GuardsSettings
-from tunesmith.workspace import Workspace, adapter_folder
+from tunesmith.workspace import TaskFolder, Workspace, adapter_folder, model_folder
 
 Captured = pytest.CaptureFixture[str]
 GUARDS = content_hash(GuardsSettings().model_dump())
@@ -76,6 +79,7 @@ def store(runs: Path, result: VerdictResult, line: dict[str, Any] | None = None)
         "test_sha256": "test",
         "decision": result.verdict.decision,
         "adapter_sha256": file_sha256(adapter),
+        "asked": asked_of(load_task(task_file)),
         "result": path.parent.name,
         "result_sha256": content_hash(result),
         "result_names": free_names(result),
@@ -214,6 +218,57 @@ def test_a_task_that_asks_something_else_by_now_is_unmeasured(
     assert code == 3
     (check,) = [check for check in answer["checks"] if check["blocking"] and check["answer"] != "passed"]
     assert check["name"] == "the task asks what was judged"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("base:", "instruction: Say something else.\nbase:", "instruction"),
+        ("base:", "train: {rank: 4}\nbase:", "train"),
+        ("base:", "opponents: {classical: false}\nbase:", "opponents"),
+    ],
+)
+def test_a_task_that_was_edited_since_its_verdict_is_unmeasured(
+    old: str, new: str, named: str, tmp_path: Path, capsys: Captured
+) -> None:
+    store(tmp_path, stored_result("TRAIN"))
+    task_file = Workspace(tmp_path).task("notices").task_file
+    kept = "\n".join(line for line in TASK.splitlines() if not line.startswith(f"{named}:"))
+    task_file.write_text(kept.replace(old, new))
+    code, answer = gate(tmp_path, capsys)
+    assert code == 3
+    (check,) = [check for check in answer["checks"] if check["blocking"] and check["answer"] != "passed"]
+    assert check["name"] == "the task is the one that was run"
+    assert f"edited since: {named};" in check["evidence"]
+
+
+def test_weights_that_were_trained_whole_are_found(tmp_path: Path, capsys: Captured) -> None:
+    store(tmp_path / "adapter", stored_result("TRAIN"))
+    said = ledger.read(Workspace(tmp_path / "adapter").task("notices").ledger)[-1].data
+    runs = tmp_path / "whole"
+    model = model_folder(Workspace(runs).task("notices").stage("train", "a" * 12))
+    model.mkdir(parents=True)
+    (model / "model.safetensors").write_bytes(b"all weights")
+    store(runs, stored_result("TRAIN"), said | {"adapter_sha256": weights_sha256(model)})
+    assert gate(runs, capsys)[0] == 0
+    (model / "model.safetensors").write_bytes(b"others")
+    assert gate(runs, capsys)[0] == 3
+
+
+def test_the_verdict_that_was_asked_for_last_is_the_one_that_holds(
+    finished: tuple[Session, Run], tmp_path: Path
+) -> None:
+    session, _ = finished
+    folder = TaskFolder(tmp_path / "toy")
+    shutil.copytree(session.folder.path, folder.path)
+    again = Session(session.task, folder, session.console, session.cache)
+    lines = ledger.read(folder.ledger)
+    run_stages(again, "verdict")
+    assert ledger.read(folder.ledger) == lines
+    own = [line.data for line in lines if line.event == "verdict"][-1]
+    ledger.append(folder.ledger, "verdict", own | {"decision": "TRAIN", "result": "verdict-of-another-task"})
+    run_stages(again, "verdict")
+    assert ledger.read(folder.ledger)[-1].data == own
 
 
 def test_another_adapter_a_newer_test_and_no_verdict_at_all_are_unmeasured(

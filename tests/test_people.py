@@ -23,8 +23,9 @@ from tunesmith.evaluation.review import Judgement, Pair, human_check, showings, 
 from tunesmith.pipeline import Run
 from tunesmith.records import Estimate
 from tunesmith.stages.gate import check_gate
+from tunesmith.stages.people import people_checks
 from tunesmith.stages.plan_power import planned_guards
-from tunesmith.stages.review import import_review
+from tunesmith.stages.review import finished_run, import_review
 from tunesmith.stages.session import Session
 from tunesmith.task import Task
 from tunesmith.task.guard_settings import GuardsSettings
@@ -182,6 +183,9 @@ def test_what_people_say_reaches_report_costs_and_gate(
         file.write_text(json.dumps(done))
         assert import_review(session.task, folder, reviewer, file) == len(done) > 10
         assert import_review(session.task, folder, reviewer, file) == 0
+    adapter = finished_run(session.task, folder).training.adapter_sha256
+    assert [check.name for check in people_checks(session.task, folder, adapter)] == ["people: correctness"]
+    assert people_checks(session.task, folder, "another model") == ()
     # Who always takes the first answer takes either model's, so that the check is not passed.
     assert gate()[1]["people: correctness"] == "unmeasured"
     assert gate()[0] != "passed"

@@ -40,6 +40,11 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def weights_sha256(folder: Path) -> str:
+    """One SHA-256 (hex) over all weight files of a model's folder."""
+    return content_hash([[path.name, file_sha256(path)] for path in sorted(folder.glob("*.safetensors"))])
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that replaces it on success and vanishes on failure."""

@@ -185,6 +185,11 @@ def adapter_folder(stage_folder: Path) -> Path:
     return stage_folder / "adapter"
 
 
+def model_folder(stage_folder: Path) -> Path:
+    """Where the train stage keeps the weights of a model that it trained whole."""
+    return stage_folder / "model"
+
+
 def stage_key(stage: str, inputs: Any, packages: Sequence[str], source_root: Path = SOURCE_ROOT) -> str:
     """The SHA-256 (hex) of everything that decides a stage's result.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from tunesmith.errors import UserError
-from tunesmith.files import content_hash, file_sha256, write_json
+from tunesmith.files import weights_sha256, write_json
 from tunesmith.models.adapters import BASE_FILE, NEW_TOKENS_FILE, Adapter, TrainedOn, load_adapter
 from tunesmith.models.catalog import Base
 from tunesmith.models.families import give_fresh_head
@@ -99,12 +99,7 @@ def save_model(
         scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return model_sha256(folder)
-
-
-def model_sha256(folder: Path) -> str:
-    """One hash over all weight files of a model's folder."""
-    return content_hash([[path.name, file_sha256(path)] for path in sorted(folder.glob("*.safetensors"))])
+    return weights_sha256(folder)
 
 
 def check_layers(model: torch.nn.Module, names: Iterable[str], folder: Path) -> None:

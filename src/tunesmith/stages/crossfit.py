@@ -39,10 +39,10 @@ from tunesmith.stages.verdict import (
     guards_sha256,
     leak_check,
     leaking_rows,
-    note_verdict,
     own_probes_sha256,
     row_scores_of,
 )
+from tunesmith.stages.verdict_line import note_verdict
 from tunesmith.stats.crossfit import inflation, raised_gain
 from tunesmith.stats.levels import alpha_for_opening
 from tunesmith.workspace import cached, stage_key
@@ -93,11 +93,13 @@ def judge_folds(
     }
     packages = (*PACKAGES, "tunesmith.stages.crossfit", "tunesmith.stages.recipes", "tunesmith.run_records")
     folder = session.folder.stage("verdict", stage_key("verdict", inputs, packages))
-    return cached(
+    result = cached(
         folder,
         VerdictResult,
         lambda path: _decide(session, dataset, plan, folds, leading, train, evidence, path),
     )[0]
+    note_verdict(session, dataset, _contest(session, folds, train), train, result, folder)
+    return result
 
 
 def gains_by_finalist(gains: Sequence[PairedGain], opponents: OpponentsResult) -> tuple[PairedGain, ...]:
@@ -192,7 +194,7 @@ def _decide(
     )
     sentence = f"{verdict.sentence} {_how(len(folds), sum(map(len, test_rows)))}"
     crossfit = Crossfit(told_folds(judging, folds, answered, opened), inflation(len(folds)))
-    result = VerdictResult(
+    return VerdictResult(
         replace(verdict, sentence=sentence),
         tuple(cards),
         forgetting,
@@ -201,8 +203,6 @@ def _decide(
         guards_sha256(task),
         crossfit,
     )
-    note_verdict(session, dataset, contest, train, result, folder)
-    return result
 
 
 def _how(folds: int, rows: int) -> str:

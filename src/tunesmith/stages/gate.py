@@ -15,16 +15,25 @@ from typing import Any
 from tunesmith import ledger
 from tunesmith.errors import UserError
 from tunesmith.evaluation.verdict import decide
-from tunesmith.files import content_hash, file_sha256, record_parser
+from tunesmith.files import content_hash, file_sha256, record_parser, weights_sha256
 from tunesmith.records import Answer, Check, Decision
 from tunesmith.stages.people import people_checks
 from tunesmith.stages.verdict import VerdictResult, guards_sha256
+from tunesmith.stages.verdict_line import asked_of
 from tunesmith.stats.levels import alpha_for_opening
 from tunesmith.task import Task
-from tunesmith.workspace import TaskFolder, adapter_folder
+from tunesmith.workspace import TaskFolder, adapter_folder, model_folder
 
 # What the ledger's line of a verdict must say for its result to be checked.
-LINE_KEYS = ("decision", "adapter_sha256", "test_sha256", "result", "result_sha256", "result_names")
+LINE_KEYS = (
+    "decision",
+    "adapter_sha256",
+    "test_sha256",
+    "asked",
+    "result",
+    "result_sha256",
+    "result_names",
+)
 
 
 @dataclass(frozen=True)
@@ -78,10 +87,11 @@ def check_gate(task: Task, folder: TaskFolder) -> Gate:
         _is_the_one_decided(stored, said),
         _follows(result),
         _is_asked(task, result),
+        _is_as_judged(task, said),
         _test_is_current(frozen, said),
         _adapter_is_there(folder, said),
         *result.verdict.checks,
-        *people_checks(task, folder),
+        *people_checks(task, folder, said["adapter_sha256"]),
     )
     return Gate(task.name, _together(checks), result.verdict.decision, checks, ())
 
@@ -230,6 +240,18 @@ def _is_asked(task: Task, result: VerdictResult) -> Check:
     )
 
 
+def _is_as_judged(task: Task, said: dict[str, Any]) -> Check:
+    now = asked_of(task)
+    edited = [name for name in now if said["asked"].get(name) != now[name]]
+    return Check(
+        "the task is the one that was run",
+        "Are data, base, instruction, opponents and training of the task as they were for the verdict?",
+        "unmeasured" if edited else "passed",
+        f"edited since: {', '.join(edited)}; run it again" if edited else f"{len(now)} settings, none edited",
+        blocking=True,
+    )
+
+
 def _test_is_current(frozen: Sequence[Any], said: dict[str, Any]) -> Check:
     current = bool(frozen) and frozen[-1] == said["test_sha256"]
     return Check(
@@ -245,6 +267,8 @@ def _adapter_is_there(folder: TaskFolder, said: dict[str, Any]) -> Check:
     wanted = said["adapter_sha256"]
     adapters = [adapter_folder(result.parent) for result in folder.results("train")]
     found = [file_sha256(path) for adapter in adapters for path in sorted(adapter.glob("*.safetensors"))]
+    whole = [model_folder(result.parent) for result in folder.results("train")]
+    found += [weights_sha256(model) for model in whole if model.is_dir()]
     return Check(
         "the adapter is the one that was judged",
         "Is the adapter with the hash that the ledger holds among the trained ones?",

@@ -58,15 +58,17 @@ def tell_people(task: Task, folder: TaskFolder) -> People | None:
     return summary.people
 
 
-def people_checks(task: Task, folder: TaskFolder) -> tuple[Check, ...]:
+def people_checks(task: Task, folder: TaskFolder, adapter_sha256: str) -> tuple[Check, ...]:
     """The human check of every criterion, for the gate; read from disk as it is now.
 
-    Where nobody has judged the checks are there only if the task asks for them: unmeasured.
+    Where nobody has judged the model with that hash the checks are there only if the task asks for them:
+    unmeasured.
     """
     blocking = task.review.blocking
     reviewed = None
     try:
-        people = people_of(task, folder, finished_run(task, folder))
+        run = finished_run(task, folder)
+        people = people_of(task, folder, run) if run.training.adapter_sha256 == adapter_sha256 else None
         reviewed = people.review if people else None
     except UserError:
         if not blocking:

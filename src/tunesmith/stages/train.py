@@ -28,7 +28,7 @@ from tunesmith.stages.passages import documents_sha256, library_of
 from tunesmith.stages.session import Session, machine, usable_cores
 from tunesmith.stages.together import gather, other_datasets, score_parts
 from tunesmith.stats.watch import WatchedLosses, judge_course, loss_gap
-from tunesmith.workspace import RESULT, adapter_folder, cached, checkpoints, stage_key
+from tunesmith.workspace import RESULT, adapter_folder, cached, checkpoints, model_folder, stage_key
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from tunesmith.models.loading import LoadedModel
@@ -336,7 +336,7 @@ def _save(loaded: LoadedModel, folder: Path, rows: Sequence[Tokens]) -> tuple[Pa
         if adapter.added_tokens:  # whoever loads the adapter needs them
             loaded.tokenizer.save_pretrained(path)
         return path, sha256, adapter_agreement(loaded, path, rows)
-    path = folder / "model"
+    path = model_folder(folder)
     shutil.rmtree(path, ignore_errors=True)  # of a run that was stopped right after saving it
     sha256 = save_model(loaded, dict(masters), path, torch.float32, "full")
     saved = load_base(replace(loaded.base, folder=str(path)), next(loaded.model.parameters()).dtype, "eager")

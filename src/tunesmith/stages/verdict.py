@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tunesmith import ledger
 from tunesmith.files import content_hash, read_record, write_json
 from tunesmith.guard_records import GuardEvidence, SliceScore
 from tunesmith.records import (
@@ -32,6 +31,7 @@ from tunesmith.stages.memory import peak_mb, reset_peak
 from tunesmith.stages.opponents import OpponentsResult
 from tunesmith.stages.session import Session
 from tunesmith.stages.train import TrainResult
+from tunesmith.stages.verdict_line import note_verdict
 from tunesmith.stats.levels import alpha_for_opening
 from tunesmith.task import Task
 from tunesmith.workspace import cached, stage_key
@@ -112,9 +112,10 @@ def reach_verdict(
     without it those guards are unmeasured.
     """
     task = session.task
+    contest = contest_id(train.validation.candidate, opponents.finalist_candidates(), task)
     inputs = {
         "dataset": dataset.manifest.version,
-        "contest": contest_id(train.validation.candidate, opponents.finalist_candidates(), task),
+        "contest": contest,
         "seeds": [run.adapter_sha256 for run in train.training.seeds.runs] if train.training.seeds else [],
         "goal": task.goal.model_dump(),
         "judging": judging_identity(task),
@@ -127,9 +128,11 @@ def reach_verdict(
         "evidence": evidence and replace(evidence, latencies=()),
     }
     folder = session.folder.stage("verdict", stage_key("verdict", inputs, PACKAGES))
-    return cached(
+    result = cached(
         folder, VerdictResult, lambda path: _decide(session, dataset, plan, opponents, train, evidence, path)
     )[0]
+    note_verdict(session, dataset, contest, train, result, folder)
+    return result
 
 
 def _decide(
@@ -231,38 +234,7 @@ def _decide(
     )
     ordered = (cards[tuned.id], *(cards[finalist.id] for finalist in finalists))
     guarded = guards_sha256(session.task)
-    result = VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started, slices, guarded)
-    note_verdict(session, dataset, contest, train, result, folder)
-    return result
-
-
-def note_verdict(
-    session: Session,
-    dataset: Dataset,
-    contest: str,
-    train: TrainResult,
-    result: VerdictResult,
-    folder: Path,
-) -> None:
-    """Write the ledger's line of a verdict; ``folder`` is its stage's, ``train`` the model it allows."""
-    verdict = result.verdict
-    ledger.append(
-        session.folder.ledger,
-        "verdict",
-        {
-            "test_sha256": dataset.manifest.test_sha256,
-            "contest_id": contest,
-            "decision": verdict.decision,
-            "sentence": verdict.sentence,
-            "goal_gain": verdict.goal_gain,
-            "rule": verdict.rule,
-            "candidate": train.validation.candidate.id,
-            "adapter_sha256": train.training.adapter_sha256,
-            "result": folder.name,
-            "result_sha256": content_hash(result),
-            "result_names": free_names(result),
-        },
-    )
+    return VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started, slices, guarded)
 
 
 def row_scores_of(judging: Judging, asked: Questions, answers: Sequence[str]) -> Sequence[float]:
@@ -273,24 +245,6 @@ def row_scores_of(judging: Judging, asked: Questions, answers: Sequence[str]) ->
     if judging.kind == "classify":
         return list(map(float, correctness(asked.rows, answers)))
     return unit_scores(judging, asked, answers)
-
-
-def free_names(record: Any, where: str = "") -> list[str]:
-    """The keys in a record that its type does not know: those of metrics and settings, each with its path.
-
-    The ledger keeps them, so that one that is lost from the stored result is missed.
-    """
-    names: list[str] = []
-    if is_dataclass(record):
-        for field in fields(record):
-            names += free_names(getattr(record, field.name), f"{where}.{field.name}" if where else field.name)
-    elif isinstance(record, dict):
-        for key, value in record.items():
-            names += [f"{where}.{key}", *free_names(value, f"{where}.{key}")]
-    elif isinstance(record, (list, tuple)):
-        for index, value in enumerate(record):
-            names += free_names(value, f"{where}[{index}]")
-    return names
 
 
 def guards_sha256(task: Task) -> str:
