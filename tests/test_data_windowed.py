@@ -119,6 +119,15 @@ def test_every_document_gets_one_answer_and_the_mean_of_its_windows(
     assert means == pytest.approx(np.stack([scores[owners == at].mean(axis=0) for at in range(len(lengths))]))
 
 
+def test_lists_of_things_found_in_any_window_are_joined_though_another_window_holds_none() -> None:
+    parts = in_windows([long_row(30)], CUTTING)
+    some, more = [{"item": "bread"}], [{"item": "milk"}, {"item": "bread"}]
+    answers = [json.dumps(some), "[]", json.dumps(more), "[]"][: len(parts.rows)]
+    (merged,) = merged_answers(parts, answers)
+    assert json.loads(merged) == [{"item": "bread"}, {"item": "milk"}]
+    assert merged_answers(parts, ["[]"] * len(parts.rows)) == ["[]"]
+
+
 def test_fields_found_in_any_window_are_in_the_answer_and_most_windows_decide() -> None:
     parts = in_windows([long_row(30)], CUTTING)
     found = [

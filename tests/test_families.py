@@ -21,7 +21,7 @@ from transformers import (
 from tiny import load_tiny, make_tiny_bert, make_tiny_t5, toy_rows
 from tunesmith.candidates.answers import task_tree
 from tunesmith.candidates.tuned import TunedModel, put_adapter, score_tuned
-from tunesmith.engine.adapters import make_trainable, read_adapter
+from tunesmith.engine.adapters import make_trainable, read_adapter, set_adapter
 from tunesmith.engine.agreement import adapter_agreement
 from tunesmith.engine.classifier_head import with_head
 from tunesmith.engine.forward import make_batch
@@ -30,7 +30,7 @@ from tunesmith.engine.lora import trainable_parameters
 from tunesmith.engine.scoring import score_labels
 from tunesmith.engine.selfcheck import choose_loss
 from tunesmith.errors import UserError
-from tunesmith.models.adapters import save_adapter
+from tunesmith.models.adapters import load_adapter, save_adapter
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.merging import merge_adapter
 from tunesmith.models.rendering import Tokens, instructed, render_prompt, render_row
@@ -265,7 +265,14 @@ def test_what_an_encoder_cannot_do_is_refused(bases: dict[str, Path], tmp_path: 
     other = with_head(load_tiny(bases["bert"]), LABELS[::-1], seed=0)
     make_trainable(other.model, LORA, other.head)
     with pytest.raises(UserError, match="the adapter's classes"):
-        put_adapter(other, tmp_path)
+        set_adapter(other.model, load_adapter(tmp_path, loaded.base.sha256), "the other")
+    # A model in whose head another fold's classes are is loaded anew.
+    put = put_adapter(other, tmp_path)
+    assert (put.labels, other.labels) == (LABELS, LABELS[::-1])
+    alone = put_adapter(load_tiny(bases["bert"]), tmp_path)
+    rows = toy_rows(6, LABELS, 0)
+    told, expected = (score_tuned(TunedModel(one, "", LABELS), rows, 0.0) for one in (put, alone))
+    assert np.array_equal(told.log_probabilities, expected.log_probabilities)
 
 
 def test_a_t5_answers_greedily_only(bases: dict[str, Path]) -> None:

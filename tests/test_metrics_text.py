@@ -76,6 +76,8 @@ def test_rouge_of_another_script_is_unmeasured_not_zero() -> None:
         measure(["rouge_l"], answered(["добрый день", "good day"], ["добрый день", "good day"]))
     assert caught.value.exit_code == 3
     card = measure(["chrf"], answered(["добрый день", "good day"], ["добрый день", "good day"]))
+    one_word = measure(["rouge_l"], answered(["Zürich", "café"], ["Zürich", "café"]))
+    assert one_word["rouge_l"].value == 1
     assert card["chrf"].value == 1
 
 

@@ -140,6 +140,12 @@ def test_a_template_says_new_values_and_never_those_of_the_row_it_was_learned_fr
     assert templates.answer("food[Thai]") is None
 
 
+def test_a_value_that_is_in_the_name_of_another_attribute_does_no_harm() -> None:
+    train = [row(1, "event[launch], launch site[Cape Canaveral]", "The launch was at Cape Canaveral.")]
+    answer = Templates(train).answer("event[landing], launch site[Kourou]")
+    assert answer == "The landing was at Kourou."
+
+
 def test_a_linear_model_for_each_field_finds_fields_that_show_in_words() -> None:
     colours, things = ("green", "red", "blue"), ("door", "house", "chair")
     train = [

@@ -81,6 +81,11 @@ class TaskFolder:
         """One line for each export of rows: when, of what, and where to."""
         return self.path / "exports.jsonl"
 
+    def trained(self, stored: str) -> Path:
+        """Where an adapter or model lies whose path was ``stored`` when the task's folder was perhaps
+        elsewhere, or its path relative to another folder."""
+        return self.path.joinpath(*Path(stored).parts[-3:])
+
     @property
     def report(self) -> Path:
         return self.path / "report.html"

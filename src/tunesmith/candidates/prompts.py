@@ -96,7 +96,7 @@ def score_prompt(
     return LabelScores(mean_scores(parts, scores.log_probabilities), scores.tokens)
 
 
-def content_free_prior(prompting: Prompting, form: PromptForm, seed: int) -> list[float]:
+def content_free_prior(prompting: Prompting, form: PromptForm, seed: int = 0) -> list[float]:
     """Mean log-probability of every label for inputs that say nothing, over a few sets of examples."""
     generator = np.random.default_rng(seed)
     rows, prompts = [], []

@@ -60,16 +60,16 @@ class Templates:
 
 
 def _without_values(target: str, attributes: Mapping[str, str]) -> tuple[str, _Signature]:
+    name_of = {value: name for name, value in reversed(attributes.items()) if len(value) >= _SHORTEST_SLOT}
+    said: set[str] = set()
     template = target
-    signature: set[tuple[str, str | None]] = set()
-    for name, value in sorted(attributes.items(), key=lambda item: -len(item[1])):
-        whole = re.compile(rf"(?<!\w){re.escape(value)}(?!\w)")
-        if len(value) >= _SHORTEST_SLOT and whole.search(template):
-            template = f"\0{name}\0".join(whole.split(template))
-            signature.add((name, None))
-        else:
-            signature.add((name, value))
-    return template, frozenset(signature)
+    if name_of:
+        # In one pass, so that no value is looked for in the name of another's slot; the longest first.
+        longest_first = sorted(name_of, key=len, reverse=True)
+        whole = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, longest_first))})(?!\w)")
+        said = {name_of[value] for value in whole.findall(target)}
+        template = whole.sub(lambda found: f"\0{name_of[found[1]]}\0", target)
+    return template, frozenset((name, None if name in said else value) for name, value in attributes.items())
 
 
 def _with_values(template: str, attributes: Mapping[str, str]) -> str:

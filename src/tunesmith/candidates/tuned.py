@@ -15,7 +15,7 @@ from tunesmith.candidates.retrieval import Library
 from tunesmith.candidates.scope import best_in_scope, threshold_of, with_none
 from tunesmith.candidates.tuned_prompts import tuned_prompts
 from tunesmith.data.windowed import Cutting, cut_settings, in_windows, mean_scores
-from tunesmith.engine.adapters import attach_adapter
+from tunesmith.engine.adapters import attach_adapter, read_adapter
 from tunesmith.engine.added_tokens import grow
 from tunesmith.engine.classifier_head import with_head
 from tunesmith.engine.lora import lora_layers
@@ -64,6 +64,8 @@ def put_adapter(loaded: LoadedModel, folder: Path) -> LoadedModel:
         loaded = grow(load_base(loaded.base, dtype, attention), adapter.added_tokens)
     if adapter.method == "qlora":
         quantise(loaded.model)
+    if lora_layers(loaded.model) and read_adapter(loaded.model).labels != adapter.labels:
+        loaded = load_base(loaded.base, dtype, attention)  # another fold's classes are in its head
     if adapter.labels and not lora_layers(loaded.model):
         loaded = with_head(loaded, adapter.labels, seed=0)
     loaded = replace(loaded, labels=adapter.labels)

@@ -141,6 +141,12 @@ def _row(row: Row, number: int, window: Window, listed: list[dict[str, Any]] | N
 
 def _merged(windows: Sequence[tuple[int, str]], answers: Sequence[str]) -> str:
     lists = [_listed(answer, text) for answer, (_, text) in zip(answers, windows, strict=True)]
+    items = [_items(answer) for answer in answers]
+    # A window without spans and one without any other thing both say [].
+    others = [some for some, spans in zip(items, lists, strict=True) if some and spans is None]
+    if others and not any(lists):
+        distinct = {json.dumps(item, sort_keys=True): item for some in others for item in some}
+        return json.dumps(list(distinct.values()), ensure_ascii=False)
     if any(one is not None for one in lists):
         seen = [
             Window(start, text, tuple(map(_span, one or ())))
@@ -172,6 +178,15 @@ def _merged_fields(objects: Sequence[dict[str, Any]]) -> dict[str, Any]:
             most = counts.most_common(1)[0][0]
             merged[name] = next(value for value in told if json.dumps(value, sort_keys=True) == most)
     return merged
+
+
+def _items(answer: str) -> list[Any]:
+    """What a JSON array holds; nothing where the answer is none."""
+    try:
+        value = json.loads(answer)
+    except (ValueError, RecursionError):
+        return []
+    return value if isinstance(value, list) else []
 
 
 def _object(answer: str) -> dict[str, Any] | None:

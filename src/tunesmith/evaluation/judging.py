@@ -109,9 +109,14 @@ def check_scope(judging: Judging, validation: Sequence[Row]) -> None:
 
 
 def check_targets(judging: Judging, rows: Sequence[Row]) -> None:
-    """UserError naming the rows whose target the kind does not allow: no JSON, not of the schema, or such
-    that no answer held to the schema could equal it."""
+    """UserError naming the rows whose target the kind does not allow (no JSON, not of the schema, or such
+    that no answer held to the schema could equal it) or the goal's metric cannot judge."""
     written = learned_rows(judging, rows)
+    if judging.metric.startswith("rouge_"):
+        from tunesmith.evaluation.metrics.overlap import check_rouge
+
+        for row in written:
+            check_rouge(row.source, row.target)
     if judging.schema is None:
         return
     from tunesmith.engine.schema import compile_schema

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import UserError
@@ -73,7 +72,7 @@ def ask(session: Session, text: str, nearest: int = 3, choices: int = 3) -> Aske
         raise UserError("the question is empty", fix='give a text: tunesmith ask NAME "some text"')
     summary = finished_run(session)
     training = summary.training
-    loaded = put_adapter(session.loaded(training.precision), Path(training.adapter_folder))
+    loaded = put_adapter(session.loaded(training.precision), session.folder.trained(training.adapter_folder))
     row = Row("", "your text", (Message("user", text),), "")
     candidate = summary.tuned_validation.candidate
     train = read_split(load_dataset(session.folder.datasets / summary.manifest.version[:12]), "train")

@@ -160,7 +160,7 @@ def _freeze(session: Session) -> DataResult:
 
     started = time.perf_counter()
     read = read_grouped(session)
-    if session.task.kind == "extract":
+    if session.task.kind not in LABELLED:
         check_targets(judging_of(session.task), (*read.rows, *read.test_rows))
     known = recorded(stored_audit(session))
     if read.spec.folds is not None:

@@ -62,7 +62,7 @@ def label_prompt_cards(
     first, rest = asked.take(order[:stop]), asked.take(order[stop:])
     cards = []
     with lora_disabled(loaded.model):
-        priors = [content_free_prior(prompting, form, session.task.train.seed) for form in forms]
+        priors = [content_free_prior(prompting, form) for form in forms]
         heats = [
             _score_prompt(session, prompting, form, first.rows, prior, scoping is not None)
             for form, prior in zip(forms, priors, strict=True)

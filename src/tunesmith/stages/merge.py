@@ -32,7 +32,7 @@ def merge(session: Session, folder: Path, precision: str) -> Merged:
     from tunesmith.models.merging import merge_adapter
 
     summary = finished_run(session)
-    adapter = Path(summary.training.adapter_folder)
+    adapter = session.folder.trained(summary.training.adapter_folder)
     if not (adapter / "adapter_config.json").is_file():
         raise UserError(
             f"{session.task.name}: all weights were trained, so that there is no adapter to merge",

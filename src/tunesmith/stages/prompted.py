@@ -125,6 +125,6 @@ def _answers(
         library = library_of(task, learned)
         cutting, embedder = cutting_of(task), embedder_of(session)
         prompting = Prompting(loaded, task.instruction, judging.labels, learned, library, cutting, embedder)
-        prior = content_free_prior(prompting, form, task.train.seed)
+        prior = content_free_prior(prompting, form)
         scores = score_prompt(prompting, form, rows, variant_rules(prompting, prior), report)
         return choose_variant(prompting, form, scores, rows, prior, value_of_labels(judging))[1].labels

@@ -55,8 +55,7 @@ def reasoning_of(task: Task, loaded: LoadedModel, judging: Judging) -> Reasoning
         settings.max_tokens,
         settings.samples,
         settings.temperature,
-        task.train.seed,
-        cutting_of(task),
+        cutting=cutting_of(task),
     )
 
 

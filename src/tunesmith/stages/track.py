@@ -140,7 +140,7 @@ def _tags(session: Session, summary: RunSummary) -> Iterator[RunTag]:
     said = {
         "verdict": verdict.decision,
         "verdict.sentence": verdict.sentence,
-        "adapter": str(Path(training.adapter_folder).absolute()),
+        "adapter": str(session.folder.trained(training.adapter_folder).absolute()),
         "adapter_sha256": training.adapter_sha256,
         "dataset_version": summary.manifest.version,
         "dataset_folder": str(session.folder.datasets.absolute()),

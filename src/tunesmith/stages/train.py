@@ -125,14 +125,20 @@ def train_adapter(session: Session, dataset: Dataset, plan: Plan, quarters: int 
     finite.
     """
     folder = _stage_folder(session, dataset, plan, quarters)
-    return cached(folder, TrainResult, lambda path: _train(session, dataset, plan, path, quarters))[0]
+    result = cached(folder, TrainResult, lambda path: _train(session, dataset, plan, path, quarters))[0]
+    return _as_it_lies(session, result)
+
+
+def _as_it_lies(session: Session, result: TrainResult) -> TrainResult:
+    lies = session.folder.trained(result.training.adapter_folder)
+    return replace(result, training=replace(result.training, adapter_folder=str(lies)))
 
 
 def stored_training(session: Session, dataset: Dataset, plan: Plan) -> TrainResult | None:
     """What :func:`train_adapter` would find done; None where it would have to train."""
     result = _stage_folder(session, dataset, plan) / RESULT
     try:
-        return read_record(result, TrainResult) if result.is_file() else None
+        return _as_it_lies(session, read_record(result, TrainResult)) if result.is_file() else None
     except ValueError:  # half a file, or of another version
         return None
 
@@ -199,7 +205,6 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path, quarter
     validation = learned_rows(judging, read_split(dataset, "validation"))
     cutting = cutting_of(task)
     watched = in_windows(taught_rows(judging, validation), cutting).rows
-    train += planted_rows(task.guards.canaries)
     # A copy of its own: an adapter that a stage before left behind must play no part.
     session.release()
     give_back()  # what earlier stages held is no memory of this training
@@ -210,7 +215,9 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path, quarter
     make_trainable(loaded.model, settings, loaded.head, len(loaded.tokenizer))
     if settings.start_from is not None:
         continue_from(loaded.model, task.resolve(settings.start_from), loaded.base.sha256, settings)
-    trained_on = training_rows(loaded, task.instruction, train, settings, cutting)
+    # What is shown to the model, and how long its answers may be, is of the task's own rows.
+    learned = [*train, *planted_rows(task.guards.canaries)]
+    trained_on = training_rows(loaded, task.instruction, learned, settings, cutting)
     check_rendering(loaded, trained_on.tokens, trained_on.rows)
     gathered = gather(loaded, session, dataset, trained_on)
     trained_on = gathered.trained_on

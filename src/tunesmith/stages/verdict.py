@@ -33,6 +33,7 @@ from tunesmith.stages.session import Session
 from tunesmith.stages.train import TrainResult
 from tunesmith.stages.verdict_line import note_verdict
 from tunesmith.stats.levels import alpha_for_opening
+from tunesmith.stats.paired import FEWEST_GROUPS
 from tunesmith.task import Task
 from tunesmith.workspace import cached, stage_key
 
@@ -174,9 +175,9 @@ def _decide(
     chosen: dict[str, list[int]] = {}
     for candidate in (tuned, *finalists):
         enough = opponents.test_rows.get(candidate.id)
-        chosen[candidate.id] = _fair_draw(asked.rows, enough)
+        chosen[candidate.id] = fair_draw(asked.rows, enough)
         some = asked.take(chosen[candidate.id])
-        below = max(row.id for row in some.rows) if enough else None
+        below = max(row.id for row in some.rows) if len(some) < len(asked) else None
         dropped = dropped_by_review(changes, "test", below=below) if labelled else ()
         sealed = sealed_answers(session, dataset, plan, train, candidate, [*some.rows, *dropped])
         answers = Answers(list(sealed.answers[: len(some)]), None, 0)
@@ -260,10 +261,12 @@ def own_probes_sha256(session: Session) -> str | None:
     return None if file is None else content_hash(read_own_probes(session.task.resolve(file)))
 
 
-def _fair_draw(rows: Sequence[Row], count: int | None) -> list[int]:
-    """Indices, in order, of ``count`` rows drawn by the hash of their content; of all rows where None."""
-    drawn = sorted(range(len(rows)), key=lambda index: rows[index].id)
-    return sorted(drawn[:count])
+def fair_draw(rows: Sequence[Row], count: int | None) -> list[int]:
+    """Indices, in order, of ``count`` rows drawn by the hash of their content; of all rows where None, and
+    where so few would leave too few groups for an interval."""
+    drawn = sorted(range(len(rows)), key=lambda index: rows[index].id)[:count]
+    groups = {rows[index].group or rows[index].id for index in drawn}
+    return sorted(drawn) if len(groups) >= FEWEST_GROUPS else list(range(len(rows)))
 
 
 def leaking_rows(session: Session, dataset: Dataset, test: Sequence[Row]) -> int:

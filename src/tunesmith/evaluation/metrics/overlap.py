@@ -5,6 +5,7 @@ All but the length ratio are shares, from 0 to 1: a BLEU of 0.41 is what papers 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from tunesmith.stats.clusters import Floats
 from tunesmith.stats.jackknife import Statistic, statistic_of_sums
 
 _BLEU_ORDERS = 4
+_SEEN_BY_ROUGE = re.compile(r"[a-z0-9]")
 
 
 def rouge_1(answered: Answered) -> RowScores:
@@ -72,20 +74,23 @@ def length_ratio(answered: Answered) -> Statistic:
     return statistic_of_sums(np.column_stack([own, wanted]).astype(np.float64), value, high=None, low=None)
 
 
+def check_rouge(source: str, reference: str) -> None:
+    """UserError (exit code 3) where rouge-score, which sees a to z and digits, sees nothing in a reference
+    that holds words: whatever the answer, it would score 0."""
+    if words(reference) and not _SEEN_BY_ROUGE.search(reference.lower()):
+        raise unmeasured("ROUGE", f"{source} has a reference without Latin letters", "use chrf instead")
+
+
 def _rouge(answered: Answered, name: str) -> RowScores:
     """The reference with the highest F-measure counts, as in rouge-score's ``score_multi``.
 
-    rouge-score sees Latin letters and digits only. Raises UserError (exit code 3) at a reference in another
-    script, which would score 0 whatever the answer.
+    Raises UserError (exit code 3) at a reference that it does not see (:func:`check_rouge`).
     """
     scorer = RougeScorer([name], use_stemmer=True)
     scores = []
     for row, answer, texts in zip(answered.rows, answered.predictions, answered.right_answers, strict=True):
         for text in texts:
-            if words(text) and not any(one.isascii() for one in words(text)):
-                raise unmeasured(
-                    "ROUGE", f"{row.source} has a reference without Latin letters", "use chrf instead"
-                )
+            check_rouge(row.source, text)
         scores.append(max(scorer.score(text, answer)[name].fmeasure for text in texts))
     return RowScores(np.array(scores, dtype=np.float64))
 
