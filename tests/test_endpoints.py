@@ -283,3 +283,16 @@ def test_settings_of_an_endpoint_that_cannot_be_right_are_refused(
     )
     with pytest.raises(UserError, match=told):
         load_task(path)
+
+
+def test_a_judge_is_shown_no_examples_so_few_shot_is_refused_there(tmp_path: Path) -> None:
+    path = tmp_path / "task.yaml"
+    path.write_text(
+        "name: x\nkind: classify\ninstruction: Do it.\ndata: {path: a.jsonl, input: i, target: t}\nbase: b\n"
+        "split: {validation: 50, test: 60}\ngoal: {gain: 0.1}\n"
+        "review:\n  judge:\n"
+        "    endpoint: {name: e, model: m, url: 'https://x/v1', price_in: 0, price_out: 0, few_shot: [0]}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(UserError, match=r"few_shot: a judge is shown no examples: leave it out"):
+        load_task(path)

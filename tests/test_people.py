@@ -178,8 +178,10 @@ def test_what_people_say_reaches_report_costs_and_gate(
     assert "people: correctness" not in gate(blocking=False)[1]
     for reviewer in ("anna", "berta"):
         file = tmp_path / f"{reviewer}.json"
-        assert run("--reviewer", reviewer, "--export", str(file)) == 0
+        capsys.readouterr()
+        assert run("--reviewer", reviewer, "--export", str(file), "--json") == 0
         done = [answered(task, {"criterion_0": ["1 is better"]}) for task in json.loads(file.read_text())]
+        assert json.loads(capsys.readouterr().out) == {"file": str(file), "tasks": len(done)}
         file.write_text(json.dumps(done))
         assert import_review(session.task, folder, reviewer, file) == len(done) > 10
         assert import_review(session.task, folder, reviewer, file) == 0

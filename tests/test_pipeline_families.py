@@ -90,6 +90,10 @@ def test_from_task_to_answer(home: Path, base: str, train: str, opponents: list[
     ("guards", "what"),
     [
         ("probes: {margin: 0.02, blocking: true}", r"guards\.probes: cannot block with bert"),
+        (
+            "probe_log_probability: {margin: 0.05, blocking: true}",
+            r"guards\.probe_log_probability: cannot block with bert",
+        ),
         ("forgetting_curve: true", r"guards\.forgetting_curve: cannot be measured with bert"),
         ("canaries: 4", r"guards\.canaries: cannot be measured with bert"),
     ],

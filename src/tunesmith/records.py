@@ -1,6 +1,6 @@
 """The nouns of Tunesmith as frozen, typed records. They flow through every stage.
 
-The sixth noun, Task, is the validated ``task.yaml`` and lives in ``task.py``.
+The sixth noun, Task, is the validated ``task.yaml`` and lives in ``task/settings.py``.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ BasesArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[BASE]...",
-        help="Catalog names, folders, .gguf files or Hub ids. Left out: the bases that the task names.",
+        help="Catalog names, folders, .gguf files or Hub ids with their revision (owner/name@commit). "
+        "Left out: the bases that the task names.",
     ),
 ]
 

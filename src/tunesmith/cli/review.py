@@ -53,7 +53,7 @@ def review(
 
             run_judge(Session(found.task, found.folder, stage_console(as_json)))
         elif not results:
-            _with_reviewer(found, reviewer, timed, export, import_file)
+            _with_reviewer(found, reviewer, timed, export, import_file, as_json)
         people = tell_people(found.task, found.folder) if export is None else None
     if export is None:
         _show(people, as_json)
@@ -64,7 +64,12 @@ def register(app: typer.Typer) -> None:
 
 
 def _with_reviewer(
-    found: FoundTask, reviewer: str | None, timed: bool, export: Path | None, import_file: Path | None
+    found: FoundTask,
+    reviewer: str | None,
+    timed: bool,
+    export: Path | None,
+    import_file: Path | None,
+    as_json: bool,
 ) -> None:
     if reviewer is None:
         raise UserError("nobody is named as reviewer", "say who judges: --reviewer anna (or --results)")
@@ -75,6 +80,8 @@ def _with_reviewer(
     if export is not None:
         count = (clocked.export_timed if timed else blind.export_review)(*asked, export)
         say(f"{count} tasks written to {export}, and how to show them to {export.with_suffix('.config.xml')}")
+        if as_json:
+            emit({"file": str(export), "tasks": count}, as_json, "")
     elif import_file is not None:
         count = (clocked.import_timed if timed else blind.import_review)(*asked, import_file)
         say(f"{count} new from {import_file}")

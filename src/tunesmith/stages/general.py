@@ -79,8 +79,12 @@ def check_guards(loaded: Renderer, guards: GuardsSettings) -> None:
                 f"{NO_LIKELIHOOD_OF_TEXT[loaded.family]}",
                 fix=f"leave guards.{name} out, or choose a decoder-only base",
             )
-    for name, guard in (("general_text", guards.general_text), ("probes", guards.probes)):
-        if guard.blocking:
+    for name, guard in (
+        ("general_text", guards.general_text),
+        ("probes", guards.probes),
+        ("probe_log_probability", guards.probe_log_probability),
+    ):
+        if guard is not None and guard.blocking:
             raise UserError(
                 f"guards.{name}: cannot block with {loaded.base.name}: "
                 f"{NO_LIKELIHOOD_OF_TEXT[loaded.family]}, so it stays unmeasured and the verdict could never "

@@ -10,6 +10,8 @@ from tunesmith.task.sections import SLUG, Count, Positive, Section, Text
 
 # What a template may hold in braces.
 PLACEHOLDERS = ("instruction", "labels", "input")
+# The prompts of an endpoint that names none, by their numbers of examples.
+ENDPOINT_FEW_SHOT = (0, 3)
 
 ExampleChoice = Literal["nearest", "embeddings", "fixed", "random"]
 FoundBy = Literal["bm25", "embeddings"]
@@ -44,7 +46,7 @@ class EndpointSettings(Section):
         examples=[5.0],
     )
     few_shot: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)] = Field(
-        default=(0, 3),
+        default=ENDPOINT_FEW_SHOT,
         description="Each number is one prompt with that many training examples; 0 is none (zero-shot).",
     )
     chain_of_thought: bool = Field(
@@ -54,8 +56,8 @@ class EndpointSettings(Section):
     )
     samples: Count = Field(
         default=1,
-        description="How many answers are drawn for each row and voted on (self-consistency; classify and "
-        "extract). Needs a temperature above 0, and costs as many times more.",
+        description="How many answers are drawn for each row and voted on (self-consistency; classify, tag "
+        "and extract). Needs a temperature above 0, and costs as many times more.",
     )
     max_tokens: Count = Field(default=512, description="The most tokens of an answer.")
     limit_name: Literal["max_tokens", "max_completion_tokens"] = Field(
@@ -178,7 +180,7 @@ class OpponentSettings(Section):
     bases: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
         default=(),
         description="Larger local models, prompted like the base, one after the other: each a name from the "
-        "catalog, a Hugging Face folder, a .gguf file, or a Hub id.",
+        "catalog, a Hugging Face folder, a .gguf file, or a Hub id with its revision (owner/name@commit).",
         examples=[["../models/larger-instruct"]],
     )
     endpoints: Annotated[tuple[EndpointSettings, ...], Field(strict=False)] = Field(

@@ -20,13 +20,13 @@ class JudgeSettings(Section):
 
     endpoint: EndpointSettings | None = Field(
         default=None,
-        description="A model behind an OpenAI-compatible API, with the settings of opponents.endpoints. "
-        "Inputs and answers are sent there.",
+        description="A model behind an OpenAI-compatible API, with the settings of opponents.endpoints, "
+        "less few_shot: a judge is shown no examples. Inputs and answers are sent there.",
     )
     base: Text | None = Field(
         default=None,
         description="In place of an endpoint a local model: a name from the catalog, a Hugging Face folder, "
-        "a .gguf file, or a Hub id.",
+        "a .gguf file, or a Hub id with its revision (owner/name@commit).",
         examples=["smollm2-135m-instruct"],
     )
     rubric: Text = Field(default=RUBRIC, description="What the judge is told before every pair.")

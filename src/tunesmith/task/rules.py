@@ -12,7 +12,7 @@ from tunesmith.task.compared_methods import broken_method_rules
 from tunesmith.task.embedding_rules import broken_embedding_rules
 from tunesmith.task.kinds import GOAL_METRICS, GROUNDED_KINDS, KINDS, LABELLED, SMALLER_IS_BETTER, VOTED_KINDS
 from tunesmith.task.lines import Where
-from tunesmith.task.opponent_settings import PLACEHOLDERS
+from tunesmith.task.opponent_settings import ENDPOINT_FEW_SHOT, PLACEHOLDERS
 from tunesmith.task.reasoning_rules import broken_reasoning_rules
 
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
@@ -284,7 +284,11 @@ def _broken_judge_rules(judge: Mapping[str, Any]) -> Iterator[tuple[Where, str]]
     if (endpoint is None) == (judge.get("base") is None):
         yield ("review", "judge"), "give endpoint or base, one of the two"
     if isinstance(endpoint, Mapping):
-        yield from _broken_endpoint(("review", "judge", "endpoint"), endpoint)
+        where: Where = ("review", "judge", "endpoint")
+        yield from _broken_endpoint(where, endpoint)
+        few_shot = endpoint.get("few_shot")
+        if isinstance(few_shot, (list, tuple)) and tuple(few_shot) != ENDPOINT_FEW_SHOT:
+            yield (*where, "few_shot"), "a judge is shown no examples: leave it out"
 
 
 def _url_problem(url: str, has_key: bool) -> str | None:

@@ -37,10 +37,10 @@ class DataSettings(Section):
     path: Text | Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] | None = Field(
         default=None,
         description="Your file, a folder, a glob (data/*.jsonl), or a list of these: JSON Lines, a JSON "
-        "array, CSV, TSV, Parquet, exports of Label Studio and Prodigy, each also packed (gzip, zstd); or "
-        "documents (text, PDF, DOCX) with their labels beside them (labels.csv with a column file, or "
-        "report.json for report.pdf). hub:owner/name is a dataset on the Hub. A relative path starts at the "
-        "folder of this task file.",
+        "array, CSV, TSV, Parquet, exports of Label Studio and Prodigy; or documents (text, PDF, DOCX) with "
+        "their labels beside them (labels.csv with a column file, or report.json for report.pdf). Text "
+        "formats also packed (gzip, zstd). hub:owner/name is a dataset on the Hub. A relative path starts at "
+        "the folder of this task file.",
         examples=["tickets.jsonl"],
     )
     test_path: Text | None = Field(
@@ -73,8 +73,9 @@ class DataSettings(Section):
     )
     rejected: Text | None = Field(
         default=None,
-        description="For preference pairs: the column with the answer that is not wanted. The wanted one is "
-        "the target, or the end of messages.",
+        description="For preference pairs: the column with the answer that is not wanted. It is kept, "
+        "audited and exported; training learns the wanted one only, which is the target, or the end of "
+        "messages.",
         examples=["rejected"],
     )
     fields: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] | None = Field(

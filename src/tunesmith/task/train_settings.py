@@ -204,7 +204,8 @@ class TrainSettings(Section):
     )
     also: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
         default=(),
-        description="Task files whose training rows are learned together with this task's. The checkpoint is "
+        description="Task files whose training rows are learned together with this task's. Only with kind "
+        "classify, without none_of_these and without split.test: crossfit. The checkpoint is "
         "chosen for this task, and its test is not touched by the others: rows like its held-out ones are "
         "left out of their training rows. The report compares each task with having been trained alone.",
         examples=[["intents.yaml"]],

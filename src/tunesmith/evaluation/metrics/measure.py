@@ -31,9 +31,9 @@ def measure(
 ) -> dict[str, Estimate]:
     """Each metric by its name, with a two-sided interval at ``level``; a group is the unit.
 
-    Means over rows: Wilson's interval where every score is 0 or 1, else the cluster-t on group sums, within
-    the range of the scores. Metrics of all rows together: ``jackknife_interval``. ``rows`` and ``groups`` of
-    an Estimate count what it is about: the out-of-scope rows for false accepts, else all.
+    Means over rows: Agresti and Coull's interval where every score is 0 or 1, else the cluster-t on group
+    sums, within the range of the scores. Metrics of all rows together: ``jackknife_interval``. ``rows`` and
+    ``groups`` of an Estimate count what it is about: the out-of-scope rows for false accepts, else all.
 
     Raises UserError: for a name there is no metric of; and with exit code 3 where a metric could not be
     measured, because a candidate lacks what it needs (probabilities, a schema) or the rows do (fewer than two
