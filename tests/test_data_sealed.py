@@ -1,12 +1,15 @@
 """The sealed test is opened only with a line in the ledger, and every distinct contest is counted."""
 
+import json
+import random
+import shutil
 import stat
 from pathlib import Path
 
 import pytest
 
 from data_samples import frozen, prepare, write_data
-from tunesmith.data.sealed import open_test
+from tunesmith.data.sealed import SHOWN, open_test
 from tunesmith.errors import UserError
 from tunesmith.ledger import read
 from tunesmith.records import Dataset
@@ -41,6 +44,41 @@ def test_a_second_distinct_contest_is_a_second_line_and_the_same_one_is_free(
     ]
     assert openings == [1, 1, 2, 1, 2, 3]
     assert [line.data["contest_id"] for line in read(ledger)] == ["a", "b", "c"]
+
+
+def test_contests_on_a_test_with_rows_of_this_one_are_counted_too(tmp_path: Path, dataset: Dataset) -> None:
+    ledger = tmp_path / "ledger.jsonl"
+    assert open_test(dataset, ledger, "a", ["tuned"])[1] == 1
+    # Some rows more: most rows of the test stay.
+    rows = (tmp_path / "a.jsonl").read_text()
+    chance = random.Random(0)
+    more = [" ".join(map(str, chance.sample(range(9_999), 9))) for _ in range(40)]
+    added = "".join(json.dumps({"text": text, "label": "card"}) + "\n" for text in more)
+    (tmp_path / "b.jsonl").write_text(rows + added)
+    grown = frozen(tmp_path / "datasets", tmp_path / "b.jsonl")
+    assert grown.manifest.test_sha256 != dataset.manifest.test_sha256
+    assert open_test(grown, ledger, "a", ["tuned"])[1] == 2
+    # Nothing in common.
+    (tmp_path / "c.jsonl").write_text(rows.replace("number ", "piece "))
+    apart = frozen(tmp_path / "datasets", tmp_path / "c.jsonl")
+    assert open_test(apart, ledger, "a", ["tuned"])[1] == 1
+    assert open_test(dataset, ledger, "a", ["tuned"])[1] == 1
+    # What a version that is gone held cannot be known.
+    shutil.rmtree(apart.folder)
+    assert open_test(grown, ledger, "b", ["tuned"])[1] == 4
+
+
+def test_a_test_that_a_person_has_seen_is_spent(tmp_path: Path, dataset: Dataset) -> None:
+    ledger = tmp_path / "ledger.jsonl"
+    before = open_test(dataset, ledger, "before", ["tuned"])
+    open_test(dataset, ledger, "seen", [SHOWN])
+    with pytest.raises(UserError, match="no verdict may use it any more") as told:
+        open_test(dataset, ledger, "after", ["tuned"])
+    assert told.value.exit_code == 3
+    assert [line.data["contest_id"] for line in read(ledger)] == ["before", "seen"]
+    # What was decided before can be looked at again.
+    assert open_test(dataset, ledger, "before", ["tuned"]) == before
+    assert len(open_test(dataset, ledger, "seen", [SHOWN])[0]) == len(before[0])
 
 
 def test_no_rows_are_returned_when_the_ledger_cannot_be_written(tmp_path: Path, dataset: Dataset) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -116,21 +116,26 @@ def verify(path: Path) -> LedgerHead:
 def distinct_contests(path: Path, test_sha256: str) -> list[str]:
     """Contests that opened this test, by their id, each once, in the order of their first opening."""
     opened = (
-        str(line.data["contest_id"])
-        for line in read(path)
-        if line.event == "test_opened" and line.data.get("test_sha256") == test_sha256
+        str(line.data["contest_id"]) for line in openings(path) if line.data.get("test_sha256") == test_sha256
     )
     return list(dict.fromkeys(opened))
 
 
-def opening_number(path: Path, test_sha256: str, contest_id: str) -> int:
+def opening_number(path: Path, test_sha256: str, contest_id: str, related: Collection[str] = ()) -> int:
     """k: this is the k-th distinct contest on this test. One that opened it before keeps its k.
 
-    Ask after appending the ``test_opened`` line: then two processes that open the same test at once
-    cannot be given the same k.
+    Contests on ``related`` tests, named by their hash, count as well. Ask after appending the ``test_opened``
+    line: then two processes that open the same test at once cannot be given the same k.
     """
-    contests = distinct_contests(path, test_sha256)
-    return contests.index(contest_id) + 1 if contest_id in contests else len(contests) + 1
+    opened = [(str(line.data.get("test_sha256")), str(line.data["contest_id"])) for line in openings(path)]
+    contests = list(dict.fromkeys(pair for pair in opened if pair[0] == test_sha256 or pair[0] in related))
+    own = (test_sha256, contest_id)
+    return contests.index(own) + 1 if own in contests else len(contests) + 1
+
+
+def openings(path: Path) -> tuple[LedgerLine, ...]:
+    """The lines of all openings of tests, in order."""
+    return tuple(line for line in read(path) if line.event == "test_opened")
 
 
 def _checked(path: Path, stream: IO[bytes]) -> tuple[LedgerLine, ...]:

@@ -35,7 +35,7 @@ from tunesmith.stages.summary import summarise, write_summary
 from tunesmith.stages.together import interference
 from tunesmith.stages.track import check_tracking, store_path, track_run
 from tunesmith.stages.train import TrainResult, check_training
-from tunesmith.stages.verdict import VerdictResult, own_probes_sha256, reach_verdict
+from tunesmith.stages.verdict import VerdictResult, check_test, own_probes_sha256, reach_verdict
 
 Stage = Literal["data", "plan", "opponents", "train", "verdict", "report"]
 
@@ -82,6 +82,8 @@ def run_stages(session: Session, upto: Stage) -> Run:
         session.say(note)
     if upto == "data":
         return Run(dataset, data)
+    if upto in ("verdict", "report"):
+        check_test(session, dataset)
 
     plan = make_plan(session, dataset)
     _tell(session, terminal.plan_lines(plan.plan))

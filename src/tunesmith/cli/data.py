@@ -27,7 +27,7 @@ VersionOption = Annotated[
     str | None, typer.Option("--version", help="A frozen version, by its beginning; default: the last one.")
 ]
 SpendOption = Annotated[
-    bool, typer.Option("--spend-test", help="Open the sealed test; the ledger counts it as an opening.")
+    bool, typer.Option("--spend-test", help="Show the sealed test. It is spent: no later verdict may use it.")
 ]
 SHOWN = 10
 MaskOption = Annotated[
@@ -204,7 +204,7 @@ def show(
 ) -> None:
     """Show rows of a frozen version.
 
-    Test rows are shown only with --spend-test, which the ledger counts as an opening of the test. With --mask
+    Test rows are shown only with --spend-test, after which no later verdict may use that test. With --mask
     they are shown as the model is given them, before a run too: what is not frozen yet is frozen first.
     """
     from tunesmith.report.numbers import audit_in_words

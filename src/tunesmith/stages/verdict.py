@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunesmith import ledger
 from tunesmith.files import content_hash, read_record, write_json
 from tunesmith.guard_records import GuardEvidence, SliceScore
 from tunesmith.records import (
@@ -236,6 +237,15 @@ def _decide(
     ordered = (cards[tuned.id], *(cards[finalist.id] for finalist in finalists))
     guarded = guards_sha256(session.task)
     return VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started, slices, guarded)
+
+
+def check_test(session: Session, dataset: Dataset) -> None:
+    """UserError before hours of work where a person was shown the test before any verdict on it."""
+    from tunesmith.data.sealed import check_unspent
+
+    verdicts = [line.data for line in ledger.read(session.folder.ledger) if line.event == "verdict"]
+    if not any(said.get("test_sha256") == dataset.manifest.test_sha256 for said in verdicts):
+        check_unspent(dataset, session.folder.ledger)
 
 
 def row_scores_of(judging: Judging, asked: Questions, answers: Sequence[str]) -> Sequence[float]:

@@ -76,10 +76,10 @@ def compare_versions(folder: TaskFolder, first: str, second: str) -> Difference:
 def rows_of_split(folder: TaskFolder, dataset: Dataset, split: SplitName, spend_test: bool) -> list[Row]:
     """The rows of a split for a person to see. Test rows only with ``spend_test``.
 
-    Seeing the test is an opening like any other: the ledger says so before the first row is read, and every
-    later verdict on this test is judged more strictly. Raises UserError when it is asked for without.
+    The ledger says so before the first row is read, and the test is spent: no later contest may use it.
+    Raises UserError when it is asked for without.
     """
-    from tunesmith.data.sealed import open_test
+    from tunesmith.data.sealed import SHOWN, open_test
     from tunesmith.data.versions import read_split
 
     if split != "test":
@@ -88,9 +88,9 @@ def rows_of_split(folder: TaskFolder, dataset: Dataset, split: SplitName, spend_
         raise UserError(
             "the test is sealed: whoever has seen its rows can no longer be judged by it without bias",
             "look at --split validation. With --spend-test the rows are shown, the ledger records it, and "
-            "later verdicts on this test are judged more strictly",
+            "no later verdict may use this test",
         )
-    seen_by = ["shown to a person"]
+    seen_by = [SHOWN]
     rows, _ = open_test(
         dataset, folder.ledger, content_hash([dataset.manifest.test_sha256, seen_by]), seen_by
     )
