@@ -102,6 +102,18 @@ def test_only_the_new_rows_are_trained_also_under_weight_decay(
         assert (module.rows - start).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("padding", [0, 2])
+def test_a_new_token_learns_whatever_the_id_of_the_padding_token(base: Path, padding: int) -> None:
+    loaded = grow(load_tiny(base), NEW)
+    model: Any = loaded.model
+    model.get_input_embeddings().padding_idx = padding  # as a config with this pad_token_id makes it
+    make_trainable(model, SETTINGS, tokens=len(loaded.tokenizer))
+    first = len(loaded.tokenizer) - len(NEW)
+    embedding = model.get_input_embeddings()
+    embedding(torch.tensor([[first, first + 1]])).sum().backward()
+    assert (embedding.rows.grad == 1).all()
+
+
 def test_peft_reads_the_adapter_and_gives_our_log_probabilities(
     base: Path, trained: tuple[LoadedModel, Path]
 ) -> None:
