@@ -152,6 +152,10 @@ def test_an_adapter_with_tokens_is_put_on_a_base_of_its_own_and_merged(
     merged = load_tiny(tmp_path / "merged")
     assert rendered(merged)[:4] == rows
     assert plain_log_probabilities(merged.model, rows) == pytest.approx(ours, abs=1e-4)
+    # What is planned with the tokenizer alone reads them alike, and more may come on top.
+    tokenizer = load_tokenizer(merged.base)
+    assert tokenizer.chat.ordinary == NEW
+    assert add_tokens(tokenizer, ["[DATE]"]).chat.ordinary == (*NEW, "[DATE]")
 
 
 def test_a_token_that_the_base_has_already_is_refused(base: Path) -> None:
