@@ -364,3 +364,15 @@ def test_measuring_steps_leaves_the_adapter_as_it_was(base: Path) -> None:
     assert rates.validation_tokens_per_second > 0
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(weights(loaded), before, strict=True))
     assert all(parameter.grad is None for parameter in trainable_parameters(loaded.model))
+
+
+def test_measured_steps_hold_no_more_tokens_at_once_than_training(base: Path) -> None:
+    loaded = adapted(base)
+    rows = rows_of(loaded, 100)
+    read: list[int] = []
+    embedding = loaded.model.get_input_embeddings()
+    hook = embedding.register_forward_hook(lambda module, inputs, output: read.append(inputs[0].numel()))
+    measure_steps(loaded, rows, TrainSettings(batch_size=100), largest=range(8), micro_batch_tokens=512)
+    hook.remove()
+    assert sum(len(row.ids) for row in rows) > 2 * 512
+    assert 0 < max(read) <= 512

@@ -341,8 +341,12 @@ def _measure(
     make_trainable(loaded.model, task.train, loaded.head, len(loaded.tokenizer))
     if task.train.start_from is not None:
         continue_from(loaded.model, task.resolve(task.train.start_from), loaded.base.sha256, task.train)
-    recompute = memory is not None and memory.recompute
-    rates = measure_steps(loaded, tokens, task.train, memory.largest.rows if memory else None, recompute)
+    if memory is None:
+        rates = measure_steps(loaded, tokens, task.train)
+    else:
+        rates = measure_steps(
+            loaded, tokens, task.train, memory.largest.rows, memory.micro_batch_tokens, memory.recompute
+        )
     shared = common_prefix([row.ids for row in tokens])
     read = rates.read_tokens_per_second
     if labelled:

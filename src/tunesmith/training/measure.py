@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from tunesmith.engine.devices import device_of
 from tunesmith.engine.lora import trained_weights
 from tunesmith.engine.recompute import recomputing
 from tunesmith.engine.selfcheck import family_loss
@@ -86,33 +87,47 @@ def measure_steps(
     rows: Sequence[Tokens],
     settings: TrainSettings,
     largest: Sequence[int] | None = None,
+    micro_batch_tokens: int = TOKENS_PER_MICRO_BATCH,
     recompute: bool = False,
 ) -> StepRates:
     """Time forward and backward on typical batches, after one on the ``largest`` (the peak of memory),
     which are found where None.
 
+    As in training, at most ``micro_batch_tokens`` (or one row) are held for the backward pass at once.
     The adapter must be attached to ``loaded``; its weights are not changed.
     """
     sharing = sharing_of(rows, family=loaded.family)
     lengths = [len(row.ids) for row in rows]
     if largest is None:
-        found = largest_micro_batches(rows, settings, sharing, TOKENS_PER_MICRO_BATCH)
+        found = largest_micro_batches(rows, settings, sharing, micro_batch_tokens)
         largest = max(found, key=lambda part: part.size.tokens).rows
     probe_step(loaded, rows, largest, sharing, recompute)
     typical = epoch_batches(lengths, settings.batch_size, settings.seed, 0, sharing.documents)[:TIMED_STEPS]
     loss_of = family_loss(loaded.model)
     rates: dict[str, list[float]] = {"train": [], "validation": [], "read": []}
     for chosen in typical:
-        batch = sharing.batch(rows, chosen, loaded.pad_token)
-        started = time.perf_counter()
+        parts = micro_batches_of(rows, chosen, sharing, settings.batch_size, micro_batch_tokens)
+        batches = [sharing.batch(rows, part, loaded.pad_token) for part in parts]
+        useful = sum(batch.useful_tokens for batch in batches)
+        started = _now(loaded)
         with recomputing(loaded.model, recompute):
-            loss = loss_of(loaded.model, batch)
-            torch.autograd.grad(loss, trained_weights(loaded.model), materialize_grads=True)
-        trained = time.perf_counter()
+            for batch in batches:
+                loss = loss_of(loaded.model, batch)
+                torch.autograd.grad(loss, trained_weights(loaded.model), materialize_grads=True)
+        trained = _now(loaded)
         with torch.no_grad():
-            loss_of(loaded.model, batch)
-        rates["train"].append(batch.useful_tokens / (trained - started))
-        seconds = time.perf_counter() - trained
-        rates["validation"].append(batch.useful_tokens / seconds)
-        rates["read"].append(batch.computed_tokens / seconds)
+            for batch in batches:
+                loss_of(loaded.model, batch)
+        seconds = _now(loaded) - trained
+        rates["train"].append(useful / (trained - started))
+        rates["validation"].append(useful / seconds)
+        rates["read"].append(sum(batch.computed_tokens for batch in batches) / seconds)
     return StepRates(*(statistics.median(measured) for measured in rates.values()))
+
+
+def _now(loaded: LoadedModel) -> float:
+    """The time once all that was asked of the model's device is done: a GPU works on after it is asked."""
+    device = device_of(loaded.model)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
