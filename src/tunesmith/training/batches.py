@@ -81,7 +81,7 @@ def epoch_batches(
     again. With ``documents`` [rows] the rows of one document follow each other instead, documents in
     shuffled order. The same seed and epoch give the same batches, so a resumed run needs no RNG state.
     """
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**64)
     order = torch.randperm(len(lengths), generator=generator).tolist()
     if documents is not None:
         # A document stands where its first row was drawn.
