@@ -29,6 +29,7 @@ from tunesmith.training.memory import (
     trained_weights_of,
 )
 from tunesmith.training.memory_choice import MICRO_BATCHES, choose_memory
+from tunesmith.training.optimisers import Penalties
 
 UNSHARED = Sharing(0, None)
 
@@ -57,6 +58,20 @@ def test_trained_weights_are_counted_without_loading(
     make_trainable(model, settings)
     expected = sum(parameter.numel() for parameter in trainable_parameters(model))
     assert trained_weights_of(shape, settings) == expected
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "full"])
+def test_what_penalties_remember_is_planned(base: Path, method: str) -> None:
+    plain = TrainSettings.model_validate({"method": method, "rank": 4, "modules_to_save": ("norm",)})
+    penalised = plain.model_copy(update={"l2_penalty": 0.1})
+    model = load_tiny(base).model
+    make_trainable(model, plain)
+    starts = Penalties(model, trainable_parameters(model), penalised).starts
+    held = sum(start.nbytes for start in starts if start is not None)
+    work = Work((micro_batch([40], [3], 0),), MicroBatch(80, 0, 80), 640)
+    shape = read_shape(base)
+    with_them, without = (plan_memory(shape, one, 4, work).trained for one in (penalised, plain))
+    assert with_them - without == held > 0
 
 
 def test_a_tokenizer_renders_as_the_loaded_base_does(base: Path) -> None:

@@ -162,9 +162,6 @@ def trained_weights_of(shape: BaseShape, settings: TrainSettings) -> int:
     """How many weights the settings train."""
     if settings.method == "full":
         return shape.weights
-    adapted = [
-        rows + columns for name, (rows, columns) in shape.matrices.items() if _meant(name, settings.targets)
-    ]
     whole = [
         count
         for name, count in (
@@ -176,10 +173,19 @@ def trained_weights_of(shape: BaseShape, settings: TrainSettings) -> int:
     added = len(settings.add_tokens or ()) * shape.hidden * (2 if "lm_head" in shape.modules else 1)
     magnitudes = [rows for name, (rows, _) in shape.matrices.items() if _meant(name, settings.targets)]
     return (
-        settings.rank * sum(adapted)
+        low_rank_weights_of(shape, settings)
         + sum(whole)
         + added
         + (sum(magnitudes) if settings.method == "dora" else 0)
+    )
+
+
+def low_rank_weights_of(shape: BaseShape, settings: TrainSettings) -> int:
+    """How many of them are in the A and B matrices of an adapter."""
+    if settings.method == "full":
+        return 0
+    return settings.rank * sum(
+        rows + columns for name, (rows, columns) in shape.matrices.items() if _meant(name, settings.targets)
     )
 
 
@@ -200,6 +206,9 @@ def plan_memory(
     trained = trained_weights_of(shape, settings)
     decoded = shape.hand_written and settings.method in ("lora", "rslora") and not settings.adapter_dropout
     masters = 0 if settings.method == "full" and width == 4 else 4
+    # Penalties remember where every other weight started.
+    penalised = bool(settings.l1_penalty or settings.l2_penalty)
+    starts = 4 * (trained - low_rank_weights_of(shape, settings)) if penalised else 0
     steps = [_step(shape, settings, width, batch, decoded, recompute) for batch in work.micro_batches]
     # The comparison with the model's own forward: its layers, and the logits of every position.
     check = _step(shape, settings, width, work.checked, False, recompute)
@@ -210,7 +219,7 @@ def plan_memory(
     return MemoryPlan(
         weights=_weight_bytes(shape, settings, width, trained, decoded, device),
         # Master, gradient, moments, and the best copy so far.
-        trained=trained * (masters + 4 + MOMENT_BYTES[settings.optimiser] + 4),
+        trained=trained * (masters + 4 + MOMENT_BYTES[settings.optimiser] + 4) + starts,
         step=max(steps),
         check=check,
         reading=reading,
