@@ -153,6 +153,13 @@ SMOL = BaseShape(
 )  # fmt: skip
 
 
+def test_a_base_without_attention_is_refused(tmp_path: Path) -> None:
+    tiny_model("mamba").config.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="a mamba model has no attention") as refused:
+        read_shape(tmp_path)
+    assert "causal attention" in refused.value.fix
+
+
 def test_training_shrinks_its_micro_batches_then_recomputes_then_refuses(base: Path) -> None:
     rows = rendered(base, 64)
     settings = TrainSettings(batch_size=64)

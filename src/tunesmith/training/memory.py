@@ -22,6 +22,7 @@ from tunesmith.engine.head import POSITIONS_PER_CHUNK
 from tunesmith.engine.packing import SCORES_PER_BLOCK
 from tunesmith.engine.precision import KERNELS_KEPT
 from tunesmith.engine.scoring import TOKENS_PER_BATCH
+from tunesmith.errors import UserError
 from tunesmith.task.train_settings import TrainSettings
 
 MIB = 2**20
@@ -114,8 +115,17 @@ class MemoryPlan:
 
 
 def read_shape(folder: Path) -> BaseShape:
-    """Read config.json and the headers of the safetensors files in ``folder``."""
+    """Read config.json and the headers of the safetensors files in ``folder``.
+
+    Raises UserError where the base has no attention (Mamba, RWKV), as answers of it cannot be scored.
+    """
     config: Any = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
+    heads = getattr(config, "num_attention_heads", None)
+    if heads is None:
+        raise UserError(
+            f"base: a {config.model_type} model has no attention, so its answers cannot be scored here",
+            fix="choose a base with ordinary causal attention, such as smollm2-135m-instruct",
+        )
     matrices: dict[str, tuple[int, int]] = {}
     modules: dict[str, int] = {}
     stored = 2
@@ -130,7 +140,6 @@ def read_shape(folder: Path) -> BaseShape:
                     matrices[layer] = (shape[0], shape[1])
                 else:
                     modules[layer] = modules.get(layer, 0) + math.prod(shape)
-    heads = config.num_attention_heads
     return BaseShape(
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
