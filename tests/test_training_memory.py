@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,13 @@ def test_what_penalties_remember_is_planned(base: Path, method: str) -> None:
     shape = read_shape(base)
     with_them, without = (plan_memory(shape, one, 4, work).trained for one in (penalised, plain))
     assert with_them - without == held > 0
+
+
+def test_adapter_dropout_is_planned_with_the_logits_of_every_position() -> None:
+    work = Work((MicroBatch(640, 0, 16),), MicroBatch(80, 0, 80), 640)
+    dropping = plan_memory(SMOL, TrainSettings(adapter_dropout=0.1), 2, work).step
+    without = plan_memory(replace(SMOL, hand_written=False), TrainSettings(), 2, work).step
+    assert dropping == without + 2 * 2 * 640 * SMOL.vocabulary
 
 
 def test_a_tokenizer_renders_as_the_loaded_base_does(base: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,9 @@ from tunesmith.engine.head import cross_entropies, summed_cross_entropy
 from tunesmith.engine.packing import pack_rows, pack_whole_rows
 from tunesmith.engine.segment_attention import has_kernel
 from tunesmith.engine.segments import Segments, cut_at_shared_openings
+
+# Tokens, or one row, whose logits the plain path holds at once where nothing is learned.
+PLAIN_TOKENS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -238,9 +241,22 @@ def token_losses(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def plain_token_losses(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """The same by the model's own forward."""
-    logits = _plain_logits(model, batch)
-    return F.cross_entropy(logits, batch.targets.to(logits.device), reduction="none").cpu()
+    """The same by the model's own forward, a few rows at a time: it makes the logits of every position."""
+    losses = torch.empty(len(batch.targets), dtype=torch.float32)
+    longest = len(batch.prefix) + batch.suffixes.shape[1]
+    at_once = max(1, PLAIN_TOKENS_AT_ONCE // longest)
+    for start in range(0, len(batch.suffixes), at_once):
+        own = (batch.rows >= start) & (batch.rows < start + at_once)
+        few = replace(
+            batch,
+            suffixes=batch.suffixes[start : start + at_once],
+            lengths=batch.lengths[start : start + at_once],
+            rows=batch.rows[own] - start,
+            positions=batch.positions[own],
+        )
+        logits = _plain_logits(model, few)
+        losses[own] = F.cross_entropy(logits, batch.targets[own].to(logits.device), reduction="none").cpu()
+    return losses
 
 
 def _plain_logits(model: PreTrainedModel, batch: Batch) -> Tensor:

@@ -347,7 +347,8 @@ def _measure(
         rates = measure_steps(
             loaded, tokens, task.train, memory.largest.rows, memory.micro_batch_tokens, memory.recompute
         )
-    shared = common_prefix([row.ids for row in tokens])
+    # Only decoders read what all rows share once.
+    shared = common_prefix([row.ids for row in tokens]) if loaded.family == "decoder" else 0
     read = rates.read_tokens_per_second
     if labelled:
         prompt_rows = tuple(count / read for count in read_by_prompts)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import torch
 
 from tunesmith.engine.devices import device_of
-from tunesmith.engine.lora import trained_weights
+from tunesmith.engine.lora import adapter_dropout, trained_weights
 from tunesmith.engine.recompute import recomputing
-from tunesmith.engine.selfcheck import family_loss
+from tunesmith.engine.selfcheck import LossFunction, choose_loss, family_loss
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import Tokens
 from tunesmith.task.train_settings import TrainSettings
-from tunesmith.training.batches import Sharing, epoch_batches, sharing_of
+from tunesmith.training.batches import WHOLE_ROWS, Sharing, epoch_batches, sharing_of, two_short_rows
 from tunesmith.training.fit import TOKENS_PER_MICRO_BATCH, micro_batches_of
 from tunesmith.training.memory import MicroBatch, micro_batch
 
@@ -49,17 +49,25 @@ def largest_micro_batches(
     """The micro-batches of the first epoch with the most tokens, and with the largest attention."""
     lengths = [len(row.ids) for row in rows]
     rows_per_step = settings.batch_size * settings.accumulate
+    read = _read(settings, sharing)
     found = [
-        SizedRows(tuple(part), _size(rows, part, sharing))
+        SizedRows(tuple(part), _size(rows, part, read, padded=bool(settings.adapter_dropout)))
         for batch in epoch_batches(lengths, rows_per_step, settings.seed, 0, sharing.documents)
-        for part in micro_batches_of(rows, batch, sharing, settings.batch_size, micro_batch_tokens)
+        for part in micro_batches_of(rows, batch, read, settings.batch_size, micro_batch_tokens)
     ]
     return [max(found, key=lambda part: part.size.tokens), max(found, key=lambda part: part.size.scores)]
 
 
-def _size(rows: Sequence[Tokens], chosen: Sequence[int], sharing: Sharing) -> MicroBatch:
+def _read(settings: TrainSettings, sharing: Sharing) -> Sharing:
+    """How training reads rows: with adapter dropout by the plain path, every row whole."""
+    return WHOLE_ROWS if settings.adapter_dropout else sharing
+
+
+def _size(rows: Sequence[Tokens], chosen: Sequence[int], sharing: Sharing, padded: bool) -> MicroBatch:
     if sharing.documents is None:
         lengths = [len(rows[row].ids) for row in chosen]
+        if padded:
+            lengths = [max(lengths)] * len(lengths)
         return micro_batch(lengths, [sum(rows[row].learn) for row in chosen], sharing.prefix)
     batch = sharing.batch(rows, chosen, pad_token=0)
     # Rows of one document are shown each other's keys, too.
@@ -73,12 +81,18 @@ def checked_rows(rows: Sequence[Tokens]) -> MicroBatch:
 
 
 def probe_step(
-    loaded: LoadedModel, rows: Sequence[Tokens], chosen: Sequence[int], sharing: Sharing, recompute: bool
+    loaded: LoadedModel,
+    rows: Sequence[Tokens],
+    chosen: Sequence[int],
+    sharing: Sharing,
+    recompute: bool,
+    loss_of: LossFunction | None = None,
 ) -> None:
-    """Forward and backward on one micro-batch of ``rows``; no weight changes."""
+    """Forward and backward on one micro-batch of ``rows``, by ``loss_of`` or else by the loss of the
+    model's family; no weight changes."""
     batch = sharing.batch(rows, chosen, loaded.pad_token)
     with recomputing(loaded.model, recompute):
-        loss = family_loss(loaded.model)(loaded.model, batch)
+        loss = (loss_of or family_loss(loaded.model))(loaded.model, batch)
         torch.autograd.grad(loss, trained_weights(loaded.model), materialize_grads=True)
 
 
@@ -101,16 +115,20 @@ def measure_steps(
     if largest is None:
         found = largest_micro_batches(rows, settings, sharing, micro_batch_tokens)
         largest = max(found, key=lambda part: part.size.tokens).rows
-    probe_step(loaded, rows, largest, sharing, recompute)
+    read, loss_of = _read(settings, sharing), family_loss(loaded.model)
+    if settings.adapter_dropout:
+        checked = sharing.batch(rows, two_short_rows(lengths, sharing), loaded.pad_token)
+        loss_of, _ = choose_loss(loaded.model, checked)
+    with adapter_dropout(loaded.model, settings.seed, step=0):
+        probe_step(loaded, rows, largest, read, recompute, loss_of)
     typical = epoch_batches(lengths, settings.batch_size, settings.seed, 0, sharing.documents)[:TIMED_STEPS]
-    loss_of = family_loss(loaded.model)
     rates: dict[str, list[float]] = {"train": [], "validation": [], "read": []}
     for chosen in typical:
-        parts = micro_batches_of(rows, chosen, sharing, settings.batch_size, micro_batch_tokens)
-        batches = [sharing.batch(rows, part, loaded.pad_token) for part in parts]
+        parts = micro_batches_of(rows, chosen, read, settings.batch_size, micro_batch_tokens)
+        batches = [read.batch(rows, part, loaded.pad_token) for part in parts]
         useful = sum(batch.useful_tokens for batch in batches)
         started = _now(loaded)
-        with recomputing(loaded.model, recompute):
+        with recomputing(loaded.model, recompute), adapter_dropout(loaded.model, settings.seed, step=0):
             for batch in batches:
                 loss = loss_of(loaded.model, batch)
                 torch.autograd.grad(loss, trained_weights(loaded.model), materialize_grads=True)

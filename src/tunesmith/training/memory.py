@@ -219,6 +219,11 @@ def plan_memory(
     penalised = bool(settings.l1_penalty or settings.l2_penalty)
     starts = 4 * (trained - low_rank_weights_of(shape, settings)) if penalised else 0
     steps = [_step(shape, settings, width, batch, decoded, recompute) for batch in work.micro_batches]
+    if settings.adapter_dropout:  # the plain path: logits of every position, and their gradient
+        steps = [
+            step + 2 * width * batch.tokens * shape.vocabulary
+            for step, batch in zip(steps, work.micro_batches, strict=True)
+        ]
     # The comparison with the model's own forward: its layers, and the logits of every position.
     check = _step(shape, settings, width, work.checked, False, recompute)
     check += 2 * width * work.checked.tokens * shape.vocabulary
