@@ -27,7 +27,7 @@ from tunesmith.stages.crossfit_plan import crossfit_plan, judged_counts, raised_
 from tunesmith.stages.embedding import embedding_seconds, embeddings_sha256
 from tunesmith.stages.label_prompts import prompt_tokens
 from tunesmith.stages.label_training import METRIC_ROWS
-from tunesmith.stages.memory import available_mb, held_mb, resident_mb, start_measuring
+from tunesmith.stages.memory import available_mb, give_back, held_mb, resident_mb, start_measuring
 from tunesmith.stages.opponents import classical_seconds, strong_opponents
 from tunesmith.stages.plan_methods import memory_for, planned_methods
 from tunesmith.stages.plan_power import pilot_power_of, planned_guards
@@ -194,6 +194,7 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     train_seconds = (len(settings.seeds or [settings.seed]) * times + smaller) * own_training
     compared_seconds = sum(method.estimated_seconds for method in methods)
     compared_seconds += seconds.general_texts if methods else 0.0  # of the chosen one
+    give_back()  # of the models probed
     pilot_of = pilot_power_of(session, dataset, train, validation)
     plan = Plan(
         test_rows=test.rows,
