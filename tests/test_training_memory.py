@@ -19,7 +19,7 @@ from tunesmith.errors import UserError
 from tunesmith.models.rendering import Tokens, instructed, render_row
 from tunesmith.models.tokenizing import load_tokenizer
 from tunesmith.task.train_settings import TrainSettings
-from tunesmith.training.batches import Sharing
+from tunesmith.training.batches import Sharing, sharing_of
 from tunesmith.training.memory import (
     BaseShape,
     MicroBatch,
@@ -159,6 +159,20 @@ SMOL = BaseShape(
     matrices={f"{layer}.{name}": shape for layer in range(30) for name, shape in (LAYER | MLP).items()},
     modules={"embed": 49152 * 576}, stored_bytes=2, hand_written=True,
 )  # fmt: skip
+
+
+def test_on_a_gpu_short_prefixes_are_planned_in_every_row(base: Path) -> None:
+    rows = rendered(base, 32)
+    shared = sharing_of(rows)
+    own = min(len(row.ids) for row in rows) - shared.prefix
+    assert 0 < shared.prefix < own
+    sizes = {
+        device: choose_memory(SMOL, TrainSettings(), 2, rows, shared, 0, device).largest.size.tokens
+        for device in ("cpu", "cuda")
+    }
+    largest = choose_memory(SMOL, TrainSettings(), 2, rows, shared, 0, "cuda").largest
+    assert sizes["cuda"] == sum(len(rows[row].ids) for row in largest.rows)
+    assert sizes["cuda"] == sizes["cpu"] + shared.prefix * (len(largest.rows) - 1)
 
 
 def test_a_base_without_attention_is_refused(tmp_path: Path) -> None:

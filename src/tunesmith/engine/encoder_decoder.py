@@ -170,9 +170,7 @@ def _encoder(model: PreTrainedModel) -> Any:
     return untyped.get_encoder()
 
 
-def _padded(
-    rows: Sequence[Sequence[int]], pad_token: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
+def _padded(rows: Sequence[Sequence[int]], pad_token: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Token ids [rows, longest] padded on the right, and 1 where they are real."""
     ids = torch.full((len(rows), max(map(len, rows))), pad_token, dtype=torch.long)
     mask = torch.zeros_like(ids)

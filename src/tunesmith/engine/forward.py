@@ -156,6 +156,11 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     lengths = batch.lengths.tolist()
     if batch.segments is None and reads_whole_rows(model, len(batch.prefix), lengths):
         return whole_row_states(model, batch)
+    return shared_states(model, batch)
+
+
+def shared_states(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """The same states with what rows share computed once, on every device."""
     prefix = len(batch.prefix)
     if batch.segments is not None:
         return _hidden_states_of_segments(model, batch, batch.segments)
@@ -177,8 +182,13 @@ def reads_whole_rows(model: PreTrainedModel, prefix: int, lengths: Sequence[int]
     if not has_kernel(device_of(model), next(model.parameters()).dtype, head_dim):
         return False
     capped = getattr(config, "attn_logit_softcapping", None) is not None
+    return not capped and sharing_saves_little(prefix, lengths)
+
+
+def sharing_saves_little(prefix: int, lengths: Sequence[int]) -> bool:
+    """Whether rows of ``lengths`` own tokens read whole are fewer than twice the tokens."""
     once = prefix + sum(lengths)
-    return not capped and once + prefix * (len(lengths) - 1) < 2 * once
+    return once + prefix * (len(lengths) - 1) < 2 * once
 
 
 def whole_row_states(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -215,8 +225,16 @@ def summed_loss(model: PreTrainedModel, batch: Batch, smoothing: float = 0.0) ->
 
     See :func:`tunesmith.engine.head.summed_cross_entropy`.
     """
+    return _summed_loss(model, batch, hidden_states(model, batch), smoothing)
+
+
+def shared_summed_loss(model: PreTrainedModel, batch: Batch, smoothing: float = 0.0) -> Tensor:
+    """The same with what rows share computed once, also where a GPU would read these rows whole."""
+    return _summed_loss(model, batch, shared_states(model, batch), smoothing)
+
+
+def _summed_loss(model: PreTrainedModel, batch: Batch, hidden: Tensor, smoothing: float) -> Tensor:
     weight, bias = head_of(model)
-    hidden = hidden_states(model, batch)
     weights = None if batch.weights is None else batch.weights.to(hidden.device)
     return summed_cross_entropy(hidden, weight, bias, batch.targets.to(hidden.device), smoothing, weights)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from tunesmith.engine.devices import device_of
+from tunesmith.engine.forward import sharing_saves_little
 from tunesmith.engine.lora import adapter_dropout, trained_weights
 from tunesmith.engine.recompute import recomputing
 from tunesmith.engine.selfcheck import LossFunction, choose_loss, family_loss
@@ -44,14 +45,21 @@ class StepRates:
 
 
 def largest_micro_batches(
-    rows: Sequence[Tokens], settings: TrainSettings, sharing: Sharing, micro_batch_tokens: int
+    rows: Sequence[Tokens],
+    settings: TrainSettings,
+    sharing: Sharing,
+    micro_batch_tokens: int,
+    kernel: bool = False,
 ) -> list[SizedRows]:
-    """The micro-batches of the first epoch with the most tokens, and with the largest attention."""
+    """The micro-batches of the first epoch with the most tokens, and with the largest attention.
+
+    With a GPU's ``kernel`` rows are read whole where sharing saves little.
+    """
     lengths = [len(row.ids) for row in rows]
     rows_per_step = settings.batch_size * settings.accumulate
     read = _read(settings, sharing)
     found = [
-        SizedRows(tuple(part), _size(rows, part, read, padded=bool(settings.adapter_dropout)))
+        SizedRows(tuple(part), _size(rows, part, read, bool(settings.adapter_dropout), kernel))
         for batch in epoch_batches(lengths, rows_per_step, settings.seed, 0, sharing.documents)
         for part in micro_batches_of(rows, batch, read, settings.batch_size, micro_batch_tokens)
     ]
@@ -63,12 +71,17 @@ def _read(settings: TrainSettings, sharing: Sharing) -> Sharing:
     return WHOLE_ROWS if settings.adapter_dropout else sharing
 
 
-def _size(rows: Sequence[Tokens], chosen: Sequence[int], sharing: Sharing, padded: bool) -> MicroBatch:
+def _size(
+    rows: Sequence[Tokens], chosen: Sequence[int], sharing: Sharing, padded: bool, kernel: bool
+) -> MicroBatch:
     if sharing.documents is None:
         lengths = [len(rows[row].ids) for row in chosen]
+        learned = [sum(rows[row].learn) for row in chosen]
         if padded:
             lengths = [max(lengths)] * len(lengths)
-        return micro_batch(lengths, [sum(rows[row].learn) for row in chosen], sharing.prefix)
+        elif kernel and sharing_saves_little(sharing.prefix, [length - sharing.prefix for length in lengths]):
+            return MicroBatch(sum(lengths), 0, sum(learned))  # the kernel keeps no scores
+        return micro_batch(lengths, learned, sharing.prefix)
     batch = sharing.batch(rows, chosen, pad_token=0)
     # Rows of one document are shown each other's keys, too.
     return MicroBatch(batch.computed_tokens, batch.computed_tokens**2, len(batch.targets))
