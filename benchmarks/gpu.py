@@ -12,6 +12,7 @@ benchmarks/results/gpu.json (not with --device cpu).
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
 import time
@@ -151,6 +152,14 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def start_measuring(device: torch.device) -> None:
+    """Let :func:`peak_gib` begin anew, without what earlier work has left: models lie in cycles."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def peak_gib(device: torch.device) -> float | None:
     return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
 
@@ -159,9 +168,7 @@ def train(
     name: str, method: str, row_tokens: int, recompute: bool, device: torch.device, ceiling: float, toy: bool
 ) -> list[dict[str, Any]]:
     """Whole optimiser steps on one pack each: forward, backward, clipping, AdamW."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
+    start_measuring(device)
     model = build(name, device, toy)
     settings = TrainSettings.model_validate({"method": method, "rank": RANK, "alpha": 2.0 * RANK})
     make_trainable(model, settings)
@@ -197,6 +204,7 @@ def train(
 
 def read(name: str, device: torch.device, toy: bool) -> list[dict[str, Any]]:
     """Generation of 256 prompts, and scoring of 30 labels after 200-token prompts."""
+    start_measuring(device)
     model = build(name, device, toy)
     generator = torch.Generator().manual_seed(2)
     rows, prompt, new = (8, 12, 8) if toy else (256, 128, 64)
@@ -214,6 +222,7 @@ def read(name: str, device: torch.device, toy: bool) -> list[dict[str, Any]]:
     labels = torch.randint(3, model.config.vocab_size, (30, 4), generator=generator).tolist()
     asked = torch.randint(3, model.config.vocab_size, (8 if toy else 200, 12 if toy else 200)).tolist()
     tree = label_tree(labels, 1)
+    start_measuring(device)
     (seconds,) = timed(lambda: score_labels(model, asked, tree, 0, None), device, 1)
     found.append(
         {

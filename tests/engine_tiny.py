@@ -65,6 +65,10 @@ _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "layer_types": ["sliding_attention", "full_attention"],
         },
     ),
+    "qwen3, experts": (
+        "qwen3_moe",
+        {**_SIZES, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+    ),
     "gpt2": ("gpt2", _GPT2),
     "mamba": (
         "mamba",

@@ -102,6 +102,18 @@ def test_only_the_new_rows_are_trained_also_under_weight_decay(
         assert (module.rows - start).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("padding", [0, 2])
+def test_a_new_token_learns_whatever_the_id_of_the_padding_token(base: Path, padding: int) -> None:
+    loaded = grow(load_tiny(base), NEW)
+    model: Any = loaded.model
+    model.get_input_embeddings().padding_idx = padding  # as a config with this pad_token_id makes it
+    make_trainable(model, SETTINGS, tokens=len(loaded.tokenizer))
+    first = len(loaded.tokenizer) - len(NEW)
+    embedding = model.get_input_embeddings()
+    embedding(torch.tensor([[first, first + 1]])).sum().backward()
+    assert (embedding.rows.grad == 1).all()
+
+
 def test_peft_reads_the_adapter_and_gives_our_log_probabilities(
     base: Path, trained: tuple[LoadedModel, Path]
 ) -> None:
@@ -140,6 +152,10 @@ def test_an_adapter_with_tokens_is_put_on_a_base_of_its_own_and_merged(
     merged = load_tiny(tmp_path / "merged")
     assert rendered(merged)[:4] == rows
     assert plain_log_probabilities(merged.model, rows) == pytest.approx(ours, abs=1e-4)
+    # What is planned with the tokenizer alone reads them alike, and more may come on top.
+    tokenizer = load_tokenizer(merged.base)
+    assert tokenizer.chat.ordinary == NEW
+    assert add_tokens(tokenizer, ["[DATE]"]).chat.ordinary == (*NEW, "[DATE]")
 
 
 def test_a_token_that_the_base_has_already_is_refused(base: Path) -> None:

@@ -22,7 +22,7 @@ from tunesmith.engine.forward import (
     whole_row_states,
 )
 from tunesmith.engine.lora import attach_lora, trained_weights
-from tunesmith.engine.packing import pack_rows, pack_whole_rows
+from tunesmith.engine.packing import Packing, pack_rows, pack_whole_rows
 from tunesmith.engine.recompute import recomputing
 from tunesmith.engine.segment_attention import (
     attend_segments,
@@ -30,6 +30,7 @@ from tunesmith.engine.segment_attention import (
     attend_segments_kept,
     has_kernel,
 )
+from tunesmith.engine.selfcheck import choose_loss
 from tunesmith.errors import UserError
 
 DEVICES = [
@@ -172,3 +173,24 @@ def test_a_device_that_does_not_exist_is_refused_with_those_that_do() -> None:
         find_device("cuda:7")
     assert "cpu" in refused.value.fix
     assert find_device("cpu") == torch.device("cpu")
+
+
+def test_the_self_check_of_rows_read_whole_also_looks_at_shared_prefixes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tunesmith.engine.forward.has_kernel", lambda *_: True)
+    model = tiny_model("llama")
+    attach_lora(model, 4, 8.0, seed=0)
+    batch = batch_of([6, 4], 5)
+    assert reads_whole_rows(model, 5, [6, 4])
+    assert choose_loss(model, batch) == (summed_loss, None)
+
+    def only_the_first_row_sees_it(
+        prefix: int, lengths: list[int], dtype: torch.dtype, prefix_is_cached: bool
+    ) -> Packing:
+        return pack_rows(0, [prefix + lengths[0], *lengths[1:]], dtype, prefix_is_cached)
+
+    monkeypatch.setattr("tunesmith.engine.forward.pack_rows", only_the_first_row_sees_it)
+    loss, message = choose_loss(model, batch)
+    assert loss is plain_summed_loss
+    assert message is not None

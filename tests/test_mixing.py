@@ -171,3 +171,10 @@ def test_proportional_mixing_shows_every_row_once_an_epoch() -> None:
     rows = [row for batch in mixed_batches(mixture, [4] * 18, 4, seed=0, epoch=1) for row in batch]
     assert sorted(rows) == list(range(18))
     assert len(mixed_batches(mixture, [4] * 18, 4, 0, 0)) == len(epoch_batches([4] * 18, 4, 0, 0))
+
+
+@pytest.mark.parametrize("seed", [20261121, 2**62])
+def test_a_large_seed_draws_rows_like_any_other(seed: int) -> None:
+    mixture = Mixture(("a", "b"), (12, 6), mixing_shares((12, 6), "proportional", 2.0), ((), ()))
+    rows = [row for batch in mixed_batches(mixture, [4] * 18, 4, seed, epoch=0) for row in batch]
+    assert sorted(rows) == list(range(18))

@@ -196,6 +196,17 @@ def test_the_hash_covers_weights_and_chat_template_but_no_version_note(
     assert resolve(own_copy, tmp_path).sha256 != before
 
 
+@pytest.mark.parametrize(
+    "name", ["vocab.txt", "spiece.model", "sentencepiece.bpe.model", "spm.model", "new_tokens.json"]
+)
+def test_the_hash_covers_every_file_that_decides_tokens(own_copy: Path, tmp_path: Path, name: str) -> None:
+    before = resolve(own_copy, tmp_path).sha256
+    (own_copy / name).write_text("one", encoding="utf-8")
+    first = resolve(own_copy, tmp_path).sha256
+    (own_copy / name).write_text("two", encoding="utf-8")
+    assert len({before, first, resolve(own_copy, tmp_path).sha256}) == 3
+
+
 def test_a_gguf_file_gives_the_weights_and_the_tokens_of_the_model_it_was_made_from(
     tiny_gguf: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:

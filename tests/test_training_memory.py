@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from tunesmith.errors import UserError
 from tunesmith.models.rendering import Tokens, instructed, render_row
 from tunesmith.models.tokenizing import load_tokenizer
 from tunesmith.task.train_settings import TrainSettings
-from tunesmith.training.batches import Sharing
+from tunesmith.training.batches import Sharing, sharing_of
 from tunesmith.training.memory import (
     BaseShape,
     MicroBatch,
@@ -29,6 +30,7 @@ from tunesmith.training.memory import (
     trained_weights_of,
 )
 from tunesmith.training.memory_choice import MICRO_BATCHES, choose_memory
+from tunesmith.training.optimisers import Penalties
 
 UNSHARED = Sharing(0, None)
 
@@ -57,6 +59,27 @@ def test_trained_weights_are_counted_without_loading(
     make_trainable(model, settings)
     expected = sum(parameter.numel() for parameter in trainable_parameters(model))
     assert trained_weights_of(shape, settings) == expected
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "full"])
+def test_what_penalties_remember_is_planned(base: Path, method: str) -> None:
+    plain = TrainSettings.model_validate({"method": method, "rank": 4, "modules_to_save": ("norm",)})
+    penalised = plain.model_copy(update={"l2_penalty": 0.1})
+    model = load_tiny(base).model
+    make_trainable(model, plain)
+    starts = Penalties(model, trainable_parameters(model), penalised).starts
+    held = sum(start.nbytes for start in starts if start is not None)
+    work = Work((micro_batch([40], [3], 0),), MicroBatch(80, 0, 80), 640)
+    shape = read_shape(base)
+    with_them, without = (plan_memory(shape, one, 4, work).trained for one in (penalised, plain))
+    assert with_them - without == held > 0
+
+
+def test_adapter_dropout_is_planned_with_the_logits_of_every_position() -> None:
+    work = Work((MicroBatch(640, 0, 16),), MicroBatch(80, 0, 80), 640)
+    dropping = plan_memory(SMOL, TrainSettings(adapter_dropout=0.1), 2, work).step
+    without = plan_memory(replace(SMOL, hand_written=False), TrainSettings(), 2, work).step
+    assert dropping == without + 2 * 2 * 640 * SMOL.vocabulary
 
 
 def test_a_tokenizer_renders_as_the_loaded_base_does(base: Path) -> None:
@@ -136,6 +159,27 @@ SMOL = BaseShape(
     matrices={f"{layer}.{name}": shape for layer in range(30) for name, shape in (LAYER | MLP).items()},
     modules={"embed": 49152 * 576}, stored_bytes=2, hand_written=True,
 )  # fmt: skip
+
+
+def test_on_a_gpu_short_prefixes_are_planned_in_every_row(base: Path) -> None:
+    rows = rendered(base, 32)
+    shared = sharing_of(rows)
+    own = min(len(row.ids) for row in rows) - shared.prefix
+    assert 0 < shared.prefix < own
+    sizes = {
+        device: choose_memory(SMOL, TrainSettings(), 2, rows, shared, 0, device).largest.size.tokens
+        for device in ("cpu", "cuda")
+    }
+    largest = choose_memory(SMOL, TrainSettings(), 2, rows, shared, 0, "cuda").largest
+    assert sizes["cuda"] == sum(len(rows[row].ids) for row in largest.rows)
+    assert sizes["cuda"] == sizes["cpu"] + shared.prefix * (len(largest.rows) - 1)
+
+
+def test_a_base_without_attention_is_refused(tmp_path: Path) -> None:
+    tiny_model("mamba").config.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="a mamba model has no attention") as refused:
+        read_shape(tmp_path)
+    assert "causal attention" in refused.value.fix
 
 
 def test_training_shrinks_its_micro_batches_then_recomputes_then_refuses(base: Path) -> None:

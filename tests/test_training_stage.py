@@ -8,10 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
-from tiny import CHAT_TEMPLATE, make_tiny_base, toy_rows
+from tiny import CHAT_TEMPLATE, FP32_PLAN, load_tiny, make_tiny_base, toy_rows
+from tunesmith.candidates.tuned import put_adapter
+from tunesmith.engine.added_tokens import grow
+from tunesmith.engine.lora import lora_layers
 from tunesmith.errors import UserError
+from tunesmith.models.merging import save_model
 from tunesmith.pipeline import run_stages
 from tunesmith.records import Message
 from tunesmith.stages.data import make_dataset
@@ -75,6 +80,20 @@ def test_a_run_watches_the_metric_keeps_its_best_step_and_lists_long_rows(home: 
     assert all(row.tokens > 150 and row.kept_tokens is None for row in training.long_rows)
     assert training.cost.rows == 100 - len(training.long_rows)
     assert all(point.train_loss is not None for point in training.validation)
+
+
+def test_an_adapter_on_a_base_that_was_tuned_with_added_tokens_can_be_loaded(
+    home: Path, tmp_path: Path
+) -> None:
+    grown = grow(load_tiny(home / "base"), ["[AMOUNT]"])
+    base = tmp_path / "base"
+    save_model(grown, dict(grown.model.named_parameters()), base, torch.float32)
+    tuning = session(home, tmp_path / "runs", base=base)
+    dataset, _ = make_dataset(tuning)
+    trained = train_adapter(tuning, dataset, FP32_PLAN).training
+    loaded = load_tiny(base)
+    assert loaded.chat.ordinary == ("[AMOUNT]",)
+    assert lora_layers(put_adapter(loaded, Path(trained.adapter_folder)).model)
 
 
 def test_long_rows_are_refused_by_the_plan_unless_the_task_says_what_to_do(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from tunesmith.candidates.answers import Answers, answers_from_scores, task_tree
 from tunesmith.candidates.forms import PromptForm, form_name
@@ -18,6 +19,7 @@ from tunesmith.data.windowed import Cutting, cut_settings, in_windows, mean_scor
 from tunesmith.engine.adapters import attach_adapter, read_adapter
 from tunesmith.engine.added_tokens import grow
 from tunesmith.engine.classifier_head import with_head
+from tunesmith.engine.devices import device_of
 from tunesmith.engine.lora import lora_layers
 from tunesmith.engine.pruning import plain_pruning
 from tunesmith.engine.scoring import LabelScores, score_labels
@@ -54,14 +56,17 @@ def put_adapter(loaded: LoadedModel, folder: Path) -> LoadedModel:
     Raises UserError where the folder cannot be read, or does not fit the base or other adapters.
     """
     trained_on = read_trained_on(folder, loaded.base.sha256)
-    dtype = next(loaded.model.parameters()).dtype
+    dtype, device = next(loaded.model.parameters()).dtype, device_of(loaded.model)
     attention = loaded.model.config._attn_implementation
     if trained_on.method == "full":
         tuned = load_base(replace(loaded.base, folder=str(folder)), dtype, attention)
+        nn.Module.to(tuned.model, device)
         return replace(tuned, base=loaded.base)
     adapter = load_adapter(folder, loaded.base.sha256)
     if adapter.method == "qlora" or adapter.added_tokens:
-        loaded = grow(load_base(loaded.base, dtype, attention), adapter.added_tokens)
+        beside = load_base(loaded.base, dtype, attention)
+        nn.Module.to(beside.model, device)
+        loaded = grow(beside, adapter.added_tokens)
     if adapter.method == "qlora":
         quantise(loaded.model)
     if lora_layers(loaded.model) and read_adapter(loaded.model).labels != adapter.labels:

@@ -111,6 +111,8 @@ def train_added_rows(model: Any, first: int, count: int) -> None:
             "that cannot be grown",
             fix="leave them out of train.modules_to_save and train.targets",
         )
+    # The trained rows are looked up as a matrix of their own, in which the padding token's id means another.
+    embedding.padding_idx = None
     rows = _trained(embedding.weight, first, count)
     of_head = rows if head.weight is embedding.weight else _trained(head.weight, first, count)
     model.set_submodule(names[id(embedding)], GrownEmbedding(embedding, first, rows))

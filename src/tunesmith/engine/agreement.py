@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ Hook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
 
 def adapter_agreement(loaded: LoadedModel, folder: Path, rows: Sequence[Tokens]) -> Agreement:
     """Compare the adapter attached to ``loaded`` with what ``folder`` holds, on the answers of ``rows``."""
-    adapter = load_adapter(folder, loaded.base.sha256)
+    adapter = _moved(load_adapter(folder, loaded.base.sha256), device_of(loaded.model))
     ours = _our_log_probabilities(loaded, rows)
     with lora_disabled(loaded.model), _computed(loaded.model, adapter, _as_peft):
         peft = plain_log_probabilities(loaded.model, rows)
@@ -68,6 +69,15 @@ def plain_log_probabilities(model: PreTrainedModel, rows: Sequence[Tokens]) -> l
     finally:
         model.set_attn_implementation(before)
     return totals
+
+
+def _moved(adapter: Adapter, device: torch.device) -> Adapter:
+    return replace(
+        adapter,
+        low_rank={name: (a.to(device), b.to(device)) for name, (a, b) in adapter.low_rank.items()},
+        magnitudes={name: values.to(device) for name, values in adapter.magnitudes.items()},
+        modules={name: values.to(device) for name, values in adapter.modules.items()},
+    )
 
 
 def _our_log_probabilities(loaded: LoadedModel, rows: Sequence[Tokens]) -> list[float]:

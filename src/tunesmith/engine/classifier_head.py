@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from tunesmith.engine.devices import device_of
 from tunesmith.engine.forward import Batch, make_batch
 from tunesmith.models.families import give_fresh_head
 from tunesmith.models.loading import LoadedModel
@@ -37,16 +38,17 @@ def with_head(loaded: LoadedModel, labels: Sequence[str], seed: int) -> LoadedMo
 
 def class_loss(model: PreTrainedModel, batch: Batch, smoothing: float = 0.0) -> Tensor:
     """Weighted sum over the rows of −log p(class), or of its smoothed form, in nats."""
-    losses = F.cross_entropy(
-        _logits(model, batch), batch.targets, reduction="none", label_smoothing=smoothing
-    )
-    return losses.sum() if batch.weights is None else (losses * batch.weights).sum()
+    logits = _logits(model, batch)
+    targets = batch.targets.to(logits.device)
+    losses = F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+    return losses.sum() if batch.weights is None else (losses * batch.weights.to(losses.device)).sum()
 
 
 @torch.no_grad()
 def class_losses(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """−log p(class) of every row, in nats, fp32 [rows]."""
-    return F.cross_entropy(_logits(model, batch), batch.targets, reduction="none")
+    """−log p(class) of every row, in nats, fp32 [rows] on the CPU."""
+    logits = _logits(model, batch)
+    return F.cross_entropy(logits, batch.targets.to(logits.device), reduction="none").cpu()
 
 
 @torch.no_grad()
@@ -81,5 +83,6 @@ def _logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     inputs = whole[:, : int(lengths.max())].clone()
     mask = torch.arange(inputs.shape[1]) < lengths[:, None]
     inputs[~mask] = model.config.pad_token_id or 0
-    logits: Tensor = model(input_ids=inputs, attention_mask=mask.long()).logits
+    device = device_of(model)
+    logits: Tensor = model(input_ids=inputs.to(device), attention_mask=mask.long().to(device)).logits
     return logits.float()

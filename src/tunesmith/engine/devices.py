@@ -32,6 +32,7 @@ def device_of(model: nn.Module) -> torch.device:
 
 def free_mb(device: torch.device) -> float:
     """Memory (MiB) that can be had on a GPU."""
+    torch.cuda.empty_cache()  # what PyTorch keeps of tensors that are gone would count as taken
     free, _ = torch.cuda.mem_get_info(device)
     return free / 2**20
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from tunesmith.engine.devices import device_of
 from tunesmith.engine.forward import Batch
 from tunesmith.errors import UserError
 
@@ -30,14 +31,16 @@ Advance = Callable[[int, int], None]
 def encoder_decoder_loss(model: PreTrainedModel, batch: Batch, smoothing: float = 0.0) -> Tensor:
     """Weighted sum over the supervised tokens of −log p, or of its smoothed form, in nats."""
     logits = _logits(model, batch)
-    losses = F.cross_entropy(logits, batch.targets, reduction="none", label_smoothing=smoothing)
-    return losses.sum() if batch.weights is None else (losses * batch.weights).sum()
+    targets = batch.targets.to(logits.device)
+    losses = F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+    return losses.sum() if batch.weights is None else (losses * batch.weights.to(losses.device)).sum()
 
 
 @torch.no_grad()
 def encoder_decoder_token_losses(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """−log p of every supervised token, in nats, fp32 [supervised]."""
-    return F.cross_entropy(_logits(model, batch), batch.targets, reduction="none")
+    """−log p of every supervised token, in nats, fp32 [supervised] on the CPU."""
+    logits = _logits(model, batch)
+    return F.cross_entropy(logits, batch.targets.to(logits.device), reduction="none").cpu()
 
 
 @torch.no_grad()
@@ -53,18 +56,18 @@ def answer_log_probabilities(
     The encoder reads every prompt once. Also the number of tokens put through encoder and decoder.
     """
     found: list[NDArray[np.float64]] = [np.zeros(len(own)) for own in answers]
-    start = _start_token(model)
+    start, device = _start_token(model), device_of(model)
     used = done = 0
     for chosen in _by_length(prompts):
-        ids, mask = _padded([prompts[row] for row in chosen], pad_token)
+        ids, mask = _padded([prompts[row] for row in chosen], pad_token, device)
         encoded = _encoder(model)(input_ids=ids, attention_mask=mask).last_hidden_state
         used += int(mask.sum())
         pairs = [(at, answer) for at, row in enumerate(chosen) for answer in range(len(answers[row]))]
         longest = max(len(answers[chosen[at]][answer]) for at, answer in pairs)
         for part in _in_parts(pairs, max(1, POSITIONS_AT_ONCE // longest)):
             sequences = [answers[chosen[at]][answer] for at, answer in part]
-            targets, real = _padded(sequences, pad_token)
-            given = torch.cat([torch.full((len(part), 1), start), targets[:, :-1]], dim=1)
+            targets, real = _padded(sequences, pad_token, device)
+            given = torch.cat([torch.full((len(part), 1), start, device=device), targets[:, :-1]], dim=1)
             rows = torch.tensor([at for at, _ in part])
             logits = model(
                 encoder_outputs=BaseModelOutput(last_hidden_state=encoded[rows]),
@@ -101,7 +104,7 @@ def greedy_answers(
     finished = 0
     untyped: Any = model
     for chosen in _by_length(prompts):
-        ids, mask = _padded([prompts[row] for row in chosen], pad)
+        ids, mask = _padded([prompts[row] for row in chosen], pad, device_of(model))
         output = untyped.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -140,8 +143,12 @@ def _logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     given = torch.full((rows, int(places.max()) + 1), _start_token(model))
     before = places > 0
     given[batch.rows[before], places[before]] = batch.targets[torch.nonzero(before)[:, 0] - 1]
+    device = device_of(model)
     logits = model(
-        input_ids=inputs, attention_mask=mask.long(), decoder_input_ids=given, use_cache=False
+        input_ids=inputs.to(device),
+        attention_mask=mask.long().to(device),
+        decoder_input_ids=given.to(device),
+        use_cache=False,
     ).logits
     picked: Tensor = logits[batch.rows, places].float()
     return picked
@@ -163,14 +170,14 @@ def _encoder(model: PreTrainedModel) -> Any:
     return untyped.get_encoder()
 
 
-def _padded(rows: Sequence[Sequence[int]], pad_token: int) -> tuple[Tensor, Tensor]:
+def _padded(rows: Sequence[Sequence[int]], pad_token: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Token ids [rows, longest] padded on the right, and 1 where they are real."""
     ids = torch.full((len(rows), max(map(len, rows))), pad_token, dtype=torch.long)
     mask = torch.zeros_like(ids)
     for index, row in enumerate(rows):
         ids[index, : len(row)] = torch.tensor(row, dtype=torch.long)
         mask[index, : len(row)] = 1
-    return ids, mask
+    return ids.to(device), mask.to(device)
 
 
 def _by_length(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,9 @@ from tunesmith.engine.head import cross_entropies, summed_cross_entropy
 from tunesmith.engine.packing import pack_rows, pack_whole_rows
 from tunesmith.engine.segment_attention import has_kernel
 from tunesmith.engine.segments import Segments, cut_at_shared_openings
+
+# Tokens, or one row, whose logits the plain path holds at once where nothing is learned.
+PLAIN_TOKENS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,11 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     lengths = batch.lengths.tolist()
     if batch.segments is None and reads_whole_rows(model, len(batch.prefix), lengths):
         return whole_row_states(model, batch)
+    return shared_states(model, batch)
+
+
+def shared_states(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """The same states with what rows share computed once, on every device."""
     prefix = len(batch.prefix)
     if batch.segments is not None:
         return _hidden_states_of_segments(model, batch, batch.segments)
@@ -174,8 +182,13 @@ def reads_whole_rows(model: PreTrainedModel, prefix: int, lengths: Sequence[int]
     if not has_kernel(device_of(model), next(model.parameters()).dtype, head_dim):
         return False
     capped = getattr(config, "attn_logit_softcapping", None) is not None
+    return not capped and sharing_saves_little(prefix, lengths)
+
+
+def sharing_saves_little(prefix: int, lengths: Sequence[int]) -> bool:
+    """Whether rows of ``lengths`` own tokens read whole are fewer than twice the tokens."""
     once = prefix + sum(lengths)
-    return not capped and once + prefix * (len(lengths) - 1) < 2 * once
+    return once + prefix * (len(lengths) - 1) < 2 * once
 
 
 def whole_row_states(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -212,8 +225,16 @@ def summed_loss(model: PreTrainedModel, batch: Batch, smoothing: float = 0.0) ->
 
     See :func:`tunesmith.engine.head.summed_cross_entropy`.
     """
+    return _summed_loss(model, batch, hidden_states(model, batch), smoothing)
+
+
+def shared_summed_loss(model: PreTrainedModel, batch: Batch, smoothing: float = 0.0) -> Tensor:
+    """The same with what rows share computed once, also where a GPU would read these rows whole."""
+    return _summed_loss(model, batch, shared_states(model, batch), smoothing)
+
+
+def _summed_loss(model: PreTrainedModel, batch: Batch, hidden: Tensor, smoothing: float) -> Tensor:
     weight, bias = head_of(model)
-    hidden = hidden_states(model, batch)
     weights = None if batch.weights is None else batch.weights.to(hidden.device)
     return summed_cross_entropy(hidden, weight, bias, batch.targets.to(hidden.device), smoothing, weights)
 
@@ -238,9 +259,22 @@ def token_losses(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def plain_token_losses(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """The same by the model's own forward."""
-    logits = _plain_logits(model, batch)
-    return F.cross_entropy(logits, batch.targets.to(logits.device), reduction="none").cpu()
+    """The same by the model's own forward, a few rows at a time: it makes the logits of every position."""
+    losses = torch.empty(len(batch.targets), dtype=torch.float32)
+    longest = len(batch.prefix) + batch.suffixes.shape[1]
+    at_once = max(1, PLAIN_TOKENS_AT_ONCE // longest)
+    for start in range(0, len(batch.suffixes), at_once):
+        own = (batch.rows >= start) & (batch.rows < start + at_once)
+        few = replace(
+            batch,
+            suffixes=batch.suffixes[start : start + at_once],
+            lengths=batch.lengths[start : start + at_once],
+            rows=batch.rows[own] - start,
+            positions=batch.positions[own],
+        )
+        logits = _plain_logits(model, few)
+        losses[own] = F.cross_entropy(logits, batch.targets[own].to(logits.device), reduction="none").cpu()
+    return losses
 
 
 def _plain_logits(model: PreTrainedModel, batch: Batch) -> Tensor:

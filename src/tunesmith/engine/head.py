@@ -8,6 +8,7 @@ vocabulary] tensor outlives a chunk (the idea of Liger's and Apple's fused cross
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -143,6 +144,13 @@ def own_log_probabilities(model: PreTrainedModel, hidden: Tensor, tokens: Tensor
     return output
 
 
+@dataclass
+class _States(BaseModelOutputWithPastAndCrossAttentions):
+    """What a decoder gives; heads of mixtures of experts ask for the routing, too."""
+
+    router_logits: None = None
+
+
 class _Given(nn.Module):
     """Stands in for a decoder whose final hidden states are known."""
 
@@ -150,5 +158,5 @@ class _Given(nn.Module):
         super().__init__()
         self.hidden = hidden
 
-    def forward(self, *_: Any, **__: Any) -> BaseModelOutputWithPastAndCrossAttentions:
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self.hidden[None])
+    def forward(self, *_: Any, **__: Any) -> _States:
+        return _States(last_hidden_state=self.hidden[None])

@@ -231,7 +231,7 @@ def adapter_dropout(model: nn.Module, seed: int, step: int) -> Iterator[None]:
         layer.dropping = True
     try:
         with torch.random.fork_rng(devices):
-            torch.manual_seed(seed * 1_000_003 + step)
+            torch.manual_seed((seed * 1_000_003 + step) % 2**64)
             yield
     finally:
         for layer in layers:

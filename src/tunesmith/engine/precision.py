@@ -69,7 +69,7 @@ def probe_precision(device: str = "cpu") -> PrecisionProbe:
             started = time.perf_counter()
             left @ right
             if device != "cpu":
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(device)
             if turn:  # the first warms up
                 fastest[name] = min(fastest[name], time.perf_counter() - started)
         if turn >= FEWEST_TURNS and time.perf_counter() > until:

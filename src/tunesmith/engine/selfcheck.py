@@ -22,6 +22,8 @@ from tunesmith.engine.forward import (
     packed_hidden,
     plain_summed_loss,
     plain_token_losses,
+    reads_whole_rows,
+    shared_summed_loss,
     summed_loss,
     token_losses,
 )
@@ -100,7 +102,10 @@ def choose_loss(
             layer.lora_b.copy_(torch.empty(layer.lora_b.shape).normal_(0, 0.01, generator=generator))
     fast_attention = model.config._attn_implementation
     try:
-        fast_loss, fast_gradients = _loss_and_gradients(summed_loss, model, batch)
+        fast = [_loss_and_gradients(summed_loss, model, batch)]
+        if batch.segments is None and reads_whole_rows(model, len(batch.prefix), batch.lengths.tolist()):
+            # Two rows are read whole; more of them may share their prefix.
+            fast.append(_loss_and_gradients(shared_summed_loss, model, batch))
         _attend_by(model, plain_attention)
         plain_loss, plain_gradients = _loss_and_gradients(plain_summed_loss, model, batch)
     finally:
@@ -109,8 +114,8 @@ def choose_loss(
             for layer, saved in zip(layers, before, strict=True):
                 layer.lora_b.copy_(saved)
     dtype = next(model.parameters()).dtype
-    loss_difference = abs(fast_loss - plain_loss) / max(abs(plain_loss), 1e-12)
-    gradient_difference = _relative_difference(fast_gradients, plain_gradients)
+    loss_difference = max(abs(loss - plain_loss) for loss, _ in fast) / max(abs(plain_loss), 1e-12)
+    gradient_difference = max(_relative_difference(gradients, plain_gradients) for _, gradients in fast)
     agree = loss_difference <= LOSS_TOLERANCE[dtype] and gradient_difference <= GRADIENT_TOLERANCE[dtype]
     if agree:
         reason = why_not_decoded(model) if of_family(model) else None

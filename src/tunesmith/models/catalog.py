@@ -61,11 +61,16 @@ _TOKENIZER_FILES = (
     "added_tokens.json",
     "chat_template.jinja",
     "merges.txt",
+    "new_tokens.json",  # which of its tokens are text: written by Tunesmith
+    "sentencepiece.bpe.model",
     "special_tokens_map.json",
+    "spiece.model",
+    "spm.model",
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",
     "vocab.json",
+    "vocab.txt",
 )
 
 

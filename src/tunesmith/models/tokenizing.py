@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from transformers import AddedToken, AutoConfig, AutoTokenizer
 
 from tunesmith.errors import UserError
+from tunesmith.models.adapters import read_new_tokens
 from tunesmith.models.catalog import Base
 from tunesmith.models.chat import ChatFormat, chat_format
 from tunesmith.models.families import Family, family_of
@@ -60,7 +62,10 @@ def load_tokenizer(base: Base) -> BaseTokenizer:
             fix="put the model's own tokenizer files and its config.json in that folder",
         ) from error
     family = family_of(config)
-    chat = (chat_format if family == "decoder" else plain_input)(tokenizer, base.name)
+    if family == "decoder":
+        chat = chat_format(tokenizer, base.name, read_new_tokens(Path(base.folder))[0])
+    else:
+        chat = plain_input(tokenizer, base.name)
     pad_token = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else chat.end_token
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     return BaseTokenizer(
@@ -83,4 +88,5 @@ def add_tokens(renderer: Growing, tokens: Sequence[str]) -> Growing:
             fix="leave it out of train.add_tokens",
         )
     tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in tokens])
-    return replace(renderer, chat=chat_format(tokenizer, renderer.base.name, ordinary=tokens))
+    ordinary = (*renderer.chat.ordinary, *tokens)
+    return replace(renderer, chat=chat_format(tokenizer, renderer.base.name, ordinary))

@@ -27,7 +27,7 @@ from tunesmith.stages.crossfit_plan import crossfit_plan, judged_counts, raised_
 from tunesmith.stages.embedding import embedding_seconds, embeddings_sha256
 from tunesmith.stages.label_prompts import prompt_tokens
 from tunesmith.stages.label_training import METRIC_ROWS
-from tunesmith.stages.memory import available_mb, held_mb, resident_mb, start_measuring
+from tunesmith.stages.memory import available_mb, give_back, held_mb, resident_mb, start_measuring
 from tunesmith.stages.opponents import classical_seconds, strong_opponents
 from tunesmith.stages.plan_methods import memory_for, planned_methods
 from tunesmith.stages.plan_power import pilot_power_of, planned_guards
@@ -194,6 +194,7 @@ def _plan(session: Session, dataset: Dataset) -> PlanResult:
     train_seconds = (len(settings.seeds or [settings.seed]) * times + smaller) * own_training
     compared_seconds = sum(method.estimated_seconds for method in methods)
     compared_seconds += seconds.general_texts if methods else 0.0  # of the chosen one
+    give_back()  # of the models probed
     pilot_of = pilot_power_of(session, dataset, train, validation)
     plan = Plan(
         test_rows=test.rows,
@@ -341,9 +342,14 @@ def _measure(
     make_trainable(loaded.model, task.train, loaded.head, len(loaded.tokenizer))
     if task.train.start_from is not None:
         continue_from(loaded.model, task.resolve(task.train.start_from), loaded.base.sha256, task.train)
-    recompute = memory is not None and memory.recompute
-    rates = measure_steps(loaded, tokens, task.train, memory.largest.rows if memory else None, recompute)
-    shared = common_prefix([row.ids for row in tokens])
+    if memory is None:
+        rates = measure_steps(loaded, tokens, task.train)
+    else:
+        rates = measure_steps(
+            loaded, tokens, task.train, memory.largest.rows, memory.micro_batch_tokens, memory.recompute
+        )
+    # Only decoders read what all rows share once.
+    shared = common_prefix([row.ids for row in tokens]) if loaded.family == "decoder" else 0
     read = rates.read_tokens_per_second
     if labelled:
         prompt_rows = tuple(count / read for count in read_by_prompts)

@@ -93,8 +93,9 @@ def _planned(
     start_measuring(device)
     make_trainable(loaded.model, settings, loaded.head, len(loaded.tokenizer))
     largest = memory.largest.rows if memory else None
+    micro_batch_tokens = memory.micro_batch_tokens if memory else TOKENS_PER_MICRO_BATCH
     recompute = memory is not None and memory.recompute
-    rates = measure_steps(loaded, rows, settings, largest, recompute)
+    rates = measure_steps(loaded, rows, settings, largest, micro_batch_tokens, recompute)
     probed_mb = held_mb(device) - before_mb
     peak = before_mb + probed_mb
     if memory is not None:
@@ -102,7 +103,7 @@ def _planned(
     return PlannedMethod(
         method=settings.method,
         learning_rate=settings.learning_rate,
-        micro_batch_tokens=memory.micro_batch_tokens if memory else TOKENS_PER_MICRO_BATCH,
+        micro_batch_tokens=micro_batch_tokens,
         recompute=recompute,
         estimated_seconds=seconds_of(
             1 / rates.train_tokens_per_second, 1 / rates.validation_tokens_per_second

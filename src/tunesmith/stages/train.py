@@ -251,7 +251,9 @@ def _train(session: Session, dataset: Dataset, plan: Plan, folder: Path, quarter
             gathered.mixture,
         )
     every = max(1, len(watched) // COMPARED_ROWS)
-    trained, adapter_sha256, agreement = _save(loaded, folder, validated[::every][:COMPARED_ROWS])
+    trained, adapter_sha256, agreement = _save(
+        loaded, folder, validated[::every][:COMPARED_ROWS], settings.add_tokens or ()
+    )
     # Before the model is asked anything, which measures anew.
     trained_cost = Cost(fitted.seconds, len(trained_on.rows), fitted.trained_tokens, held_mb(device))
     validation_losses, training_losses = _watched_losses(fitted, trained_on, watched, validated)
@@ -324,7 +326,9 @@ def _best_place(fitted: Fit) -> int:
     return next(place for place, point in enumerate(fitted.validation) if point.step == fitted.best_step)
 
 
-def _save(loaded: LoadedModel, folder: Path, rows: Sequence[Tokens]) -> tuple[Path, str, Agreement]:
+def _save(
+    loaded: LoadedModel, folder: Path, rows: Sequence[Tokens], added: Sequence[str]
+) -> tuple[Path, str, Agreement]:
     """Write what was trained; where it lies, the hash of its weights, and how it reads back on ``rows``."""
     import torch
 
@@ -338,7 +342,7 @@ def _save(loaded: LoadedModel, folder: Path, rows: Sequence[Tokens]) -> tuple[Pa
     masters = master_weights(loaded.model)
     if not masters:
         path = adapter_folder(folder)
-        adapter = replace(read_adapter(loaded.model), added_tokens=loaded.chat.ordinary)
+        adapter = replace(read_adapter(loaded.model), added_tokens=tuple(added))  # not those of the base
         sha256 = save_adapter(path, adapter, loaded.base.name, loaded.base.sha256)
         if adapter.added_tokens:  # whoever loads the adapter needs them
             loaded.tokenizer.save_pretrained(path)

@@ -53,14 +53,18 @@ class Sharing:
         return [[chosen[at] for at in part] for part in found]
 
 
+# How the plain path reads rows, and encoders: nothing is shared.
+WHOLE_ROWS = Sharing(0, None)
+
+
 def sharing_of(
     train: Sequence[Tokens], validation: Sequence[Tokens] = (), family: Family = "decoder"
 ) -> Sharing:
     """What the rows of a run share before any of them learns; an encoder reads every row whole."""
+    if family != "decoder":
+        return WHOLE_ROWS
     rows = [*train, *validation]
     prefix = common_prefix([row.ids for row in rows], [row.learn.index(True) for row in rows])
-    if family != "decoder":
-        return Sharing(prefix, None)
     groups = shared_openings([_head(row, prefix) for row in train])
     saved = sum(shared * (len(members) - 1) for members, shared in groups)
     if saved < SHARE_WORTH_SAVING * sum(len(row.ids) - prefix for row in train):
@@ -81,7 +85,7 @@ def epoch_batches(
     again. With ``documents`` [rows] the rows of one document follow each other instead, documents in
     shuffled order. The same seed and epoch give the same batches, so a resumed run needs no RNG state.
     """
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**64)
     order = torch.randperm(len(lengths), generator=generator).tolist()
     if documents is not None:
         # A document stands where its first row was drawn.

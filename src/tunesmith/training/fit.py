@@ -22,7 +22,14 @@ from tunesmith.models.rendering import Tokens
 from tunesmith.progress import Report, silent
 from tunesmith.run_records import TrainPoint, ValidationPoint
 from tunesmith.task.train_settings import TrainSettings
-from tunesmith.training.batches import Sharing, epoch_batches, mean_weight, sharing_of, two_short_rows
+from tunesmith.training.batches import (
+    WHOLE_ROWS,
+    Sharing,
+    epoch_batches,
+    mean_weight,
+    sharing_of,
+    two_short_rows,
+)
 from tunesmith.training.checkpoints import (
     Progress,
     State,
@@ -107,7 +114,6 @@ def fit(
     sharing = sharing_of(train, [*validation, *(row for _, rows in others for row in rows)], loaded.family)
     lengths = [len(row.ids) for row in train]
     weight = mean_weight(train, settings.loss_per)
-    watch = Watch(train, validation, loaded.pad_token, sharing, metric, general_text, others)
     config = _config(loaded, train, validation, settings)
     config["micro-batch tokens"] = str(micro_batch_tokens)
     if mixture is not None:
@@ -115,6 +121,9 @@ def fit(
     checked = sharing.batch(train, two_short_rows(lengths, sharing), loaded.pad_token)
     with recomputing(loaded.model, recompute):
         loss_of, message = choose_loss(loaded.model, checked)
+    # Other paths put every row through the model whole, so whole rows must be counted.
+    read = sharing if loss_of is summed_loss else WHOLE_ROWS
+    watch = Watch(train, validation, loaded.pad_token, read, metric, general_text, others)
     names = sources or [f"training row {index + 1}" for index in range(len(train))]
 
     progress, best = Progress(config), list[Tensor]()
@@ -144,8 +153,8 @@ def fit(
                         mixture, lengths, rows_per_step, settings.seed, epoch, sharing.documents
                     )
             chosen = batches[progress.step % schedule.steps_per_epoch]
-            parts = micro_batches_of(train, chosen, sharing, settings.batch_size, micro_batch_tokens)
-            micro_batches = [sharing.batch(train, part, loaded.pad_token) for part in parts]
+            parts = micro_batches_of(train, chosen, read, settings.batch_size, micro_batch_tokens)
+            micro_batches = [read.batch(train, part, loaded.pad_token) for part in parts]
             guard = Guard(
                 progress.step + 1, settings, checkpoints, [[names[row] for row in p] for p in parts]
             )

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 
 import torch
 
-from tunesmith.engine.lora import trained_weights
+from tunesmith.engine.devices import device_of
+from tunesmith.engine.forward import sharing_saves_little
+from tunesmith.engine.lora import adapter_dropout, trained_weights
 from tunesmith.engine.recompute import recomputing
-from tunesmith.engine.selfcheck import family_loss
+from tunesmith.engine.selfcheck import LossFunction, choose_loss, family_loss
 from tunesmith.models.loading import LoadedModel
 from tunesmith.models.rendering import Tokens
 from tunesmith.task.train_settings import TrainSettings
-from tunesmith.training.batches import Sharing, epoch_batches, sharing_of
+from tunesmith.training.batches import WHOLE_ROWS, Sharing, epoch_batches, sharing_of, two_short_rows
 from tunesmith.training.fit import TOKENS_PER_MICRO_BATCH, micro_batches_of
 from tunesmith.training.memory import MicroBatch, micro_batch
 
@@ -43,23 +45,43 @@ class StepRates:
 
 
 def largest_micro_batches(
-    rows: Sequence[Tokens], settings: TrainSettings, sharing: Sharing, micro_batch_tokens: int
+    rows: Sequence[Tokens],
+    settings: TrainSettings,
+    sharing: Sharing,
+    micro_batch_tokens: int,
+    kernel: bool = False,
 ) -> list[SizedRows]:
-    """The micro-batches of the first epoch with the most tokens, and with the largest attention."""
+    """The micro-batches of the first epoch with the most tokens, and with the largest attention.
+
+    With a GPU's ``kernel`` rows are read whole where sharing saves little.
+    """
     lengths = [len(row.ids) for row in rows]
     rows_per_step = settings.batch_size * settings.accumulate
+    read = _read(settings, sharing)
     found = [
-        SizedRows(tuple(part), _size(rows, part, sharing))
+        SizedRows(tuple(part), _size(rows, part, read, bool(settings.adapter_dropout), kernel))
         for batch in epoch_batches(lengths, rows_per_step, settings.seed, 0, sharing.documents)
-        for part in micro_batches_of(rows, batch, sharing, settings.batch_size, micro_batch_tokens)
+        for part in micro_batches_of(rows, batch, read, settings.batch_size, micro_batch_tokens)
     ]
     return [max(found, key=lambda part: part.size.tokens), max(found, key=lambda part: part.size.scores)]
 
 
-def _size(rows: Sequence[Tokens], chosen: Sequence[int], sharing: Sharing) -> MicroBatch:
+def _read(settings: TrainSettings, sharing: Sharing) -> Sharing:
+    """How training reads rows: with adapter dropout by the plain path, every row whole."""
+    return WHOLE_ROWS if settings.adapter_dropout else sharing
+
+
+def _size(
+    rows: Sequence[Tokens], chosen: Sequence[int], sharing: Sharing, padded: bool, kernel: bool
+) -> MicroBatch:
     if sharing.documents is None:
         lengths = [len(rows[row].ids) for row in chosen]
-        return micro_batch(lengths, [sum(rows[row].learn) for row in chosen], sharing.prefix)
+        learned = [sum(rows[row].learn) for row in chosen]
+        if padded:
+            lengths = [max(lengths)] * len(lengths)
+        elif kernel and sharing_saves_little(sharing.prefix, [length - sharing.prefix for length in lengths]):
+            return MicroBatch(sum(lengths), 0, sum(learned))  # the kernel keeps no scores
+        return micro_batch(lengths, learned, sharing.prefix)
     batch = sharing.batch(rows, chosen, pad_token=0)
     # Rows of one document are shown each other's keys, too.
     return MicroBatch(batch.computed_tokens, batch.computed_tokens**2, len(batch.targets))
@@ -72,12 +94,18 @@ def checked_rows(rows: Sequence[Tokens]) -> MicroBatch:
 
 
 def probe_step(
-    loaded: LoadedModel, rows: Sequence[Tokens], chosen: Sequence[int], sharing: Sharing, recompute: bool
+    loaded: LoadedModel,
+    rows: Sequence[Tokens],
+    chosen: Sequence[int],
+    sharing: Sharing,
+    recompute: bool,
+    loss_of: LossFunction | None = None,
 ) -> None:
-    """Forward and backward on one micro-batch of ``rows``; no weight changes."""
+    """Forward and backward on one micro-batch of ``rows``, by ``loss_of`` or else by the loss of the
+    model's family; no weight changes."""
     batch = sharing.batch(rows, chosen, loaded.pad_token)
     with recomputing(loaded.model, recompute):
-        loss = family_loss(loaded.model)(loaded.model, batch)
+        loss = (loss_of or family_loss(loaded.model))(loaded.model, batch)
         torch.autograd.grad(loss, trained_weights(loaded.model), materialize_grads=True)
 
 
@@ -86,33 +114,51 @@ def measure_steps(
     rows: Sequence[Tokens],
     settings: TrainSettings,
     largest: Sequence[int] | None = None,
+    micro_batch_tokens: int = TOKENS_PER_MICRO_BATCH,
     recompute: bool = False,
 ) -> StepRates:
     """Time forward and backward on typical batches, after one on the ``largest`` (the peak of memory),
     which are found where None.
 
+    As in training, at most ``micro_batch_tokens`` (or one row) are held for the backward pass at once.
     The adapter must be attached to ``loaded``; its weights are not changed.
     """
     sharing = sharing_of(rows, family=loaded.family)
     lengths = [len(row.ids) for row in rows]
     if largest is None:
-        found = largest_micro_batches(rows, settings, sharing, TOKENS_PER_MICRO_BATCH)
+        found = largest_micro_batches(rows, settings, sharing, micro_batch_tokens)
         largest = max(found, key=lambda part: part.size.tokens).rows
-    probe_step(loaded, rows, largest, sharing, recompute)
+    read, loss_of = _read(settings, sharing), family_loss(loaded.model)
+    if settings.adapter_dropout:
+        checked = sharing.batch(rows, two_short_rows(lengths, sharing), loaded.pad_token)
+        loss_of, _ = choose_loss(loaded.model, checked)
+    with adapter_dropout(loaded.model, settings.seed, step=0):
+        probe_step(loaded, rows, largest, read, recompute, loss_of)
     typical = epoch_batches(lengths, settings.batch_size, settings.seed, 0, sharing.documents)[:TIMED_STEPS]
-    loss_of = family_loss(loaded.model)
     rates: dict[str, list[float]] = {"train": [], "validation": [], "read": []}
     for chosen in typical:
-        batch = sharing.batch(rows, chosen, loaded.pad_token)
-        started = time.perf_counter()
-        with recomputing(loaded.model, recompute):
-            loss = loss_of(loaded.model, batch)
-            torch.autograd.grad(loss, trained_weights(loaded.model), materialize_grads=True)
-        trained = time.perf_counter()
+        parts = micro_batches_of(rows, chosen, read, settings.batch_size, micro_batch_tokens)
+        batches = [read.batch(rows, part, loaded.pad_token) for part in parts]
+        useful = sum(batch.useful_tokens for batch in batches)
+        started = _now(loaded)
+        with recomputing(loaded.model, recompute), adapter_dropout(loaded.model, settings.seed, step=0):
+            for batch in batches:
+                loss = loss_of(loaded.model, batch)
+                torch.autograd.grad(loss, trained_weights(loaded.model), materialize_grads=True)
+        trained = _now(loaded)
         with torch.no_grad():
-            loss_of(loaded.model, batch)
-        rates["train"].append(batch.useful_tokens / (trained - started))
-        seconds = time.perf_counter() - trained
-        rates["validation"].append(batch.useful_tokens / seconds)
-        rates["read"].append(batch.computed_tokens / seconds)
+            for batch in batches:
+                loss_of(loaded.model, batch)
+        seconds = _now(loaded) - trained
+        rates["train"].append(useful / (trained - started))
+        rates["validation"].append(useful / seconds)
+        rates["read"].append(sum(batch.computed_tokens for batch in batches) / seconds)
     return StepRates(*(statistics.median(measured) for measured in rates.values()))
+
+
+def _now(loaded: LoadedModel) -> float:
+    """The time once all that was asked of the model's device is done: a GPU works on after it is asked."""
+    device = device_of(loaded.model)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

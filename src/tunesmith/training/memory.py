@@ -22,6 +22,7 @@ from tunesmith.engine.head import POSITIONS_PER_CHUNK
 from tunesmith.engine.packing import SCORES_PER_BLOCK
 from tunesmith.engine.precision import KERNELS_KEPT
 from tunesmith.engine.scoring import TOKENS_PER_BATCH
+from tunesmith.errors import UserError
 from tunesmith.task.train_settings import TrainSettings
 
 MIB = 2**20
@@ -114,8 +115,17 @@ class MemoryPlan:
 
 
 def read_shape(folder: Path) -> BaseShape:
-    """Read config.json and the headers of the safetensors files in ``folder``."""
+    """Read config.json and the headers of the safetensors files in ``folder``.
+
+    Raises UserError where the base has no attention (Mamba, RWKV), as answers of it cannot be scored.
+    """
     config: Any = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
+    heads = getattr(config, "num_attention_heads", None)
+    if heads is None:
+        raise UserError(
+            f"base: a {config.model_type} model has no attention, so its answers cannot be scored here",
+            fix="choose a base with ordinary causal attention, such as smollm2-135m-instruct",
+        )
     matrices: dict[str, tuple[int, int]] = {}
     modules: dict[str, int] = {}
     stored = 2
@@ -130,7 +140,6 @@ def read_shape(folder: Path) -> BaseShape:
                     matrices[layer] = (shape[0], shape[1])
                 else:
                     modules[layer] = modules.get(layer, 0) + math.prod(shape)
-    heads = config.num_attention_heads
     return BaseShape(
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
@@ -162,9 +171,6 @@ def trained_weights_of(shape: BaseShape, settings: TrainSettings) -> int:
     """How many weights the settings train."""
     if settings.method == "full":
         return shape.weights
-    adapted = [
-        rows + columns for name, (rows, columns) in shape.matrices.items() if _meant(name, settings.targets)
-    ]
     whole = [
         count
         for name, count in (
@@ -176,10 +182,19 @@ def trained_weights_of(shape: BaseShape, settings: TrainSettings) -> int:
     added = len(settings.add_tokens or ()) * shape.hidden * (2 if "lm_head" in shape.modules else 1)
     magnitudes = [rows for name, (rows, _) in shape.matrices.items() if _meant(name, settings.targets)]
     return (
-        settings.rank * sum(adapted)
+        low_rank_weights_of(shape, settings)
         + sum(whole)
         + added
         + (sum(magnitudes) if settings.method == "dora" else 0)
+    )
+
+
+def low_rank_weights_of(shape: BaseShape, settings: TrainSettings) -> int:
+    """How many of them are in the A and B matrices of an adapter."""
+    if settings.method == "full":
+        return 0
+    return settings.rank * sum(
+        rows + columns for name, (rows, columns) in shape.matrices.items() if _meant(name, settings.targets)
     )
 
 
@@ -200,7 +215,15 @@ def plan_memory(
     trained = trained_weights_of(shape, settings)
     decoded = shape.hand_written and settings.method in ("lora", "rslora") and not settings.adapter_dropout
     masters = 0 if settings.method == "full" and width == 4 else 4
+    # Penalties remember where every other weight started.
+    penalised = bool(settings.l1_penalty or settings.l2_penalty)
+    starts = 4 * (trained - low_rank_weights_of(shape, settings)) if penalised else 0
     steps = [_step(shape, settings, width, batch, decoded, recompute) for batch in work.micro_batches]
+    if settings.adapter_dropout:  # the plain path: logits of every position, and their gradient
+        steps = [
+            step + 2 * width * batch.tokens * shape.vocabulary
+            for step, batch in zip(steps, work.micro_batches, strict=True)
+        ]
     # The comparison with the model's own forward: its layers, and the logits of every position.
     check = _step(shape, settings, width, work.checked, False, recompute)
     check += 2 * width * work.checked.tokens * shape.vocabulary
@@ -210,7 +233,7 @@ def plan_memory(
     return MemoryPlan(
         weights=_weight_bytes(shape, settings, width, trained, decoded, device),
         # Master, gradient, moments, and the best copy so far.
-        trained=trained * (masters + 4 + MOMENT_BYTES[settings.optimiser] + 4),
+        trained=trained * (masters + 4 + MOMENT_BYTES[settings.optimiser] + 4) + starts,
         step=max(steps),
         check=check,
         reading=reading,

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from tunesmith.engine.scoring import TOKENS_PER_BATCH
+from tunesmith.engine.segment_attention import has_kernel
 from tunesmith.errors import UserError
 from tunesmith.models.rendering import Tokens
 from tunesmith.task.train_settings import TrainSettings
@@ -76,10 +79,12 @@ def _ways(
     device: str,
 ) -> list[MemoryChoice]:
     """All ways to train, the fastest first."""
+    dtype = torch.bfloat16 if bytes_per_value == 2 else torch.float32
+    kernel = has_kernel(torch.device(device), dtype, shape.head_dim)
     ways = []
     for recompute in (False, True):
         for tokens in MICRO_BATCHES:
-            found = largest_micro_batches(rows, settings, sharing, tokens)
+            found = largest_micro_batches(rows, settings, sharing, tokens, kernel)
             work = Work(tuple(part.size for part in found), checked_rows(rows), TOKENS_PER_BATCH)
             plan = plan_memory(shape, settings, bytes_per_value, work, device, recompute)
             largest = max(found, key=lambda part: part.size.tokens)

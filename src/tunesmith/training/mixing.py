@@ -72,7 +72,8 @@ def _drawn(size: int, count: int, seed: int, task: int, epoch: int) -> list[int]
     start, stop = epoch * count, (epoch + 1) * count
     drawn: list[int] = []
     for number in range(start // size, -(-stop // size)):
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + task) * 1_000_003 + number)
+        mixed = (seed * 1_000_003 + task) * 1_000_003 + number
+        generator = torch.Generator().manual_seed(mixed % 2**64)  # PyTorch takes no more
         order = torch.randperm(size, generator=generator).tolist()
         drawn += order[max(0, start - number * size) : stop - number * size]
     return drawn
