@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith import ledger
+from tunesmith.errors import UserError
 from tunesmith.files import content_hash, file_sha256
 from tunesmith.records import AuditAnswer, Dataset, Row, SourceFile
 from tunesmith.stages.answering import cutting_of, judging_identity, judging_of
@@ -191,8 +192,30 @@ def _freeze(session: Session) -> DataResult:
             f"{len(repaired.queue):,} rows wait for review",
             *repaired.unapplied,
         )
+    _check_test_fits(session, split.test)
     _note_in_ledger(session, dataset)
     return DataResult(dataset.folder, read.source.notes + notes, time.perf_counter() - started)
+
+
+def _check_test_fits(session: Session, rows: Sequence[Row]) -> None:
+    """UserError where test rows are longer than the base's context, if the base is on this machine: after
+    the freeze only the verdict sees them, which would fail after all the training."""
+    from tunesmith.data.audit.formats import count_where_long
+    from tunesmith.stages.audit import length_limit
+
+    limit = length_limit(session)
+    if isinstance(limit, str):
+        return
+    long = [found for found in count_where_long(rows, limit) if found[0] > limit.context_tokens]
+    if long:
+        listed = ", ".join(f"{rows[index].source} ({tokens:,} tokens)" for tokens, index in long[:3])
+        more = f" and {len(long) - 3:,} more" if len(long) > 3 else ""
+        raise UserError(
+            f"test: {len(long):,} of {len(rows):,} rows do not fit {session.task.base}'s context of "
+            f"{limit.context_tokens:,} tokens: {listed}{more}",
+            "set data.max_words to leave long rows out (they are counted), data.window_words to read them in "
+            "parts, or choose a base with a longer context",
+        )
 
 
 def _freeze_folds(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import get_args
 
@@ -172,25 +173,27 @@ def check_lengths(data: AuditData) -> CheckResult:
     limit = data.length_limit()
     if isinstance(limit, str):
         return CheckResult(check, "unmeasured", limit)
-    too_long: list[tuple[int, int]] = []
-    longest = 0
-    for index, row in enumerate(data.rows):
-        if _most_tokens(row, limit) <= limit.context_tokens:
-            continue
-        tokens = limit.count_tokens(row)
-        longest = max(longest, tokens)
-        if tokens > limit.context_tokens:
-            too_long.append((tokens, index))
+    counted = count_where_long(data.rows, limit)
+    too_long = [(tokens, index) for tokens, index in counted if tokens > limit.context_tokens]
     if not too_long:
-        known = f"the longest has {longest:,}" if longest else "none is near it"
+        known = f"the longest has {counted[0][0]:,}" if counted else "none is near it"
         return answered(check, f"Every row fits into {limit.context_tokens:,} tokens; {known}.", [])
-    too_long.sort(key=lambda item: (-item[0], item[1]))
     rows = tuple(index for _, index in too_long)
     who = share(len(rows), len(data.rows))
     summary = f"{who} rows are longer than the context of {limit.context_tokens:,} tokens"
     first = data.rows[rows[0]]
     evidence = f"{summary}; the longest has {too_long[0][0]:,} ({first.source}: {excerpt(first.text)})"
     return answered(check, summary, [Finding("too long", "error", rows, evidence, "set_aside")])
+
+
+def count_where_long(rows: Sequence[Row], limit: LengthLimit) -> list[tuple[int, int]]:
+    """(tokens, index) of the rows that could be too long, the longest first."""
+    counted = [
+        (limit.count_tokens(row), index)
+        for index, row in enumerate(rows)
+        if _most_tokens(row, limit) > limit.context_tokens
+    ]
+    return sorted(counted, key=lambda item: (-item[0], item[1]))
 
 
 def _most_tokens(row: Row, limit: LengthLimit) -> int:
