@@ -266,6 +266,7 @@ def test_the_verdict_that_was_asked_for_last_is_the_one_that_holds(
     run = run_stages(again, "verdict")
     assert ledger.read(folder.ledger) == lines
     # The copied run uses the adapter that was copied with it.
+    assert run.train is not None
     assert Path(run.train.training.adapter_folder).is_relative_to(folder.path)
     own = [line.data for line in lines if line.event == "verdict"][-1]
     ledger.append(folder.ledger, "verdict", own | {"decision": "TRAIN", "result": "verdict-of-another-task"})

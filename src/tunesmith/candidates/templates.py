@@ -60,7 +60,7 @@ class Templates:
 
 
 def _without_values(target: str, attributes: Mapping[str, str]) -> tuple[str, _Signature]:
-    name_of = {value: name for name, value in reversed(attributes.items()) if len(value) >= _SHORTEST_SLOT}
+    name_of = {value: name for name, value in reversed(list(attributes.items())) if len(value) >= _SHORTEST_SLOT}
     said: set[str] = set()
     template = target
     if name_of:
