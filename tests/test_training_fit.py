@@ -16,7 +16,6 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
 from tiny import load_tiny, make_tiny_base, toy_rows
-from tunesmith.engine.adapters import make_trainable
 from tunesmith.engine.forward import plain_summed_loss
 from tunesmith.engine.lora import attach_lora, lora_layers, trainable_parameters
 from tunesmith.errors import UserError
@@ -25,10 +24,10 @@ from tunesmith.models.rendering import Tokens, instructed, render_row
 from tunesmith.records import Estimate
 from tunesmith.task.train_settings import TrainSettings
 from tunesmith.training import fit as fit_module
-from tunesmith.training.batches import WHOLE_ROWS, epoch_batches, sharing_of
+from tunesmith.training.batches import epoch_batches
 from tunesmith.training.fit import fit
 from tunesmith.training.guard import Guard
-from tunesmith.training.measure import largest_micro_batches, measure_steps
+from tunesmith.training.measure import measure_steps
 from tunesmith.training.schedule import Schedule
 from tunesmith.training.validation import WATCHED_TRAINING_ROWS
 
@@ -377,28 +376,3 @@ def test_measured_steps_hold_no_more_tokens_at_once_than_training(base: Path) ->
     hook.remove()
     assert sum(len(row.ids) for row in rows) > 2 * 512
     assert 0 < max(read) <= 512
-
-
-def test_the_plain_path_holds_no_more_tokens_than_planned_with_prefixes_in_every_row(
-    base: Path, tmp_path: Path
-) -> None:
-    settings = TrainSettings(rank=4, alpha=8.0, epochs=1, batch_size=32, adapter_dropout=0.1)
-    loaded = load_tiny(base)
-    make_trainable(loaded.model, settings)
-    rows = [
-        render_row(loaded, instructed("Name the team. " * 20, row), row.target)
-        for row in toy_rows(64, LABELS, 0)
-    ]
-    assert sharing_of(rows).prefix > 100
-    assert sharing_of(rows, family="encoder") == WHOLE_ROWS
-    held: list[int] = []
-    embedding = loaded.model.get_input_embeddings()
-    hook = embedding.register_forward_hook(lambda module, inputs, output: held.append(inputs[0].numel()))
-    measure_steps(loaded, rows, settings, micro_batch_tokens=512)
-    fitted = fit(loaded, rows, rows[:40], settings, tmp_path, micro_batch_tokens=512)
-    hook.remove()
-    assert fitted.message is not None
-    assert "dropout" in fitted.message
-    assert max(held) <= 512
-    parts = largest_micro_batches(rows, settings, sharing_of(rows), 512)
-    assert max(part.size.tokens for part in parts) == max(held)

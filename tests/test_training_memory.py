@@ -19,7 +19,9 @@ from tunesmith.errors import UserError
 from tunesmith.models.rendering import Tokens, instructed, render_row
 from tunesmith.models.tokenizing import load_tokenizer
 from tunesmith.task.train_settings import TrainSettings
-from tunesmith.training.batches import Sharing, sharing_of
+from tunesmith.training.batches import WHOLE_ROWS, Sharing, sharing_of
+from tunesmith.training.fit import fit
+from tunesmith.training.measure import largest_micro_batches, measure_steps
 from tunesmith.training.memory import (
     BaseShape,
     MicroBatch,
@@ -222,3 +224,28 @@ def test_longer_rows_more_weights_and_kept_layers_take_more_memory() -> None:
 
     assert peak(lora, short) < peak(lora, long) < peak(full, long)
     assert peak(full, long, recompute=True) < peak(full, long)
+
+
+def test_the_plain_path_holds_no_more_tokens_than_planned_with_prefixes_in_every_row(
+    base: Path, tmp_path: Path
+) -> None:
+    settings = TrainSettings(rank=4, alpha=8.0, epochs=1, batch_size=32, adapter_dropout=0.1)
+    loaded = load_tiny(base)
+    make_trainable(loaded.model, settings)
+    rows = [
+        render_row(loaded, instructed("Name the team. " * 20, row), row.target)
+        for row in toy_rows(64, ("billing", "delivery"), 0)
+    ]
+    assert sharing_of(rows).prefix > 100
+    assert sharing_of(rows, family="encoder") == WHOLE_ROWS
+    held: list[int] = []
+    embedding = loaded.model.get_input_embeddings()
+    hook = embedding.register_forward_hook(lambda module, inputs, output: held.append(inputs[0].numel()))
+    measure_steps(loaded, rows, settings, micro_batch_tokens=512)
+    fitted = fit(loaded, rows, rows[:40], settings, tmp_path, micro_batch_tokens=512)
+    hook.remove()
+    assert fitted.message is not None
+    assert "dropout" in fitted.message
+    assert max(held) <= 512
+    parts = largest_micro_batches(rows, settings, sharing_of(rows), 512)
+    assert max(part.size.tokens for part in parts) == max(held)
