@@ -60,7 +60,10 @@ class Templates:
 
 
 def _without_values(target: str, attributes: Mapping[str, str]) -> tuple[str, _Signature]:
-    name_of = {value: name for name, value in reversed(list(attributes.items())) if len(value) >= _SHORTEST_SLOT}
+    name_of: dict[str, str] = {}
+    for name, value in attributes.items():
+        if len(value) >= _SHORTEST_SLOT:
+            name_of.setdefault(value, name)
     said: set[str] = set()
     template = target
     if name_of:
