@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tunesmith.models.rendering import Tokens
-from tunesmith.training.batches import epoch_batches, sharing_of
+from tunesmith.training.batches import Sharing, epoch_batches, sharing_of, tokens_read_once
 
 
 def test_every_row_is_in_exactly_one_batch_of_an_epoch_and_batches_are_of_like_length() -> None:
@@ -33,6 +33,8 @@ def test_rows_of_one_document_follow_each_other_where_that_spares_most_of_the_wo
     assert [batch[0] % 7 for batch in batches] != list(range(7))
     computed = sum(sharing.batch(rows, batch, 0).computed_tokens for batch in batches)
     assert computed == 7 * (2 + 40 + 5 * 5)
+    assert tokens_read_once(rows, sharing) == 2 + 7 * (40 + 5 * 5)
+    assert tokens_read_once(rows, Sharing(2, None)) == 2 + 35 * (40 + 5)
     # A document longer than a part is still read once for all its rows; rows of their own fill parts up.
     assert sharing.parts(rows, batches[0], 30) == [sorted(batches[0])]
     assert [len(part) for part in sharing.parts(rows, batches[0], 12)] == [2, 2, 1]

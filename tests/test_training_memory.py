@@ -15,6 +15,7 @@ from tunesmith.engine.adapters import make_trainable
 from tunesmith.engine.forward import make_batch, plain_summed_loss, summed_loss
 from tunesmith.engine.lora import attach_lora, trainable_parameters, trained_weights
 from tunesmith.engine.recompute import recomputes, recomputing
+from tunesmith.engine.selfcheck import choose_loss
 from tunesmith.errors import UserError
 from tunesmith.models.rendering import Tokens, instructed, render_row
 from tunesmith.models.tokenizing import load_tokenizer
@@ -29,6 +30,7 @@ from tunesmith.training.memory import (
     micro_batch,
     plan_memory,
     read_shape,
+    takes_plain_path,
     trained_weights_of,
 )
 from tunesmith.training.memory_choice import MICRO_BATCHES, choose_memory
@@ -75,6 +77,17 @@ def test_what_penalties_remember_is_planned(base: Path, method: str) -> None:
     shape = read_shape(base)
     with_them, without = (plan_memory(shape, one, 4, work).trained for one in (penalised, plain))
     assert with_them - without == held > 0
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "granite", "cohere", "gemma2"])
+def test_the_path_that_training_takes_is_known_before_loading(family: str, tmp_path: Path) -> None:
+    model = tiny_model(family)
+    model.save_pretrained(tmp_path)
+    attach_lora(model, 4, 8.0, seed=0)
+    rows = random_rows([9, 5])
+    batch = make_batch(rows, [[position > 2 for position in range(len(row))] for row in rows], PAD, 0)
+    chosen, _ = choose_loss(model, batch)
+    assert takes_plain_path(read_shape(tmp_path), TrainSettings()) == (chosen is plain_summed_loss)
 
 
 def test_adapter_dropout_is_planned_with_the_logits_of_every_position() -> None:
@@ -247,5 +260,5 @@ def test_the_plain_path_holds_no_more_tokens_than_planned_with_prefixes_in_every
     assert fitted.message is not None
     assert "dropout" in fitted.message
     assert max(held) <= 512
-    parts = largest_micro_batches(rows, settings, sharing_of(rows), 512)
+    parts = largest_micro_batches(rows, settings, sharing_of(rows), 512, plain=True)
     assert max(part.size.tokens for part in parts) == max(held)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,7 +18,10 @@ from tunesmith.stages.passages import library_of
 from tunesmith.stages.race import RACE_ALPHA, RACE_QUESTIONS
 from tunesmith.stages.session import Session
 
+# How many rows are scored to tell how much a prompt reads, of at least how many groups.
 PROBED_ROWS = 8
+PROBED_GROUPS = 3
+PROBED_OF_GROUP = 32
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from tunesmith.candidates.forms import PromptForm
@@ -115,8 +119,7 @@ def prompt_tokens(
     from tunesmith.candidates.prompts import Prompting, score_prompt, variant_rules
 
     task = session.task
-    every = max(1, len(validation) // PROBED_ROWS)
-    rows = validation[::every][:PROBED_ROWS]
+    rows = probed_rows(validation)
     library = library_of(task, train)
     prompting = Prompting(loaded, task.instruction, judging.labels, train, library, cutting_of(task))
     no_prior = [0.0] * len(judging.labels)
@@ -125,3 +128,17 @@ def prompt_tokens(
         score_prompt(prompting, found_by_words(form), rows, rules).tokens / len(rows)
         for form in (own_forms(task.opponents) if loaded.family != "encoder" else ())
     ]
+
+
+def probed_rows(rows: Sequence[Row]) -> list[Row]:
+    """About PROBED_ROWS rows; those of a group together, as a document that they share is read once."""
+    groups: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row.group or row.id].append(row)
+    spread = list(groups.values())[:: max(1, len(groups) // PROBED_ROWS)]
+    chosen: list[Row] = []
+    for place, group in enumerate(spread):
+        if place >= PROBED_GROUPS and len(chosen) >= PROBED_ROWS:
+            break
+        chosen += group[:PROBED_OF_GROUP]
+    return chosen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -330,9 +329,9 @@ def _measure(
     from tunesmith.data.windowed import in_windows
     from tunesmith.engine.adapters import continue_from, make_trainable
     from tunesmith.engine.added_tokens import grow
-    from tunesmith.engine.forward import common_prefix
     from tunesmith.stages.general import scored_tokens, text_tokens
     from tunesmith.stages.harness import planned_seconds
+    from tunesmith.training.batches import sharing_of, tokens_read_once
     from tunesmith.training.measure import measure_steps
 
     task = session.task
@@ -348,13 +347,12 @@ def _measure(
         rates = measure_steps(
             loaded, tokens, task.train, memory.largest.rows, memory.micro_batch_tokens, memory.recompute
         )
-    # Only decoders read what all rows share once.
-    shared = common_prefix([row.ids for row in tokens]) if loaded.family == "decoder" else 0
     read = rates.read_tokens_per_second
     if labelled:
         prompt_rows = tuple(count / read for count in read_by_prompts)
         windows = len(in_windows(validation, cutting_of(task)).rows) / len(validation)
-        tuned_row = windows * (statistics.mean(len(row.ids) for row in tokens) - shared) / read
+        once = tokens_read_once(tokens, sharing_of(tokens, family=loaded.family))
+        tuned_row = windows * once / len(tokens) / read
     else:
         prompt_rows, tuned_row = seconds_by_row(session, loaded, judging, train, validation, read)
     return _Seconds(

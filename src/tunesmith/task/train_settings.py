@@ -18,6 +18,7 @@ TrainMethod = Literal["lora", "rslora", "dora", "qlora", "full"]
 ComparedMethod = Literal["lora", "dora", "qlora", "full"]
 Mixing = Literal["proportional", "temperature", "equal"]
 LearningRate = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**64)]  # PyTorch takes no larger one
 
 
 class ComparedRates(Section):
@@ -218,17 +219,13 @@ class TrainSettings(Section):
     mixing_temperature: Annotated[float, Field(ge=1)] = Field(
         default=2.0, description="With mixing temperature: 1 is proportional, a large one is equal."
     )
-    seed: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="The seed of the adapter's start and of the order of the rows."
-    )
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=2)] | None = (
-        Field(
-            default=None,
-            description="Instead of seed: train once with each of these, and report how much they differ. "
-            "The one that is best on validation (see best_by) goes to the test; the verdict says whether "
-            "its gain is more than another seed may take away. Three or more; each takes a whole training.",
-            examples=[[0, 1, 2]],
-        )
+    seed: Seed = Field(default=0, description="The seed of the adapter's start and of the order of the rows.")
+    seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=2)] | None = Field(
+        default=None,
+        description="Instead of seed: train once with each of these, and report how much they differ. "
+        "The one that is best on validation (see best_by) goes to the test; the verdict says whether "
+        "its gain is more than another seed may take away. Three or more; each takes a whole training.",
+        examples=[[0, 1, 2]],
     )
 
     @model_validator(mode="before")

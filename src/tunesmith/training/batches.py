@@ -66,7 +66,7 @@ def sharing_of(
     rows = [*train, *validation]
     prefix = common_prefix([row.ids for row in rows], [row.learn.index(True) for row in rows])
     groups = shared_openings([_head(row, prefix) for row in train])
-    saved = sum(shared * (len(members) - 1) for members, shared in groups)
+    saved = _read_again(groups)
     if saved < SHARE_WORTH_SAVING * sum(len(row.ids) - prefix for row in train):
         return Sharing(prefix, None)
     documents = [0] * len(train)
@@ -74,6 +74,18 @@ def sharing_of(
         for index in members:
             documents[index] = number
     return Sharing(prefix, tuple(documents))
+
+
+def tokens_read_once(rows: Sequence[Tokens], sharing: Sharing) -> int:
+    """Tokens put through a model for all ``rows`` where what they share is read once."""
+    once = sharing.prefix + sum(len(row.ids) - sharing.prefix for row in rows)
+    if sharing.documents is None:
+        return once
+    return once - _read_again(shared_openings([_head(row, sharing.prefix) for row in rows]))
+
+
+def _read_again(groups: Sequence[tuple[Sequence[int], int]]) -> int:
+    return sum(shared * (len(members) - 1) for members, shared in groups)
 
 
 def epoch_batches(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from tunesmith.engine.devices import device_of
-from tunesmith.engine.forward import sharing_saves_little
+from tunesmith.engine.forward import plain_summed_loss, sharing_saves_little, summed_loss
 from tunesmith.engine.lora import adapter_dropout, trained_weights
 from tunesmith.engine.recompute import recomputing
 from tunesmith.engine.selfcheck import LossFunction, choose_loss, family_loss
@@ -50,25 +50,21 @@ def largest_micro_batches(
     sharing: Sharing,
     micro_batch_tokens: int,
     kernel: bool = False,
+    plain: bool = False,
 ) -> list[SizedRows]:
     """The micro-batches of the first epoch with the most tokens, and with the largest attention.
 
-    With a GPU's ``kernel`` rows are read whole where sharing saves little.
+    With a GPU's ``kernel`` rows are read whole where sharing saves little, on the ``plain`` path always.
     """
     lengths = [len(row.ids) for row in rows]
     rows_per_step = settings.batch_size * settings.accumulate
-    read = _read(settings, sharing)
+    read = WHOLE_ROWS if plain else sharing
     found = [
-        SizedRows(tuple(part), _size(rows, part, read, bool(settings.adapter_dropout), kernel))
+        SizedRows(tuple(part), _size(rows, part, read, plain, kernel))
         for batch in epoch_batches(lengths, rows_per_step, settings.seed, 0, sharing.documents)
         for part in micro_batches_of(rows, batch, read, settings.batch_size, micro_batch_tokens)
     ]
     return [max(found, key=lambda part: part.size.tokens), max(found, key=lambda part: part.size.scores)]
-
-
-def _read(settings: TrainSettings, sharing: Sharing) -> Sharing:
-    """How training reads rows: with adapter dropout by the plain path, every row whole."""
-    return WHOLE_ROWS if settings.adapter_dropout else sharing
 
 
 def _size(
@@ -120,18 +116,21 @@ def measure_steps(
     """Time forward and backward on typical batches, after one on the ``largest`` (the peak of memory),
     which are found where None.
 
-    As in training, at most ``micro_batch_tokens`` (or one row) are held for the backward pass at once.
-    The adapter must be attached to ``loaded``; its weights are not changed.
+    As in training, the loss is the fast one where it agrees with the plain one, and at most
+    ``micro_batch_tokens`` (or one row) are held for the backward pass at once. The adapter must be attached
+    to ``loaded``; its weights are not changed.
     """
     sharing = sharing_of(rows, family=loaded.family)
     lengths = [len(row.ids) for row in rows]
-    if largest is None:
-        found = largest_micro_batches(rows, settings, sharing, micro_batch_tokens)
-        largest = max(found, key=lambda part: part.size.tokens).rows
-    read, loss_of = _read(settings, sharing), family_loss(loaded.model)
-    if settings.adapter_dropout:
-        checked = sharing.batch(rows, two_short_rows(lengths, sharing), loaded.pad_token)
+    checked = sharing.batch(rows, two_short_rows(lengths, sharing), loaded.pad_token)
+    with recomputing(loaded.model, recompute):
         loss_of, _ = choose_loss(loaded.model, checked)
+    read = sharing if loss_of is summed_loss else WHOLE_ROWS
+    if largest is None:
+        found = largest_micro_batches(
+            rows, settings, read, micro_batch_tokens, plain=loss_of is plain_summed_loss
+        )
+        largest = max(found, key=lambda part: part.size.tokens).rows
     with adapter_dropout(loaded.model, settings.seed, step=0):
         probe_step(loaded, rows, largest, read, recompute, loss_of)
     typical = epoch_batches(lengths, settings.batch_size, settings.seed, 0, sharing.documents)[:TIMED_STEPS]

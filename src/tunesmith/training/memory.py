@@ -34,6 +34,8 @@ KERNEL_BYTES = 600_000  # one compiled matrix product of oneDNN
 # layers, which free many small blocks between those that are kept for the backward pass.
 GAPS = 0.05
 GAPS_OF_LAYERS = 0.25
+# What the configurations of families that scale or cap their head's logits call that.
+LOGIT_SCALES = ("logits_scaling", "logit_scale", "final_logit_softcapping")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class BaseShape:
     ``matrices`` are its linear layers, [out, in] or [in, out], by name, the output head left out;
     ``others`` counts all further weights (embeddings, norms, biases, an untied head). ``stored_bytes`` is
     the size of a weight in the files. ``hand_written``: engine/decoder.py knows its layers.
+    ``scales_logits``: what the head gives is scaled or capped (Granite, Cohere, Gemma 2).
     """
 
     layers: int
@@ -56,6 +59,7 @@ class BaseShape:
     modules: dict[str, int]
     stored_bytes: int
     hand_written: bool
+    scales_logits: bool = False
 
     @property
     def linear(self) -> int:
@@ -154,6 +158,7 @@ def read_shape(folder: Path) -> BaseShape:
         modules=modules,
         stored_bytes=stored,
         hand_written=family_of(config),
+        scales_logits=any(getattr(config, name, None) not in (None, 1.0) for name in LOGIT_SCALES),
     )
 
 
@@ -198,6 +203,11 @@ def low_rank_weights_of(shape: BaseShape, settings: TrainSettings) -> int:
     )
 
 
+def takes_plain_path(shape: BaseShape, settings: TrainSettings) -> bool:
+    """Whether training reads every row whole and holds its logits, see engine/selfcheck.py."""
+    return shape.scales_logits or bool(settings.adapter_dropout)
+
+
 def plan_memory(
     shape: BaseShape,
     settings: TrainSettings,
@@ -213,13 +223,14 @@ def plan_memory(
     """
     width = bytes_per_value
     trained = trained_weights_of(shape, settings)
-    decoded = shape.hand_written and settings.method in ("lora", "rslora") and not settings.adapter_dropout
+    plain = takes_plain_path(shape, settings)
+    decoded = shape.hand_written and settings.method in ("lora", "rslora") and not plain
     masters = 0 if settings.method == "full" and width == 4 else 4
     # Penalties remember where every other weight started.
     penalised = bool(settings.l1_penalty or settings.l2_penalty)
     starts = 4 * (trained - low_rank_weights_of(shape, settings)) if penalised else 0
     steps = [_step(shape, settings, width, batch, decoded, recompute) for batch in work.micro_batches]
-    if settings.adapter_dropout:  # the plain path: logits of every position, and their gradient
+    if plain:  # logits of every position, and their gradient
         steps = [
             step + 2 * width * batch.tokens * shape.vocabulary
             for step, batch in zip(steps, work.micro_batches, strict=True)

@@ -15,7 +15,7 @@ from tunesmith.task.train_settings import TrainSettings
 from tunesmith.training.batches import Sharing
 from tunesmith.training.fit import TOKENS_PER_MICRO_BATCH
 from tunesmith.training.measure import SizedRows, checked_rows, largest_micro_batches
-from tunesmith.training.memory import MIB, BaseShape, MemoryPlan, Work, plan_memory
+from tunesmith.training.memory import MIB, BaseShape, MemoryPlan, Work, plan_memory, takes_plain_path
 
 # Tokens held for the backward pass at once, tried in this order; longer rows come one at a time.
 MICRO_BATCHES = (TOKENS_PER_MICRO_BATCH, 1024, 512, 256)
@@ -81,10 +81,11 @@ def _ways(
     """All ways to train, the fastest first."""
     dtype = torch.bfloat16 if bytes_per_value == 2 else torch.float32
     kernel = has_kernel(torch.device(device), dtype, shape.head_dim)
+    plain = takes_plain_path(shape, settings)
     ways = []
     for recompute in (False, True):
         for tokens in MICRO_BATCHES:
-            found = largest_micro_batches(rows, settings, sharing, tokens, kernel)
+            found = largest_micro_batches(rows, settings, sharing, tokens, kernel, plain)
             work = Work(tuple(part.size for part in found), checked_rows(rows), TOKENS_PER_BATCH)
             plan = plan_memory(shape, settings, bytes_per_value, work, device, recompute)
             largest = max(found, key=lambda part: part.size.tokens)
