@@ -29,7 +29,7 @@ from tunesmith.stages.methods import check_methods, compare_methods
 from tunesmith.stages.opponents import OpponentsResult, measure_opponents
 from tunesmith.stages.pilot import run_pilot
 from tunesmith.stages.plan import PlanResult, make_plan
-from tunesmith.stages.seeds import train_seeds
+from tunesmith.stages.seeds import is_trained, train_seeds
 from tunesmith.stages.session import Session
 from tunesmith.stages.summary import summarise, write_summary
 from tunesmith.stages.together import interference
@@ -91,6 +91,8 @@ def run_stages(session: Session, upto: Stage) -> Run:
         _tell(session, terminal.pilot_lines(plan.pilot))
     if upto == "plan":
         return Run(dataset, data, plan)
+    if upto in ("verdict", "report"):
+        check_test(session, dataset, is_trained(session, dataset, plan.plan))
 
     opponents = measure_opponents(session, dataset, plan.plan)
     _tell(session, terminal.opponents_lines(opponents.scorecards, opponents.finalists, session.task.metric))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from tunesmith.records import Cost, Dataset, Plan
 from tunesmith.run_records import SeedRun, SeedStudy, Training, ValidationPoint
 from tunesmith.stages.session import Session
-from tunesmith.stages.train import TrainResult, train_adapter
+from tunesmith.stages.train import TrainResult, stored_training, train_adapter
 from tunesmith.stats.seeds import mean_over_seeds, spread_over_seeds
 
 
@@ -46,6 +46,13 @@ def train_seeds(session: Session, dataset: Dataset, plan: Plan) -> TrainResult:
         training=replace(best.training, seeds=study, cost=cost),
         seconds=sum(result.seconds for result in results.values()),
     )
+
+
+def is_trained(session: Session, dataset: Dataset, plan: Plan) -> bool:
+    """Whether :func:`train_seeds` would find every training done."""
+    seeds = session.task.train.seeds
+    asked = [session] if seeds is None else [with_seed(session, seed) for seed in seeds]
+    return all(stored_training(one, dataset, plan) is not None for one in asked)
 
 
 def with_seed(session: Session, seed: int) -> Session:

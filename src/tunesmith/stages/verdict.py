@@ -239,12 +239,16 @@ def _decide(
     return VerdictResult(verdict, ordered, forgetting, time.perf_counter() - started, slices, guarded)
 
 
-def check_test(session: Session, dataset: Dataset) -> None:
-    """UserError before hours of work where a person was shown the test before any verdict on it."""
+def check_test(session: Session, dataset: Dataset, trained: bool = True) -> None:
+    """UserError before hours of work where a person was shown the test before any verdict on it.
+
+    With no model ``trained`` yet no earlier verdict can be the one that is asked for.
+    """
     from tunesmith.data.sealed import check_unspent
 
     verdicts = [line.data for line in ledger.read(session.folder.ledger) if line.event == "verdict"]
-    if not any(said.get("test_sha256") == dataset.manifest.test_sha256 for said in verdicts):
+    judged = any(said.get("test_sha256") == dataset.manifest.test_sha256 for said in verdicts)
+    if not (judged and trained):
         check_unspent(dataset, session.folder.ledger)
 
 
