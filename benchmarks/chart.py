@@ -74,13 +74,16 @@ def comparisons() -> list[Comparison]:
         rates, values = result["median_tokens_per_second"], tuple(result["shared_over_apart"])
         work, peer = "LoRA, 17 rows a document", "the same loop, rows apart"
         found.append(Comparison(work, peer, rates["shared"], rates["apart"], "tokens/s", values, 5.0))
-    for name in ("generation.json", "generation-openvino.json"):
+    seen = set[str]()
+    # The last holds the peers that were far behind when all were measured together.
+    for name in ("generation.json", "generation-openvino.json", "generation-others.json"):
         result = _read(name)
         if result is None:
             continue
         for peer, values in result["ours_over_theirs"].items():
-            if name == "generation.json" and peer.startswith("openvino"):
-                continue  # measured again in the other one
+            if peer in seen:
+                continue
+            seen.add(peer)
             aim = next((aim for known, aim in GENERATION.items() if peer.startswith(known)), None)
             ours, theirs = result["runs"]["tunesmith bf16"]["median"], result["runs"][peer]["median"]
             paired = tuple(ratio for ratio in values["runs"] if ratio is not None)

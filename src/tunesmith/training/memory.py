@@ -100,7 +100,7 @@ class MemoryPlan:
     ``weights`` and what is ``trained`` stay; ``step`` is one micro-batch's forward and backward, ``check``
     the comparison with the model's own forward before the first, ``reading`` a batch that is validated or
     scored: never two of them at once. ``kernels`` are compiled matrix products. ``gaps`` is the share of
-    memory that is lost between tensors.
+    memory that is lost between the tensors of that work; what is trained lies in a few large blocks.
     """
 
     weights: int
@@ -113,9 +113,9 @@ class MemoryPlan:
 
     @property
     def peak(self) -> int:
-        """What is held and the larger of the two kinds of work, with the gaps between tensors."""
+        """What is held and the largest of the three kinds of work, with the gaps between tensors."""
         work = max(self.step, self.check, self.reading)
-        return round(self.weights + self.kernels + (self.trained + work) * (1 + self.gaps))
+        return round(self.weights + self.kernels + self.trained + work * (1 + self.gaps))
 
 
 def read_shape(folder: Path) -> BaseShape:
@@ -270,7 +270,7 @@ def after_probe(plan: MemoryPlan, probed: int) -> int:
     gradients and the best copy come on top, and, as later batches have other shapes, the products compiled
     for them and the gaps they leave; what is done before or between steps is as planned.
     """
-    later = plan.trained * 4 // 5 + plan.kernels + round((plan.step + plan.trained) * GAPS)
+    later = plan.trained * 4 // 5 + plan.kernels + round(probed * GAPS)
     elsewhere = plan.weights + plan.kernels // 2 + (plan.trained // 3 + max(plan.check, plan.reading))
     return max(probed + later, elsewhere)
 
@@ -323,7 +323,9 @@ def _step(
         or bool(settings.add_tokens)
         or any("head" in name for name in settings.modules_to_save or ())
     )
-    of_head = 4 * shape.vocabulary * shape.hidden if trained_head else 0
+    of_head = 0
+    if trained_head:  # its gradient is summed over chunks in fp32, of a single chunk taken as it is
+        of_head = shape.vocabulary * shape.hidden * (width if batch.learned <= POSITIONS_PER_CHUNK else 4)
     return kept + max(2 * layer, _head(shape, width, min(POSITIONS_PER_CHUNK, batch.learned))) + of_head
 
 
