@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+import torch
+from pydantic import ValidationError
+
 from tunesmith.models.rendering import Tokens
+from tunesmith.task.train_settings import TrainSettings
 from tunesmith.training.batches import Sharing, epoch_batches, sharing_of, tokens_read_once
 
 
@@ -52,3 +57,12 @@ def test_a_part_of_a_step_counts_the_prefix_that_all_rows_share_once() -> None:
     assert len(sharing.parts(rows, range(16), 100 + 8 * 2)) == 2
     # A budget that the prefix fills leaves one row at a time.
     assert [len(part) for part in sharing.parts(rows, range(16), 100)] == [1] * 16
+
+
+def test_seeds_are_taken_as_far_as_they_can_be_drawn_with() -> None:
+    largest = TrainSettings(seed=2**64 - 1).seed
+    torch.Generator().manual_seed(largest)
+    assert sorted(row for batch in epoch_batches([3] * 9, 4, largest, 0) for row in batch) == list(range(9))
+    for settings in ({"seed": 2**64}, {"seeds": [0, 2**64]}):
+        with pytest.raises(ValidationError, match="less than"):
+            TrainSettings.model_validate(settings)
